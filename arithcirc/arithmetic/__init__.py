@@ -1,0 +1,1 @@
+"""Operators, prompts, counterfactual pairs and their tokens. Knows nothing of torch."""
