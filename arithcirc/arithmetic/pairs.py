@@ -106,8 +106,8 @@ def counterfactuals(
 ) -> tuple[Prompts, Bool[np.ndarray, "prompt"]]:
     """A counterfactual with a different result for each prompt, and which prompts have one.
 
-    `any` draws from the whole pool; the others from the pool's prompts that share everything but the named part. A prompt
-    for which no such counterfactual exists is marked False and keeps itself as a placeholder.
+    `any` draws from the whole pool; the others from the pool's prompts that share everything but the named part. A
+    prompt for which no such counterfactual exists is marked False and keeps itself as a placeholder.
     """
     codes = {s: i for i, s in enumerate(sorted(set(pool.symbols) | set(prompts.symbols)))}
     pool_symbol = np.array([codes[s] for s in pool.symbols])

@@ -76,13 +76,17 @@ def _ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     return encoded
 
 
-def single_token_limit(tokenizer: Tokenizer) -> int:
-    """Largest n such that every number 0..n is one token on its own. Raises TokenizerError when 0 already is not."""
+def single_token_limit(tokenizer: Tokenizer, *, vocab_size: int | None = None) -> int:
+    """Largest n such that every number 0..n is one token on its own; TokenizerError when a digit already is not.
+
+    With `vocab_size`, the model's rows of W_E, a token beyond them does not count: a tokenizer may know more numbers
+    than the model was given.
+    """
     chunk = 2_000
     for start in range(0, LARGEST_TRIED + 1, chunk):
         numbers = range(start, min(start + chunk, LARGEST_TRIED + 1))
         for n, ids in zip(numbers, _ids(tokenizer, [str(n) for n in numbers]), strict=True):
-            if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
+            if len(ids) != 1 or ids[0] == tokenizer.unk_token_id or (vocab_size and ids[0] >= vocab_size):
                 if n < 10:
                     raise TokenizerError(f"this tokenizer does not write the digit {n} as one token: it cannot be used")
                 return n - 1
@@ -90,7 +94,7 @@ def single_token_limit(tokenizer: Tokenizer) -> int:
 
 
 def bos_id(tokenizer: Tokenizer) -> int:
-    """The id prepended to every prompt: the tokenizer's BOS, else its EOS (as GPT-2 and Pythia). TokenizerError if none."""
+    """The id prepended to every prompt: the tokenizer's BOS, else its EOS. TokenizerError when it names neither."""
     for candidate in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if candidate is not None:
             return int(candidate)
@@ -167,7 +171,7 @@ def _locate(tokenizer: Tokenizer, fmt: PromptFormat) -> dict[str, int]:
 def _slot_table(
     tokenizer: Tokenizer, texts: list[str], sample: list[int], slot: int, numbers: Sequence[str]
 ) -> Int[np.ndarray, "number"]:
-    """Ids that stand at `slot` when everything else is as in `sample`; TokenizerError names the first text that differs."""
+    """Ids that stand at `slot` when the rest is as in `sample`; TokenizerError names the first text that differs."""
     rows = _ids(tokenizer, texts)
     for text, ids, number in zip(texts, rows, numbers, strict=True):
         same_elsewhere = len(ids) == len(sample) and all(
@@ -187,6 +191,7 @@ def prompt_encoder(
     format: PromptFormat | None = None,
     operators: Sequence[Operator] = OPERATORS,
     limit: int | None = None,
+    vocab_size: int | None = None,
 ) -> PromptEncoder:
     """Read off a tokenizer where numbers stand and which ids they have.
 
@@ -194,7 +199,7 @@ def prompt_encoder(
     has exactly five tokens. Raises TokenizerError naming the text and its tokens where a number cannot be placed.
     """
     fmt = format or PromptFormat()
-    most = single_token_limit(tokenizer)
+    most = single_token_limit(tokenizer, vocab_size=vocab_size)
     if limit is not None and limit > most:
         raise TokenizerError(f"results up to {limit} were asked for, but this tokenizer keeps only 0..{most} whole")
     top = most if limit is None else limit

@@ -1,0 +1,228 @@
+"""Run folders: what was asked, what was computed, and proof that the two belong together.
+
+`<out>/<model>/<revision>/` holds `manifest.json`, one Parquet file per table, safetensors for arrays, `figures/` and
+`report.html`. Each file is written as `.part` and renamed, so a kill at any moment leaves whole files only. The
+manifest lists finished stages with the configuration sections they depend on and the sha256 of what they wrote: equal
+sections reuse a stage, different ones raise and name the field, a missing or altered file makes the stage run again.
+Nothing is pickled. This module imports neither torch nor plotly, so pages open without them.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+from safetensors.numpy import load_file, save_file
+
+from arithcirc.config import RunConfig, differing_fields
+from arithcirc.errors import EnvironmentFailure, RunConflictError
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+_PACKAGES = ("arithcirc", "torch", "transformers", "transformer-lens", "numpy", "pandas", "plotly")
+
+
+def sha256_file(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _environment_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into one clear line; the `.part` file is removed, earlier files stay."""
+    try:
+        yield
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.with_name(path.name + ".part").unlink(missing_ok=True)
+        reasons = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
+        denied = {errno.EACCES, errno.EPERM, errno.EROFS}
+        reason = "the folder is not writable" if error.errno in denied else reasons.get(error.errno or 0, str(error))
+        raise EnvironmentFailure(
+            f"cannot write {path}: {reason}; finished stages are kept, free space or choose another --out, "
+            "then run the same command again"
+        ) from error
+
+
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write` on `path.part`, flush it to disk, then rename. Raises EnvironmentFailure."""
+    with _environment_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        write(part)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    write_atomic(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def _git_sha() -> str | None:
+    """Commit of the package's own checkout, with `+` when it has changes; None when installed from a wheel."""
+    here = Path(__file__).resolve().parent
+    if not (here.parent / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude", "*"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+@dataclass
+class RunFolder:
+    """One run on disk. Made by `RunFolder.create` (to compute) or `RunFolder.open` (to read)."""
+
+    path: Path
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+    # -- making and opening -------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig, *, sections: Sequence[str], facts: Mapping[str, Any]) -> "RunFolder":
+        """Open the folder to compute in it, making it when it is new.
+
+        `sections` are the parts of the configuration this command uses: they must equal what the folder holds, else
+        RunConflictError names the differing fields. `facts` (seeds, device, BOS choice) are recorded, not compared.
+        """
+        asked = {name: config.section(name) for name in sections}
+        if (path / MANIFEST).exists():
+            run = cls.open(path)
+            for name, section in asked.items():
+                held = run.manifest["config"].get(name, section)
+                if different := differing_fields(section, held):
+                    raise RunConflictError(
+                        f"run folder {path} was made with another configuration ({name}: {'; '.join(different)}): "
+                        "choose another --out, or delete the folder"
+                    )
+            run.manifest["config"].update(asked)
+        else:
+            if path.exists() and any(p.suffix in {".parquet", ".safetensors"} for p in path.iterdir()):
+                raise RunConflictError(
+                    f"{path} holds tables but no {MANIFEST}, so nobody can say what they are: "
+                    "choose another --out, or delete the folder"
+                )
+            run = cls(path, {"schema": SCHEMA, "created": _now(), "config": asked, "stages": {}})
+        run.manifest |= {"updated": _now(), "git_sha": _git_sha(), "packages": _versions(), "facts": dict(facts)}
+        run._save()
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """Open a folder to read it. Raises RunConflictError when it is no run, damaged, or of another schema."""
+        file = path / MANIFEST
+        if not file.is_file():
+            raise RunConflictError(f"{path} is not a run folder (no {MANIFEST}): make one with 'arithcirc analyze'")
+        try:
+            manifest = json.loads(file.read_text(encoding="utf-8"))
+            schema, _, _ = manifest["schema"], manifest["stages"], manifest["config"]
+        except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
+            raise RunConflictError(
+                f"{file} is damaged and cannot be read: delete the folder, or choose another --out"
+            ) from None
+        if schema != SCHEMA:
+            raise RunConflictError(f"{file} has schema {schema}, this version reads {SCHEMA}: analyse again")
+        return cls(path, manifest)
+
+    def _save(self) -> None:
+        write_text(self.path / MANIFEST, json.dumps(self.manifest, indent=2, sort_keys=True, default=str) + "\n")
+
+    # -- stages -------------------------------------------------------------------------------------------------
+
+    def finished(self, stage: str) -> bool:
+        """True when the stage was finished and every file it wrote is still as it was."""
+        record = self.manifest["stages"].get(stage)
+        if record is None:
+            return False
+        files = {self.path / name: digest for name, digest in record["outputs"].items()}
+        return all(file.is_file() and sha256_file(file) == digest for file, digest in files.items())
+
+    def finish(self, stage: str, outputs: Sequence[str], *, inputs: Sequence[str] = (), seconds: float = 0.0) -> None:
+        """Record a stage as done, with the hashes of the files it read and wrote (names inside the folder)."""
+        self.manifest["stages"][stage] = {
+            "finished": _now(),
+            "seconds": round(seconds, 3),
+            "inputs": {name: sha256_file(self.path / name) for name in inputs},
+            "outputs": {name: sha256_file(self.path / name) for name in outputs},
+        }
+        self._save()
+
+    def forget(self, stages: Sequence[str]) -> None:
+        """Drop stages from the record, because something they were computed from is computed anew."""
+        for stage in stages:
+            self.manifest["stages"].pop(stage, None)
+        self._save()
+
+    def note(self, key: str, value: Any) -> None:
+        """Record one more fact in the manifest (what was skipped and why, what was measured)."""
+        self.manifest.setdefault("notes", {})[key] = value
+        self._save()
+
+    # -- tables and arrays ----------------------------------------------------------------------------------------
+
+    def write_table(self, name: str, table: pd.DataFrame) -> str:
+        """Write `<name>.parquet`; returns the file's name."""
+        file = f"{name}.parquet"
+        write_atomic(self.path / file, lambda part: table.to_parquet(part, index=False))
+        return file
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Read a table. Raises RunConflictError when the run has none of that name."""
+        file = self.path / f"{name}.parquet"
+        if not file.is_file():
+            raise RunConflictError(
+                f"run {self.path} has no table {name!r}: it has {', '.join(self.tables()) or 'none'}"
+            )
+        return pd.read_parquet(file)
+
+    def tables(self) -> list[str]:
+        """Names of the tables on disk."""
+        return sorted(p.stem for p in self.path.glob("*.parquet"))
+
+    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> str:
+        """Write `<name>.safetensors`; returns the file's name."""
+        file = f"{name}.safetensors"
+        write_atomic(self.path / file, lambda part: save_file(dict(arrays), part))
+        return file
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """Read `<name>.safetensors`."""
+        loaded: dict[str, np.ndarray] = load_file(self.path / f"{name}.safetensors")
+        return loaded
+
+    def sql(self, query: str) -> pd.DataFrame:
+        """Query the tables by name with DuckDB, in memory: `run.sql("select * from effects where layer = 0")`."""
+        with duckdb.connect() as connection:
+            for name in self.tables():
+                connection.read_parquet(str(self.path / f"{name}.parquet")).create_view(name)
+            frame: pd.DataFrame = connection.execute(query).df()
+        return frame
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
