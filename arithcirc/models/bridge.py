@@ -1,0 +1,273 @@
+"""HookedModel over TransformerLens's TransformerBridge.
+
+The bridge gives one set of names to every Hugging Face decoder: `blocks[l].attn.o` reads `z`, `blocks[l].mlp.out` reads
+`post`. Edits and captures are forward hooks on these modules, removed on leaving the context. A block is replayed by
+calling the bridge's own block with the keyword arguments that a real forward gave it (rotary tables, mask, positions)
+and with a cache that returns prefix + new and stores nothing, so no architecture is re-implemented here.
+Weights stay raw. Gated, post-norm and soft-capped architectures are not claimed: `load` names what is checked.
+"""
+
+import inspect
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import Cache, DynamicCache
+
+from arithcirc.errors import NumericsError
+from arithcirc.models.protocol import Activations, BlockArguments, CleanRun, Edit, ModelInfo, Part, Window
+
+
+class _Prefix(Cache):
+    """A cache that answers with prefix + new and keeps nothing."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__(layers=[])
+        self._keys, self._values = keys, values
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        return torch.cat([self._keys, key_states], dim=-2), torch.cat([self._values, value_states], dim=-2)
+
+    def get_seq_length(self, *_: Any, **__: Any) -> int:
+        return int(self._keys.shape[-2])
+
+
+def _first(output: Any) -> Tensor:
+    """Blocks return a tensor or a tuple that starts with it."""
+    tensor: Tensor = output[0] if isinstance(output, tuple) else output
+    return tensor
+
+
+class BridgedModel:
+    """A TransformerBridge behind the HookedModel protocol; build it with `arithcirc.models.load`."""
+
+    def __init__(self, bridge: Any, tokenizer: Any, info: ModelInfo) -> None:
+        self.bridge = bridge
+        self.tokenizer = tokenizer
+        self.info = info
+        self._network: nn.Module = bridge.original_model
+        self._blocks: list[nn.Module] = list(bridge.blocks)
+        self._z_readers: list[nn.Module] = [b.attn.o for b in bridge.blocks]
+        self._post_readers: list[nn.Module] = [b.mlp.out for b in bridge.blocks]
+        self._keeps_last = "logits_to_keep" in inspect.signature(self._network.forward).parameters
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self._network.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights."""
+        return next(self._network.parameters()).dtype
+
+    # -- forwards -------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def logits(self, tokens: Int[Tensor, "prompt pos"], *, edit: Edit | None = None) -> Float[Tensor, "prompt vocab"]:
+        """Float32 logits at the last position, with activations replaced by `edit` on the way. NumericsError on NaN."""
+        with ExitStack() as stack:
+            if edit is not None:
+                stack.enter_context(self.editing(edit))
+            return self._forward(tokens)
+
+    @torch.no_grad()
+    def activations(self, tokens: Int[Tensor, "prompt pos"], *, parts: Collection[str]) -> Activations:
+        """Outputs of all components, for the parts named (`z`, `post`, `mlp_out`)."""
+        with self._capturing(parts) as captured:
+            self._forward(tokens)
+        return captured
+
+    @torch.no_grad()
+    def record(self, tokens: Int[Tensor, "prompt pos"], *, parts: Collection[str]) -> CleanRun:
+        """A clean forward that can be replayed from any layer and position."""
+        cache = DynamicCache()
+        resid: list[Tensor] = []
+        with ExitStack() as stack:
+            captured = stack.enter_context(self._capturing(parts))
+            for block in self._blocks:
+                stack.enter_context(_hook_input(block, lambda x: resid.append(x)))
+            stack.enter_context(_hook_output(self._blocks[-1], lambda x: resid.append(x)))
+            logits = self._forward(tokens, past_key_values=cache)
+        layers: list[Any] = list(cache.layers)
+        return CleanRun(tokens, resid, [c.keys for c in layers], [c.values for c in layers], captured, logits)
+
+    def _forward(self, tokens: Tensor, **arguments: Any) -> Tensor:
+        if self._keeps_last:
+            arguments["logits_to_keep"] = 1
+        arguments.setdefault("use_cache", "past_key_values" in arguments)
+        output = self._network(input_ids=tokens.to(self.device), **arguments)
+        return self._finite(output.logits[:, -1].float())
+
+    def _finite(self, logits: Tensor) -> Tensor:
+        if not torch.isfinite(logits).all():
+            bad = int((~torch.isfinite(logits)).any(-1).sum())
+            raise NumericsError(
+                f"{self.info.name} gives NaN or infinite logits on {bad} of {len(logits)} prompts: "
+                f"its weights or the precision ({self.info.dtype}) are at fault; try --dtype float32"
+            )
+        return logits
+
+    # -- replaying --------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def window(self, tokens: Int[Tensor, "prompt pos"], start: int, length: int) -> Window:
+        """What the blocks are called with at positions [start, start + length); independent of the tokens' values."""
+        one = tokens[:1].to(self.device)
+        cache = DynamicCache()
+        if start:
+            self._network(input_ids=one[:, :start], past_key_values=cache, use_cache=True)
+        seen: list[BlockArguments] = []
+
+        def remember(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+            seen.append((arguments[1:], {k: v for k, v in keywords.items() if k != "hidden_states"}))
+
+        handles = [b.register_forward_pre_hook(remember, with_kwargs=True, prepend=True) for b in self._blocks]
+        try:
+            self._network(input_ids=one[:, start : start + length], past_key_values=cache, use_cache=True)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return Window(start, length, tuple(seen))
+
+    @torch.no_grad()
+    def embed(self, tokens: Int[Tensor, "prompt pos"], start: int) -> Float[Tensor, "prompt pos d_model"]:
+        """Input of block 0 for the tokens from position `start` on."""
+        inputs: list[Tensor] = []
+        with _hook_input(self._blocks[0], _stop_after(inputs)), _stopped():
+            self._network(input_ids=tokens.to(self.device), use_cache=False)
+        return inputs[0][:, start:]
+
+    @torch.no_grad()
+    def block(
+        self,
+        layer: int,
+        resid: Float[Tensor, "row window d_model"],
+        window: Window,
+        keys: Float[Tensor, "row kv_head before d_head"],
+        values: Float[Tensor, "row kv_head before d_head"],
+    ) -> Float[Tensor, "row window d_model"]:
+        """Run one block on a window of positions, attending to the given keys and values of the positions before it."""
+        prefix = _Prefix(keys, values)
+        arguments, keywords = window.block_arguments[layer]
+        given = [prefix if isinstance(v, Cache) else v for v in arguments]
+        named = {k: prefix if isinstance(v, Cache) else v for k, v in keywords.items()}
+        return _first(self._blocks[layer](resid, *given, **named))
+
+    @torch.no_grad()
+    def unembed(self, resid: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
+        """Final norm and unembedding of final residuals, as float32."""
+        logits: Tensor = self.bridge.unembed(self.bridge.ln_final(resid))
+        return self._finite(logits.float())
+
+    # -- hooks --------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def editing(self, edit: Edit) -> Iterator[None]:
+        """Apply `edit` to every `z` and `post` inside the context, whatever runs; the model is left as found."""
+        with ExitStack() as stack:
+            for layer in range(self.info.n_layers):
+                stack.enter_context(_replace_input(self._z_readers[layer], self._editor(edit, "z", layer)))
+                stack.enter_context(_replace_input(self._post_readers[layer], self._editor(edit, "post", layer)))
+            yield
+
+    def _editor(self, edit: Edit, part: Part, layer: int) -> Callable[[Tensor], Tensor | None]:
+        def apply(flat: Tensor) -> Tensor | None:
+            edited = edit(part, layer, self._split_heads(flat) if part == "z" else flat)
+            return None if edited is None else edited.reshape(flat.shape)
+
+        return apply
+
+    @contextmanager
+    def _capturing(self, parts: Collection[str]) -> Iterator[Activations]:
+        captured = Activations()
+        with ExitStack() as stack:
+            for layer in range(self.info.n_layers):
+                if "z" in parts:
+                    keep_z = lambda x: captured.z.append(self._split_heads(x))  # noqa: E731
+                    stack.enter_context(_hook_input(self._z_readers[layer], keep_z))
+                if "post" in parts:
+                    stack.enter_context(_hook_input(self._post_readers[layer], captured.post.append))
+                if "mlp_out" in parts:
+                    stack.enter_context(_hook_output(self._post_readers[layer], captured.mlp_out.append))
+            yield captured
+
+    def _split_heads(self, flat: Tensor) -> Tensor:
+        return flat.view(*flat.shape[:-1], self.info.n_heads, self.info.d_head)
+
+    # -- weights --------------------------------------------------------------------------------------------------
+
+    def w_out(self, layer: int) -> Float[Tensor, "neuron d_model"]:
+        """Rows are the neurons' value vectors."""
+        weight: Tensor = self.bridge.blocks[layer].mlp.W_out
+        return weight.detach()
+
+    def w_o(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
+        """Each head's output matrix."""
+        weight: Tensor = self.bridge.blocks[layer].attn.W_O
+        return weight.detach()
+
+
+class _Stop(Exception):
+    """Ends a forward once what was wanted has been seen."""
+
+
+def _stop_after(into: list[Tensor]) -> Callable[[Tensor], None]:
+    def see(x: Tensor) -> None:
+        into.append(x)
+        raise _Stop
+
+    return see
+
+
+@contextmanager
+def _stopped() -> Iterator[None]:
+    try:
+        yield
+    except _Stop:
+        return
+
+
+def _input_of(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Tensor:
+    tensor: Tensor = arguments[0] if arguments else keywords["hidden_states"]
+    return tensor
+
+
+@contextmanager
+def _hook_input(module: nn.Module, see: Callable[[Tensor], Any]) -> Iterator[None]:
+    def hook(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        see(_input_of(arguments, keywords).detach())
+
+    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _replace_input(module: nn.Module, change: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
+    def hook(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        changed = change(arguments[0])
+        return None if changed is None else (changed, *arguments[1:])
+
+    handle = module.register_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _hook_output(module: nn.Module, see: Callable[[Tensor], Any]) -> Iterator[None]:
+    def hook(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+        see(_first(output).detach())
+
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()

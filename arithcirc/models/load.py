@@ -1,0 +1,214 @@
+"""Loading: a Hugging Face id or a local folder becomes a HookedModel.
+
+Only safetensors are read, remote code is never run, and what is refused is refused by name. Architectures are those
+whose patches were checked against full hooked forwards; others would be computed wrongly in silence, so they are not
+loaded.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from arithcirc.errors import EnvironmentFailure, ModelError
+from arithcirc.models.bridge import BridgedModel
+from arithcirc.models.protocol import ModelInfo
+from arithcirc.models.zoo import Located, locate
+from arithcirc.store import sha256_file
+
+SUPPORTED = {"GPTNeoXForCausalLM": "GPT-NeoX, Pythia", "GPT2LMHeadModel": "GPT-2"}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+def load(
+    model: str | None = None, *, revision: str | None = None, device: str | None = None, dtype: str = "float32"
+) -> BridgedModel:
+    """Load a model: a Hugging Face id, a local folder, or None for the shipped one.
+
+    `revision` is a hub revision or a `step<N>` folder; `device` defaults to cuda where there is one, else cpu; `dtype`
+    is float32, bfloat16 or float16. Raises ModelError, in one line, for anything that cannot be loaded safely.
+    """
+    if dtype not in DTYPES:
+        raise ModelError(f"dtype {dtype!r} is not known: use one of {', '.join(DTYPES)}")
+    where = _device(device)
+    located = locate(model, revision)
+    if located.local:
+        _check_folder(Path(located.source))
+    with _quiet():
+        config, tokenizer = _config(located), _tokenizer(located)
+        architecture = (config.architectures or ["unknown"])[0]
+        if architecture not in SUPPORTED:
+            known = ", ".join(f"{k} ({v})" for k, v in SUPPORTED.items())
+            raise ModelError(f"{located.name} is a {architecture}; patches are exact and checked for {known} only")
+        network = _network(located, DTYPES[dtype], where)
+        bridge = _bridge(located, network, tokenizer, DTYPES[dtype], where)
+    info = _info(located, config, bridge, architecture, tokenizer, dtype, where)
+    return BridgedModel(bridge, tokenizer, info)
+
+
+def _device(device: str | None) -> torch.device:
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        where = torch.device(chosen)
+    except RuntimeError:
+        raise ModelError(f"device {chosen!r} is not known: use cpu, cuda or cuda:N") from None
+    if where.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError(f"device {chosen!r} was asked for, but there is no usable GPU here: use --device cpu")
+    return where
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse folders without config or safetensors, in words."""
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} has no config.json: give a model folder in Hugging Face format")
+    if any(folder.glob("*.safetensors")):
+        return
+    pickled = sorted(p.name for pattern in _PICKLED for p in folder.glob(pattern))
+    if pickled:
+        raise ModelError(
+            f"{folder} has only pickled weights ({pickled[0]}), which can run code and are refused: convert them where "
+            "you trust them, with AutoModelForCausalLM.from_pretrained(...).save_pretrained(folder)"
+        )
+    raise ModelError(f"{folder} has a config.json but no *.safetensors weights: copy the weights there")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Libraries' progress bars and advice stay out of our output; their errors become ours."""
+    from transformers.utils import logging as hf_logging
+
+    log: Any = hf_logging
+    verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    root = logging.getLogger().level
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.set_verbosity(verbosity)
+        logging.getLogger().setLevel(root)
+        if bars:
+            log.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _loading(located: Located, what: str) -> Iterator[None]:
+    """One line for every way a hub or a folder can fail us."""
+    try:
+        yield
+    except MemoryError as error:
+        raise EnvironmentFailure(
+            f"not enough memory to load {located.name}: use --dtype bfloat16 or a bigger machine"
+        ) from error
+    except (OSError, ValueError, KeyError, RuntimeError, json.JSONDecodeError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = (lines or [type(error).__name__])[0][:200]
+        where = "in that folder" if located.local else "on the Hugging Face hub or in the local cache"
+        raise ModelError(
+            f"cannot load the {what} of {located.name} ({located.revision}) {where}: {reason} - check the name and "
+            "revision ('arithcirc models' lists known ones), the network, and HF_HUB_OFFLINE"
+        ) from None
+
+
+def _arguments(located: Located) -> dict[str, Any]:
+    return {"trust_remote_code": False} | ({} if located.local else {"revision": located.revision})
+
+
+def _config(located: Located) -> Any:
+    from transformers import AutoConfig
+
+    with _loading(located, "configuration"):
+        return AutoConfig.from_pretrained(located.source, **_arguments(located))
+
+
+def _tokenizer(located: Located) -> Any:
+    from transformers import AutoTokenizer
+
+    with _loading(located, "tokenizer"):
+        return AutoTokenizer.from_pretrained(located.source, **_arguments(located))
+
+
+def _network(located: Located, dtype: torch.dtype, device: torch.device) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    with _loading(located, "weights"):
+        network: Any = AutoModelForCausalLM.from_pretrained(
+            located.source, dtype=dtype, use_safetensors=True, attn_implementation="eager", **_arguments(located)
+        )
+    return network.to(device).eval().requires_grad_(False)
+
+
+def _bridge(located: Located, network: Any, tokenizer: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    with _loading(located, "architecture"):
+        bridge = TransformerBridge.boot_transformers(
+            located.source, hf_model=network, tokenizer=tokenizer, dtype=dtype, device=device
+        )
+    bridge.eval()
+    return bridge
+
+
+def _info(
+    located: Located, config: Any, bridge: Any, architecture: str, tokenizer: Any, dtype: str, device: torch.device
+) -> ModelInfo:
+    cfg = bridge.cfg
+    return ModelInfo(
+        name=located.name,
+        revision=located.revision,
+        architecture=architecture,
+        n_layers=cfg.n_layers,
+        n_heads=cfg.n_heads,
+        d_model=cfg.d_model,
+        d_head=cfg.d_head,
+        d_mlp=bridge.blocks[0].mlp.W_out.shape[0],
+        d_vocab=int(config.vocab_size),
+        n_params=_count(bridge),
+        parallel=bool(getattr(cfg, "parallel_attn_mlp", False)),
+        dtype=dtype,
+        device=str(device),
+        weights_sha256=_weights_hash(located, config),
+        tokenizer_sha256=hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+    )
+
+
+def _count(bridge: Any) -> int:
+    """Parameters of the network, each storage once (the bridge keeps split copies of fused projections)."""
+    names = {n for n, _ in bridge.original_model.named_parameters()}
+    kept = [
+        p
+        for n, p in bridge.original_model.named_parameters()
+        if not {".q.", ".k.", ".v."} & {f".{x}." for x in n.split(".")}
+    ]
+    return sum({p.data_ptr(): p.numel() for p in kept}.values()) if names else 0
+
+
+def _weights_hash(located: Located, config: Any) -> str:
+    """sha256 over the safetensors files of a folder; for a hub model the commit it came from."""
+    if not located.local:
+        return f"commit:{getattr(config, '_commit_hash', None) or 'unknown'}"
+    files = sorted(Path(located.source).glob("*.safetensors"))
+    digests = [sha256_file(f) for f in files]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def memory_needed(n_params: int, dtype: str) -> int:
+    """Bytes the weights take."""
+    return n_params * torch.empty(0, dtype=DTYPES[dtype]).element_size()
+
+
+def set_threads(threads: int | None) -> None:
+    """Limit torch's threads; None leaves the default (all cores)."""
+    if threads is not None:
+        torch.set_num_threads(max(1, min(threads, os.cpu_count() or 1)))

@@ -1,0 +1,146 @@
+"""The model that every method is written against.
+
+Axis words, the same everywhere: `prompt` (row of a batch), `pos` (token position), `layer`, `head`, `d_head`, `neuron`
+(MLP hidden unit), `d_model`, `vocab`. `z` is a head's output before W_O; `post` is the MLP's activation before W_out.
+Weights are raw: nothing is folded or centred; a formula that wants centred logits centres them itself.
+"""
+
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from jaxtyping import Float, Int
+from torch import Tensor, device, dtype
+
+Part = Literal["z", "post"]
+Edit = Callable[[Part, int, Tensor], Tensor | None]
+"""`edit(part, layer, activation)`: z has shape (prompt, pos, head, d_head), post (prompt, pos, neuron). Returns the
+activation to use instead, or None to keep it."""
+
+
+BlockArguments = tuple[tuple[Any, ...], dict[str, Any]]
+"""Positional and keyword arguments of a block, without its residual input."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Facts about a loaded model; sizes are counts, hashes are sha256 of the files read."""
+
+    name: str
+    revision: str
+    architecture: str
+    n_layers: int
+    n_heads: int
+    d_model: int
+    d_head: int
+    d_mlp: int
+    d_vocab: int
+    n_params: int
+    parallel: bool
+    dtype: str
+    device: str
+    weights_sha256: str
+    tokenizer_sha256: str
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Outputs of every component of some prompts.
+
+    `z[layer]` is (prompt, pos, head, d_head); `post[layer]` is (prompt, pos, neuron); `mlp_out[layer]` is
+    (prompt, pos, d_model). Parts that were not asked for are empty lists.
+    """
+
+    z: list[Float[Tensor, "prompt pos head d_head"]] = field(default_factory=list)
+    post: list[Float[Tensor, "prompt pos neuron"]] = field(default_factory=list)
+    mlp_out: list[Float[Tensor, "prompt pos d_model"]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class CleanRun:
+    """One full forward of some prompts, with all that replaying a suffix of it needs.
+
+    `resid[layer]` is the input of block `layer`, and `resid[n_layers]` the final residual; `keys` and `values` are each
+    layer's attention cache, (prompt, kv_head, pos, d_head).
+    """
+
+    tokens: Int[Tensor, "prompt pos"]
+    resid: list[Float[Tensor, "prompt pos d_model"]]
+    keys: list[Float[Tensor, "prompt kv_head pos d_head"]]
+    values: list[Float[Tensor, "prompt kv_head pos d_head"]]
+    activations: Activations
+    logits: Float[Tensor, "prompt vocab"]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Positions [start, start + length) of a prompt and what each block is called with there, beside the residual."""
+
+    start: int
+    length: int
+    block_arguments: tuple[BlockArguments, ...]
+
+
+class HookedModel(Protocol):
+    """What the methods need of a decoder: forwards with edits, and blocks that can be replayed one at a time."""
+
+    info: ModelInfo
+    tokenizer: Any
+
+    @property
+    def device(self) -> device:
+        """Where the weights are."""
+        ...
+
+    @property
+    def dtype(self) -> dtype:
+        """Type of the weights."""
+        ...
+
+    def logits(self, tokens: Int[Tensor, "prompt pos"], *, edit: Edit | None = None) -> Float[Tensor, "prompt vocab"]:
+        """Float32 logits at the last position, with activations replaced by `edit` on the way. NumericsError on NaN."""
+        ...
+
+    def activations(self, tokens: Int[Tensor, "prompt pos"], *, parts: Collection[str]) -> Activations:
+        """Outputs of all components, for the parts named (`z`, `post`, `mlp_out`)."""
+        ...
+
+    def record(self, tokens: Int[Tensor, "prompt pos"], *, parts: Collection[str]) -> CleanRun:
+        """A clean forward that can be replayed from any layer and position."""
+        ...
+
+    def window(self, tokens: Int[Tensor, "prompt pos"], start: int, length: int) -> Window:
+        """What the blocks are called with at positions [start, start + length); independent of the tokens' values."""
+        ...
+
+    def embed(self, tokens: Int[Tensor, "prompt pos"], start: int) -> Float[Tensor, "prompt pos d_model"]:
+        """Input of block 0 for the tokens from position `start` on."""
+        ...
+
+    def block(
+        self,
+        layer: int,
+        resid: Float[Tensor, "row window d_model"],
+        window: Window,
+        keys: Float[Tensor, "row kv_head before d_head"],
+        values: Float[Tensor, "row kv_head before d_head"],
+    ) -> Float[Tensor, "row window d_model"]:
+        """Run one block on a window of positions, attending to the given keys and values of the positions before it."""
+        ...
+
+    def editing(self, edit: Edit) -> AbstractContextManager[None]:
+        """Apply `edit` to every `z` and `post` inside the context, whatever runs; the model is left as found."""
+        ...
+
+    def unembed(self, resid: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
+        """Final norm and unembedding of final residuals, as float32."""
+        ...
+
+    def w_out(self, layer: int) -> Float[Tensor, "neuron d_model"]:
+        """Rows are the neurons' value vectors."""
+        ...
+
+    def w_o(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
+        """Each head's output matrix."""
+        ...
