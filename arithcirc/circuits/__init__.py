@@ -1,0 +1,1 @@
+"""Finding circuits and judging them: localisation, selection, faithfulness."""

@@ -1,0 +1,101 @@
+"""Joint ablations: many circuits in one batch.
+
+A circuit keeps some heads and MLPs; everything else is replaced, at every position, by its mean activation. The rows of
+a batch are (circuit, prompt), so a whole faithfulness curve with its random baselines is a few large forwards.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from arithcirc.errors import EnvironmentFailure
+from arithcirc.measure.means import Means
+from arithcirc.models.protocol import HookedModel
+from arithcirc.models.suffix import is_out_of_memory, release_memory
+
+Reduce = Callable[[Float[Tensor, "circuit prompt vocab"], slice], Float[Tensor, "circuit prompt metric"]]
+
+
+@dataclass(frozen=True)
+class CircuitMasks:
+    """What each circuit keeps: True where a head or a whole MLP is left as it is."""
+
+    heads: Bool[Tensor, "circuit layer head"]
+    mlps: Bool[Tensor, "circuit layer"]
+
+    def __len__(self) -> int:
+        return len(self.heads)
+
+    def __getitem__(self, index: slice) -> "CircuitMasks":
+        return CircuitMasks(self.heads[index], self.mlps[index])
+
+
+def ablate_to_means(
+    model: HookedModel,
+    tokens: Int[Tensor, "prompt pos"],
+    circuits: CircuitMasks,
+    means: Means,
+    reduce: Reduce,
+    *,
+    batch_size: int,
+    progress: Callable[[int], None] | None = None,
+) -> Float[Tensor, "circuit prompt metric"]:
+    """Final logits under each circuit's mean ablation, reduced; at most `batch_size` (circuit, prompt) rows at once."""
+    per_tile = max(1, batch_size // max(1, len(tokens)))
+    out = []
+    for first in range(0, len(circuits), per_tile):
+        part = circuits[first : first + per_tile]
+        columns = []
+        for start in range(0, len(tokens), batch_size):
+            prompts = slice(start, min(start + batch_size, len(tokens)))
+            columns.append(_tile(model, tokens, prompts, part, means, reduce))
+            if progress is not None:
+                progress(len(part) * (prompts.stop - prompts.start))
+        out.append(torch.cat(columns, dim=1))
+    return torch.cat(out)
+
+
+def _tile(
+    model: HookedModel, tokens: Tensor, prompts: slice, circuits: CircuitMasks, means: Means, reduce: Reduce
+) -> Tensor:
+    """One batch, in halves where it does not fit."""
+    n_prompts = prompts.stop - prompts.start
+    try:
+        rows = tokens[prompts].repeat(len(circuits), 1)
+        logits = model.logits(rows, edit=_keep(circuits, n_prompts, means))
+        return reduce(logits.reshape(len(circuits), n_prompts, -1), prompts)
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if len(circuits) * n_prompts == 1:
+            raise EnvironmentFailure(
+                "out of memory with a single prompt: use --dtype bfloat16 or a bigger machine"
+            ) from error
+    release_memory()
+    if len(circuits) > 1:
+        half = len(circuits) // 2
+        parts = (circuits[:half], circuits[half:])
+        return torch.cat([_tile(model, tokens, prompts, c, means, reduce) for c in parts])
+    middle = prompts.start + n_prompts // 2
+    halves = (slice(prompts.start, middle), slice(middle, prompts.stop))
+    return torch.cat([_tile(model, tokens, h, circuits, means, reduce) for h in halves], dim=1)
+
+
+def _keep(circuits: CircuitMasks, n_prompts: int, means: Means) -> Callable[[str, int, Tensor], Tensor | None]:
+    """An edit that keeps each row's circuit and puts the mean everywhere else."""
+
+    def edit(part: str, layer: int, value: Tensor) -> Tensor | None:
+        if part == "z":
+            kept = circuits.heads[:, layer].repeat_interleave(n_prompts, 0)[:, None, :, None]
+            mean = means.z[layer]
+        else:
+            kept = circuits.mlps[:, layer].repeat_interleave(n_prompts, 0)[:, None, None]
+            mean = means.post[layer]
+        if bool(kept.all()):
+            return None
+        return torch.where(kept.to(value.device), value, mean.to(value.device, value.dtype))
+
+    return edit
