@@ -1,0 +1,110 @@
+"""A GPT-NeoX of the recipe's shape, and its life as a Hugging Face folder.
+
+The architecture is Pythia's: rotary positions on a share of each head, attention and MLP in parallel, embeddings not
+tied. A step folder holds config.json, model.safetensors and the tokenizer's files; it is written as `step<N>.part` and
+renamed, so a folder that exists is whole. Weights are rounded to the recipe's disk type; accuracies are those of the
+rounded weights, computed in float32.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers.utils import logging
+
+from arithcirc.arithmetic.operators import Prompts
+from arithcirc.errors import NumericsError
+from arithcirc.training.recipe import Recipe
+from arithcirc.training.tokenizer import BOS_ID, PAD_ID, answer_ids, save_tokenizer, token_ids, vocabulary
+
+
+def build_config(recipe: Recipe) -> GPTNeoXConfig:
+    """The configuration of an untrained model."""
+    return GPTNeoXConfig(
+        vocab_size=len(vocabulary(recipe.limit)),
+        hidden_size=recipe.width,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        intermediate_size=recipe.mlp_width,
+        max_position_embeddings=recipe.positions,
+        initializer_range=recipe.init_std,
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "partial_rotary_factor": recipe.rotary_share,
+        },
+        use_parallel_residual=True,
+        tie_word_embeddings=False,
+        hidden_dropout=0.0,
+        attention_dropout=0.0,
+        bos_token_id=BOS_ID,
+        eos_token_id=BOS_ID,
+        pad_token_id=PAD_ID,
+    )
+
+
+def build_model(recipe: Recipe) -> GPTNeoXForCausalLM:
+    """An untrained model, its weights drawn with the recipe's seed; torch's global generator is left as found."""
+    config = build_config(recipe)
+    config._attn_implementation = "sdpa"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return GPTNeoXForCausalLM(config)
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Silence the loading and writing bars of transformers for a while."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def save_step(model: GPTNeoXForCausalLM, recipe: Recipe, folder: Path) -> None:
+    """Write a copy of the model, rounded to the disk type, and the tokenizer, as a Hugging Face folder."""
+    dtype = getattr(torch, recipe.disk_dtype)
+    with torch.random.fork_rng(devices=[]):
+        rounded = GPTNeoXForCausalLM(build_config(recipe))
+    rounded.load_state_dict({name: value.detach().cpu() for name, value in model.state_dict().items()})
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    with without_progress_bars():
+        rounded.to(dtype).save_pretrained(part)
+    save_tokenizer(recipe.limit, part)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+def load_step(folder: Path, device: str = "cpu") -> GPTNeoXForCausalLM:
+    """The model of a step folder in float32, in evaluation mode, on a device (`cpu`, `cuda`)."""
+    with without_progress_bars(), torch.random.fork_rng(devices=[]):
+        model = GPTNeoXForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
+        )
+    placed: GPTNeoXForCausalLM = model.eval().to(torch.device(device))  # type: ignore[arg-type]
+    return placed
+
+
+def correct(model: GPTNeoXForCausalLM, prompts: Prompts, *, batch_size: int = 1024) -> np.ndarray:
+    """True where the most likely token after `BOS op1 operator op2 =` is the answer, shape (prompt,).
+
+    Raises NumericsError when the model's logits are not finite.
+    """
+    device = model.device
+    ids, answers = torch.from_numpy(token_ids(prompts)), answer_ids(prompts)
+    found = []
+    with torch.no_grad():
+        for part in ids.split(batch_size):
+            logits = model(input_ids=part.to(device), logits_to_keep=1, use_cache=False).logits[:, -1]
+            if not torch.isfinite(logits).all():
+                raise NumericsError("the model's logits are not finite: lower the learning rates and train again")
+            found.append(logits.argmax(-1).cpu().numpy())
+    return np.concatenate(found) == answers if found else np.zeros(0, dtype=bool)

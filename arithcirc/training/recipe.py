@@ -1,0 +1,254 @@
+"""The recipe of a small arithmetic model: everything that decides its weights, in one frozen value.
+
+Two runs with equal recipes, the same device kind and the same thread count give the same weights in float32 (bf16 on
+another processor may differ in the last bits). A recipe is written as JSON beside the model it made, so that the model
+can be made again and so that anyone can ask which prompts it never saw (`data.held_out_mask`).
+
+What is not here: device, threads and the output folder. They decide how long a run takes and where it lies.
+"""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from arithcirc.arithmetic.operators import OperandRange
+from arithcirc.errors import ArithcircError, RequestError
+
+PRECISIONS = ("bf16", "fp32")
+DISK_DTYPES = ("bfloat16", "float16", "float32")
+OPTIMIZERS = ("muon", "adamw")
+SCHEDULES = ("cosine", "linear", "constant_with_warmup")
+
+
+@dataclass(frozen=True)
+class OperatorMix:
+    """Shares of the rows of a batch that each operator gets; they are normalised to sum to 1."""
+
+    add: float = 0.35
+    sub: float = 0.30
+    mul: float = 0.15
+    div: float = 0.20
+
+    def shares(self) -> Float[np.ndarray, "operator"]:
+        """Shares in the order of `arithmetic.operators.OPERATORS`, summing to 1."""
+        values = np.array([self.add, self.sub, self.mul, self.div], dtype=np.float64)
+        return values / values.sum()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Data, architecture, optimisation and checkpoints of one training run. Raises RequestError when unusable."""
+
+    name: str = "neox-arith"
+    # data
+    operands: OperandRange = field(default_factory=OperandRange)
+    limit: int = 530
+    mix: OperatorMix = field(default_factory=OperatorMix)
+    held_out_share: float = 0.1
+    split_seed: int = 0
+    # architecture (GPT-NeoX as Pythia: rotary, parallel residual, untied embeddings)
+    layers: int = 6
+    width: int = 128
+    heads: int = 4
+    mlp_width: int = 512
+    rotary_share: float = 0.25
+    positions: int = 32
+    init_std: float = 0.02
+    # optimisation; one step reads rows x suffixes prompts
+    seed: int = 0
+    steps: int = 4000
+    rows: int = 64
+    suffixes: int = 16
+    optimizer: str = "muon"
+    muon_learning_rate: float = 0.02
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.05
+    gradient_clip: float = 1.0
+    schedule: str = "cosine"
+    warmup_steps: int = 200
+    precision: str = "bf16"
+    # checkpoints
+    disk_dtype: str = "bfloat16"
+    extra_steps: tuple[int, ...] = ()
+    keep: tuple[int, ...] = ()
+    resume_every: int = 250
+    train_sample: int = 2000
+
+    def __post_init__(self) -> None:
+        _check_counts(self)
+        _check_shares(self)
+        _check_choices(self)
+        _check_shape(self)
+        _check_steps(self)
+
+    @property
+    def prompts_per_step(self) -> int:
+        """Prompts whose answer enters the loss of one step."""
+        return self.rows * self.suffixes
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one step: three shared by a row, two for each of its suffixes."""
+        return self.rows * (3 + 2 * self.suffixes)
+
+    def checkpoint_steps(self) -> tuple[int, ...]:
+        """Steps measured and saved: 0, 1, 2, 4 ... 512, then every 1000, the extra steps and the last, ascending."""
+        powers = [2**i for i in range(10)]
+        thousands = range(1000, self.steps + 1, 1000)
+        wanted = {0, *powers, *thousands, *self.extra_steps, self.steps}
+        return tuple(sorted(s for s in wanted if s <= self.steps))
+
+    def kept_steps(self) -> tuple[int, ...]:
+        """Steps whose folders stay when the run is done: `keep` and the last, or all of them when `keep` is empty."""
+        return tuple(sorted({*self.keep, self.steps})) if self.keep else self.checkpoint_steps()
+
+    def shortened(self, steps: int) -> "Recipe":
+        """The same recipe for fewer or more steps; extra and kept steps beyond the new end are dropped."""
+        inside = {name: tuple(s for s in getattr(self, name) if s <= steps) for name in ("extra_steps", "keep")}
+        return replace(self, steps=steps, warmup_steps=min(self.warmup_steps, max(steps // 2, 0)), **inside)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, keys in the order of the fields."""
+        return {**dataclasses.asdict(self), "operands": str(self.operands)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Recipe":
+        """The inverse of `to_json`; fields left out take their defaults. Raises RequestError naming the field."""
+        known = {f.name: f for f in fields(cls)}
+        for name in data:
+            if name not in known:
+                raise RequestError(f"a recipe has no field {name!r}: use any of {', '.join(known)}")
+        return cls(**{name: _parse(known[name], value) for name, value in data.items()})
+
+
+def _parse(spec: "dataclasses.Field[Any]", value: Any) -> Any:
+    """One JSON value as the field's type."""
+    kinds = {int: (int,), float: (int, float), str: (str,)}
+    try:
+        if spec.name == "operands":
+            return OperandRange.parse(value)
+        if spec.name == "mix":
+            return OperatorMix(**{k: float(v) for k, v in value.items()})
+        if isinstance(spec.default, tuple):
+            kind = float if spec.name == "betas" else int
+            return tuple(_number(v, kind) for v in value)
+        if isinstance(value, bool) or not isinstance(value, kinds[type(spec.default)]):
+            raise TypeError
+        return type(spec.default)(value)
+    except ArithcircError:
+        raise
+    except (TypeError, ValueError, AttributeError):
+        raise RequestError(f"recipe field {spec.name} cannot be {value!r}: write it like {_example(spec)}") from None
+
+
+def _number(value: Any, kind: type[int] | type[float]) -> int | float:
+    """The value as this kind of number, refusing booleans, text and fractions where a whole number is meant."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or kind(value) != value:
+        raise TypeError
+    return kind(value)
+
+
+def _example(spec: "dataclasses.Field[Any]") -> str:
+    value = spec.default if spec.default is not dataclasses.MISSING else Recipe().to_json()[spec.name]
+    return json.dumps(value)
+
+
+def _refuse(recipe: Recipe, name: str, allowed: str) -> None:
+    raise RequestError(f"recipe field {name} is {getattr(recipe, name)!r}: it must be {allowed}")
+
+
+def _check_counts(recipe: Recipe) -> None:
+    for name in ("layers", "width", "heads", "mlp_width", "steps", "rows", "suffixes", "resume_every", "train_sample"):
+        if getattr(recipe, name) < 1:
+            _refuse(recipe, name, "a whole number of at least 1")
+    for name in ("limit", "seed", "split_seed", "warmup_steps"):
+        if getattr(recipe, name) < 0:
+            _refuse(recipe, name, "0 or more")
+    if recipe.operands.high > recipe.limit:
+        raise RequestError(
+            f"operands {recipe.operands} exceed limit {recipe.limit}, the largest number the tokenizer writes: "
+            f"use operands up to {recipe.limit} or raise the limit"
+        )
+
+
+def _check_shares(recipe: Recipe) -> None:
+    if not 0 < recipe.held_out_share < 1:
+        _refuse(recipe, "held_out_share", "between 0 and 1, both excluded")
+    if not 0 <= recipe.rotary_share <= 1:
+        _refuse(recipe, "rotary_share", "between 0 and 1")
+    values = dataclasses.astuple(recipe.mix)
+    if min(values) < 0 or not 0 < sum(values) < math.inf:
+        _refuse(recipe, "mix", "four shares of at least 0 with a positive sum")
+    for name in ("learning_rate", "muon_learning_rate", "gradient_clip", "init_std"):
+        if not 0 < getattr(recipe, name) < math.inf:
+            _refuse(recipe, name, "a positive number")
+    if not 0 <= recipe.weight_decay < math.inf:
+        _refuse(recipe, "weight_decay", "0 or more")
+    if len(recipe.betas) != 2 or not all(0 <= b < 1 for b in recipe.betas):
+        _refuse(recipe, "betas", "two numbers in [0, 1)")
+
+
+def _check_choices(recipe: Recipe) -> None:
+    choices = {"precision": PRECISIONS, "disk_dtype": DISK_DTYPES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES}
+    for name, allowed in choices.items():
+        if getattr(recipe, name) not in allowed:
+            _refuse(recipe, name, f"one of {', '.join(allowed)}")
+
+
+def _check_shape(recipe: Recipe) -> None:
+    if recipe.width % recipe.heads:
+        _refuse(recipe, "heads", f"a divisor of width {recipe.width}")
+    if recipe.positions < 5:
+        _refuse(recipe, "positions", "at least 5, the length of a prompt")
+    if int(recipe.width // recipe.heads * recipe.rotary_share) % 2:
+        _refuse(recipe, "rotary_share", "such that an even number of dimensions of a head is rotated")
+
+
+def _check_steps(recipe: Recipe) -> None:
+    if recipe.warmup_steps > recipe.steps:
+        _refuse(recipe, "warmup_steps", f"at most steps {recipe.steps}")
+    if any(not 0 <= s <= recipe.steps for s in recipe.extra_steps):
+        _refuse(recipe, "extra_steps", f"within 0..{recipe.steps}")
+    if strangers := sorted(set(recipe.keep) - set(recipe.checkpoint_steps())):
+        _refuse(recipe, "keep", f"among the checkpoint steps (add {strangers} to extra_steps)")
+
+
+PRESETS: dict[str, Recipe] = {
+    "neox-arith": Recipe(
+        extra_steps=(384, 768, 1500),
+        keep=(0, 64, 128, 256, 384, 512, 768, 1000, 1500, 2000, 4000),
+    ),
+    "small": Recipe(
+        name="small", operands=OperandRange(0, 99), limit=530, layers=4, steps=600, warmup_steps=100, extra_steps=(384,)
+    ),
+}
+
+
+def load_recipe(source: str | Path) -> Recipe:
+    """A preset by name, a JSON file, or the recipe.json in a model folder. Raises RequestError."""
+    if str(source) in PRESETS:
+        return PRESETS[str(source)]
+    path = Path(source)
+    path = path / "recipe.json" if path.is_dir() else path
+    if not path.is_file():
+        raise RequestError(f"no recipe {str(source)!r}: use {' or '.join(PRESETS)}, or the path of a recipe.json")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"recipe {path} cannot be read: {error}") from None
+    if not isinstance(data, dict):
+        raise RequestError(f'recipe {path} is not a JSON object: write {{"name": ..., "operands": "0..99", ...}}')
+    return Recipe.from_json(data)
+
+
+def difference(ours: Recipe, theirs: Recipe) -> str | None:
+    """`"steps: 4000 here, 600 there"` for the first field that differs, None when equal."""
+    mine, other = ours.to_json(), theirs.to_json()
+    return next((f"{k}: {mine[k]} here, {other[k]} there" for k in mine if mine[k] != other[k]), None)
