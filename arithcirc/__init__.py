@@ -1,0 +1,96 @@
+"""arithcirc: find, prove and show the arithmetic circuits of decoder language models.
+
+    import arithcirc as ac
+    model = ac.load()                       # the shipped model; or a Hugging Face id, or a folder
+
+Public names are loaded when they are first used, so importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_HOMES = {
+    "arithcirc.components": ("Head", "Mlp", "Neuron", "Position", "Site"),
+    "arithcirc.errors": ("ArithcircError", "EnvironmentFailure", "RequestError"),
+    "arithcirc.config": ("CircuitConfig", "PromptConfig"),
+    "arithcirc.store": ("RunFolder",),
+    "arithcirc.arithmetic.operators": ("OPERATORS", "OperandRange", "Prompts", "legal_prompts", "operator"),
+    "arithcirc.arithmetic.tokens": ("PromptFormat", "prompt_encoder", "single_token_limit"),
+    "arithcirc.arithmetic.pairs": ("Counterfactual", "Pairs", "counterfactuals", "read_pairs"),
+    "arithcirc.models.load": ("load",),
+    "arithcirc.models.suffix": ("Patch", "SuffixEngine"),
+    "arithcirc.measure.metrics": ("faithfulness", "patching_metrics"),
+    "arithcirc.measure.means": ("mean_activations",),
+    "arithcirc.circuits.localize": ("localize",),
+    "arithcirc.circuits.circuit": ("rank_heads",),
+    "arithcirc.circuits.faithfulness": ("judge",),
+    "arithcirc.pipeline.api": ("analyze", "sample_pairs"),
+    "arithcirc.report": ("write_report",),
+}
+_WHERE = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ArithcircError",
+    "CircuitConfig",
+    "Counterfactual",
+    "EnvironmentFailure",
+    "Head",
+    "Mlp",
+    "Neuron",
+    "OPERATORS",
+    "OperandRange",
+    "Pairs",
+    "Patch",
+    "Position",
+    "PromptConfig",
+    "PromptFormat",
+    "Prompts",
+    "RequestError",
+    "RunFolder",
+    "Site",
+    "SuffixEngine",
+    "analyze",
+    "counterfactuals",
+    "faithfulness",
+    "judge",
+    "legal_prompts",
+    "load",
+    "localize",
+    "mean_activations",
+    "operator",
+    "patching_metrics",
+    "prompt_encoder",
+    "rank_heads",
+    "read_pairs",
+    "sample_pairs",
+    "single_token_limit",
+    "write_report",
+]
+
+if TYPE_CHECKING:
+    from arithcirc.arithmetic.operators import OPERATORS, OperandRange, Prompts, legal_prompts, operator
+    from arithcirc.arithmetic.pairs import Counterfactual, Pairs, counterfactuals, read_pairs
+    from arithcirc.arithmetic.tokens import PromptFormat, prompt_encoder, single_token_limit
+    from arithcirc.circuits.circuit import rank_heads
+    from arithcirc.circuits.faithfulness import judge
+    from arithcirc.circuits.localize import localize
+    from arithcirc.components import Head, Mlp, Neuron, Position, Site
+    from arithcirc.config import CircuitConfig, PromptConfig
+    from arithcirc.errors import ArithcircError, EnvironmentFailure, RequestError
+    from arithcirc.measure.means import mean_activations
+    from arithcirc.measure.metrics import faithfulness, patching_metrics
+    from arithcirc.models.load import load
+    from arithcirc.models.suffix import Patch, SuffixEngine
+    from arithcirc.pipeline.api import analyze, sample_pairs
+    from arithcirc.report import write_report
+    from arithcirc.store import RunFolder
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'arithcirc' has no attribute {name!r}")
+    return getattr(import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

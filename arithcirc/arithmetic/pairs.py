@@ -149,10 +149,13 @@ def legal_pool(operands: OperandRange, limit: int, operators: tuple[Operator, ..
     return concatenate(legal_prompts(o, operands, limit) for o in operators)
 
 
-def read_pairs(path: Path, *, format: PromptFormat | None = None) -> Pairs:
-    """Pairs from a CSV, JSON-lines or Parquet file with the columns of PAIR_COLUMNS.
+def read_pairs(path: Path, *, format: PromptFormat | None = None) -> tuple[Pairs, np.ndarray]:
+    """Pairs, and each row's set, from a CSV, JSON-lines or Parquet file with the columns of PAIR_COLUMNS.
 
-    Prompts are written in the plain form `87+3=`, or in the given format. Raises PromptError naming the row at fault.
+    An optional column `set` says `discover` or `evaluate`; without it every row is `discover`.
+
+    Prompts are written in the plain form `87+3=`, or in the given format. Rows are taken as they are, also where the
+    counterfactual has the same answer. Raises PromptError naming the row at fault.
     """
     table = _read_table(path)
     missing = [c for c in PAIR_COLUMNS if c not in table.columns]
@@ -167,10 +170,13 @@ def read_pairs(path: Path, *, format: PromptFormat | None = None) -> Pairs:
             raise PromptError(
                 f"{path.name} row {row}: operator {written!r} is not the one in {table['prompt'].iloc[row - 1]!r}"
             )
-    same = np.flatnonzero(clean.answer == other.answer)
-    if len(same):
-        raise PromptError(f"{path.name} row {int(same[0]) + 1}: the counterfactual has the same answer; it must differ")
-    return Pairs(clean, other)
+    sets = table["set"].astype(str).to_numpy() if "set" in table.columns else np.full(len(table), "discover")
+    for row, name in enumerate(sets, start=1):
+        if name not in ("discover", "evaluate"):
+            raise PromptError(f"{path.name} row {row}: set {name!r} must be discover or evaluate")
+    if not (sets == "discover").any():
+        raise PromptError(f"{path.name} has only evaluate rows: localisation needs discover rows")
+    return Pairs(clean, other), sets
 
 
 def _read_table(path: Path) -> pd.DataFrame:

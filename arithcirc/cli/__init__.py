@@ -1,0 +1,1 @@
+"""Command line: the only place where compute and view meet. Nothing imports it."""

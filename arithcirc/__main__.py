@@ -1,0 +1,5 @@
+"""`python -m arithcirc`."""
+
+from arithcirc.cli.main import main
+
+main()

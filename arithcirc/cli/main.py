@@ -1,0 +1,58 @@
+"""`arithcirc`: the commands, and what becomes of errors.
+
+Exit codes: 0 done; 2 a bad request (one clear line); 1 anything else. ARITHCIRC_DEBUG=1 shows tracebacks.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from arithcirc.cli import analyze, models, show, train
+from arithcirc.errors import ArithcircError
+
+HELP = "Find, prove and show the arithmetic circuits of decoder language models."
+
+
+def build() -> App:
+    """The application with all its commands."""
+    app = App(name="arithcirc", help=HELP, help_format="plaintext", version_flags=["--version"])
+    app.command(analyze.analyze)
+    app.command(analyze.prompts_command, name="prompts")
+    app.command(analyze.localize_command, name="localize")
+    app.command(analyze.faithfulness_command, name="faithfulness")
+    app.command(analyze.report_command, name="report")
+    app.command(train.train)
+    app.command(models.models)
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; every failure is one line on stderr."""
+    try:
+        build()(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        return _fail(f"{error} (see 'arithcirc --help')", 2)
+    except ArithcircError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted: finished stages are kept, the same command goes on where this stopped", 1)
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        if os.environ.get("ARITHCIRC_DEBUG"):
+            raise
+        kind = type(error).__name__
+        return _fail(f"unexpected {kind}: {error} - please report it; ARITHCIRC_DEBUG=1 shows where", 1)
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    show.err.print(f"arithcirc: {' '.join(message.split())}", markup=False)
+    return code
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,83 @@
+"""Options shared by the commands, with their help. Importing this must stay cheap: no torch, no plotly."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from arithcirc.config import CircuitConfig, PromptConfig
+
+DEFAULT_OUT = Path("runs")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ModelOptions:
+    """How the model is loaded and run."""
+
+    revision: Annotated[str | None, Parameter(help="Hub revision, or a step<N> folder (default: the last).")] = None
+    device: Annotated[str | None, Parameter(help="cpu, cuda or cuda:N (default: cuda where there is one).")] = None
+    dtype: Annotated[str, Parameter(help="float32, bfloat16 or float16.")] = "float32"
+    batch_size: Annotated[int, Parameter(help="Rows in flight; halved by itself when memory runs out.")] = 2048
+    threads: Annotated[int | None, Parameter(help="CPU threads (default: all cores).")] = None
+    out: Annotated[Path, Parameter(help="Runs go to OUT/<model>/<revision>.")] = DEFAULT_OUT
+    plan_only: Annotated[bool, Parameter(negative="", help="Print the plan and stop.")] = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class PromptOptions:
+    """Which prompts are used."""
+
+    operators: Annotated[str, Parameter(allow_leading_hyphen=True, help="Any of + - * /, as '+-' or add,sub.")] = "+-*/"
+    operands: Annotated[str, Parameter(help="Inclusive operand range LOW..HIGH.")] = "0..299"
+    prompts: Annotated[
+        int, Parameter(help="Correct prompts per operator to discover with, and as many to evaluate.")
+    ] = 100
+    counterfactual_seeds: Annotated[int, Parameter(help="Counterfactuals drawn per prompt.")] = 3
+    seed: Annotated[int, Parameter(help="Seed of every random choice.")] = 0
+    prefix: Annotated[str, Parameter(help="Few-shot text put before every prompt.")] = ""
+    template: Annotated[str, Parameter(help="Prompt with {op1}, {operator}, {op2}, ending in '='.")] = (
+        "{op1}{operator}{op2}="
+    )
+    pairs: Annotated[Path | None, Parameter(help="CSV, JSON lines or Parquet of prompts and counterfactuals.")] = None
+
+    def config(self) -> PromptConfig:
+        """The configuration these options stand for."""
+        return PromptConfig(
+            operators=self.operators,
+            operands=self.operands,
+            n_discover=self.prompts,
+            n_evaluate=self.prompts,
+            counterfactual_seeds=self.counterfactual_seeds,
+            seed=self.seed,
+            prefix=self.prefix.replace("\\n", "\n"),
+            template=self.template,
+        )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class CircuitOptions:
+    """How the circuit is chosen and judged."""
+
+    heads: Annotated[int | None, Parameter(help="Heads in the circuit (default: fewest that reach --target).")] = None
+    mlps: Annotated[str, Parameter(help="MLPs kept: all, none, or layers such as 0,2-5.")] = "all"
+    rank_by: Annotated[str, Parameter(help="Effect that ranks heads: logit_diff, E or kl.")] = "logit_diff"
+    target: Annotated[float, Parameter(help="Faithfulness the circuit must reach on the discover set.")] = 0.9
+    random_circuits: Annotated[int, Parameter(help="Random circuits per size, as the baseline.")] = 10
+    mean_prompts: Annotated[
+        int | None, Parameter(help="Prompts per operator behind the means (default: all of them).")
+    ] = None
+
+    def config(self) -> CircuitConfig:
+        """The configuration these options stand for."""
+        return CircuitConfig(
+            n_heads=self.heads,
+            mlps=self.mlps,
+            rank_by=self.rank_by,
+            target=self.target,
+            random_circuits=self.random_circuits,
+            mean_prompts=self.mean_prompts,
+        )

@@ -1,0 +1,114 @@
+"""One run: its model, configuration, folder and random streams, shared by every stage."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from arithcirc.arithmetic.operators import OperandRange, Operator, parse_operators
+from arithcirc.arithmetic.pairs import Pairs, read_pairs
+from arithcirc.arithmetic.tokens import PromptEncoder, PromptFormat, prompt_encoder
+from arithcirc.config import CircuitConfig, ModelConfig, PromptConfig, RunConfig
+from arithcirc.errors import PromptError
+from arithcirc.models.protocol import HookedModel
+from arithcirc.store import RunFolder, sha256_file
+
+Report = Callable[[str, int, int], None]
+"""`report(stage, done, total)`: rows of work done so far."""
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
+@dataclass
+class Job:
+    """Everything a stage needs. `pairs` replaces sampling when it is given."""
+
+    model: HookedModel
+    encoder: PromptEncoder
+    config: RunConfig
+    run: RunFolder
+    batch_size: int
+    pairs: Pairs | None = None
+    pair_sets: np.ndarray | None = None
+    report: Report = silent
+
+    @property
+    def operators(self) -> tuple[Operator, ...]:
+        """Operators asked for."""
+        return parse_operators(self.config.prompts.operators)
+
+    @property
+    def operands(self) -> OperandRange:
+        """Operand range asked for."""
+        return OperandRange.parse(self.config.prompts.operands)
+
+    def rng(self, purpose: str, *more: str | int) -> np.random.Generator:
+        """A random stream of its own for each purpose, so that stages do not disturb each other."""
+        words = [purpose, *map(str, more)]
+        digest = hashlib.sha256("/".join(words).encode()).digest()
+        return np.random.default_rng([self.config.prompts.seed, *np.frombuffer(digest[:16], dtype=np.uint32).tolist()])
+
+    def counter(self, stage: str, total: int) -> Callable[[int], None]:
+        """A progress function for one stage: called with rows done, it reports the running total."""
+        done = 0
+
+        def advance(rows: int) -> None:
+            nonlocal done
+            done += rows
+            self.report(stage, min(done, total), total)
+
+        self.report(stage, 0, total)
+        return advance
+
+
+def fit_operands(prompts: PromptConfig, limit: int) -> PromptConfig:
+    """The configuration with its operators spelled in one way and its range checked against the limit."""
+    operators = parse_operators(prompts.operators)
+    operands = OperandRange.parse(prompts.operands)
+    if operands.high > limit:
+        raise PromptError(
+            f"operands {operands} exceed {limit}, the largest number this model's tokenizer writes as one token: "
+            f"use --operands {min(operands.low, limit)}..{limit} or less"
+        )
+    return replace(prompts, operators="".join(o.symbol for o in operators), operands=str(operands))
+
+
+def open_job(
+    model: HookedModel,
+    out: Path,
+    *,
+    prompts: PromptConfig,
+    circuit: CircuitConfig | None = None,
+    pairs_file: Path | None = None,
+    batch_size: int = 2048,
+    sections: Sequence[str] = ("model", "prompts", "circuit"),
+    facts: dict[str, Any] | None = None,
+    report: Report = silent,
+) -> Job:
+    """Check a request against the model and open its run folder `<out>/<model>/<revision>`."""
+    fmt = PromptFormat(prompts.prefix, prompts.template)
+    info = model.info
+    encoder = prompt_encoder(model.tokenizer, format=fmt, vocab_size=info.d_vocab)
+    prompts = fit_operands(prompts, encoder.limit)
+    pairs, sets = None, None
+    if pairs_file is not None:
+        pairs, sets = read_pairs(pairs_file, format=fmt)
+        symbols = "".join(dict.fromkeys(pairs.clean.symbols.tolist()))
+        prompts = replace(prompts, pairs=sha256_file(pairs_file), operators=symbols)
+    named = ModelConfig(info.name, info.revision, info.weights_sha256, info.tokenizer_sha256, info.dtype)
+    config = RunConfig(named, prompts, circuit or CircuitConfig())
+    seen = {
+        "model": asdict(info),
+        "bos_id": encoder.bos,
+        "tokens_seen": list(encoder.tokens_seen),
+        "single_token_limit": encoder.limit,
+        "batch_size": batch_size,
+    }
+    folder = out / info.name.replace("/", "--") / info.revision
+    run = RunFolder.create(folder, config, sections=sections, facts=seen | (facts or {}))
+    return Job(model, encoder, config, run, batch_size, pairs, sets, report)

@@ -1,0 +1,134 @@
+"""What a run will cost, said before it starts.
+
+Work is counted in forward passes of one prompt: a suffix replay is the share of a forward that it runs. The rate is
+measured by timing two batches on the loaded model, so times are estimates (attention, memory traffic and small batches
+make stages differ by a factor of up to two); memory counts weights, one batch and the recorded activations.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from arithcirc.arithmetic.operators import OPERATORS
+from arithcirc.circuits.circuit import curve_sizes
+from arithcirc.components import PATCHED_POSITIONS, Position
+from arithcirc.models.load import memory_needed
+from arithcirc.pipeline.job import Job
+from arithcirc.pipeline.stages import AT_LEAST_TRIED, CHANGES, random_grid
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """One stage: rows run through (part of) the model, their cost in whole forward passes of one prompt, seconds."""
+
+    stage: str
+    rows: int
+    forwards: float
+    seconds: float
+    done: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Costs of the stages asked for; `rate` is forward passes of one prompt per second."""
+
+    stages: tuple[StageCost, ...]
+    rate: float
+    memory_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """Estimated time of what is not done yet."""
+        return sum(s.seconds for s in self.stages if not s.done)
+
+
+def suffix_share(n_layers: int, n_pos: int, index: int, kind_layers: range) -> float:
+    """Mean share of a full forward that patches at token `index`, one per layer in `kind_layers`, replay."""
+    layers = [(n_layers - 1 - layer) / n_layers for layer in kind_layers]
+    return sum(layers) / len(layers) * (n_pos - index) / n_pos
+
+
+def make_plan(job: Job, stages: list[str]) -> Plan:
+    """Estimate the stages named, on the loaded model."""
+    rate = _forwards_per_second(job)
+    costs = []
+    for stage in stages:
+        rows, forwards = _COUNTS[stage](job)
+        costs.append(StageCost(stage, rows, forwards, forwards / rate, job.run.finished(stage)))
+    return Plan(tuple(costs), rate, _memory(job))
+
+
+def _forwards_per_second(job: Job) -> float:
+    rows = min(job.batch_size, 256)
+    tokens = torch.from_numpy(job.encoder.frame).repeat(rows, 1)
+    job.model.logits(tokens)
+    start = time.perf_counter()
+    job.model.logits(tokens)
+    return rows / max(time.perf_counter() - start, 1e-9)
+
+
+def _prompts(job: Job) -> tuple[int, float]:
+    if job.pairs is not None:
+        return len(job.pairs), float(len(job.pairs))
+    cfg = job.config.prompts
+    n = len(job.operators) * min(len(job.operands) ** 2, max(AT_LEAST_TRIED, cfg.n_discover + cfg.n_evaluate))
+    return n, float(n)
+
+
+def _n_prompts(job: Job) -> tuple[int, int]:
+    """Prompts per operator to discover and to evaluate."""
+    if job.pairs is None or job.pair_sets is None:
+        return job.config.prompts.n_discover, job.config.prompts.n_evaluate
+    per = max(1, len(job.operators))
+    discover = int((job.pair_sets == "discover").sum())
+    return discover // per, (len(job.pairs) - discover or discover) // per
+
+
+def _localize(job: Job) -> tuple[int, float]:
+    info = job.model.info
+    draws = 1 if job.pairs is not None else job.config.prompts.counterfactual_seeds + len(CHANGES) - 1
+    pairs = draws * _n_prompts(job)[0] * len(job.operators)
+    layers = range(info.n_layers)
+    per_position = [
+        suffix_share(info.n_layers, job.encoder.length, job.encoder.index(p), layers) for p in PATCHED_POSITIONS
+    ]
+    patches = (info.n_heads + 1) * info.n_layers
+    return pairs * patches * len(PATCHED_POSITIONS), pairs * (patches * sum(per_position) + 2)
+
+
+def _means(job: Job) -> tuple[int, float]:
+    sample = job.config.circuit.mean_prompts
+    everything = len(OPERATORS) * len(job.operands) ** 2
+    if sample is not None:
+        n = len(OPERATORS) * min(sample, len(job.operands) ** 2)
+        return n, float(n)
+    tail = (job.encoder.length - job.encoder.index(Position.OP2)) / job.encoder.length
+    return everything, everything * tail
+
+
+def _faithfulness(job: Job) -> tuple[int, float]:
+    sizes = curve_sizes(job.model.info.n_layers * job.model.info.n_heads)
+    rivals = len(random_grid(sizes)) * job.config.circuit.random_circuits
+    discover, evaluate = _n_prompts(job)
+    n = len(job.operators) * (discover * (len(sizes) + 2) + evaluate * (len(sizes) + 2 + rivals))
+    return n, float(n)
+
+
+_COUNTS: dict[str, Callable[[Job], tuple[int, float]]] = {
+    "prompts": _prompts,
+    "localize": _localize,
+    "means": _means,
+    "faithfulness": _faithfulness,
+}
+
+
+def _memory(job: Job) -> int:
+    """Bytes: weights, one batch in flight (MLP, attention, float32 logits), clean and counterfactual records."""
+    info, n_pos = job.model.info, job.encoder.length
+    weights = memory_needed(info.n_params, info.dtype)
+    element = memory_needed(1, info.dtype)
+    row = n_pos * (8 * info.d_model + 2 * info.d_mlp) * element + 2 * info.d_vocab * 4
+    record = 2 * _n_prompts(job)[0] * n_pos * info.n_layers * 6 * info.d_model * element
+    return weights + job.batch_size * row + record

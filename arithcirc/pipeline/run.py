@@ -1,0 +1,76 @@
+"""Running stages in order, reusing what is finished.
+
+A finished stage is skipped when its record, its files and their hashes agree; when a stage runs again, the records of
+those that read from it are dropped first, so a kill in between cannot leave old results beside new ones.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+from arithcirc.errors import EnvironmentFailure, RequestError
+from arithcirc.models.suffix import is_out_of_memory
+from arithcirc.pipeline.job import Job
+from arithcirc.pipeline.stages import STAGES, Stage
+
+Notice = Callable[[str, str], None]
+"""`notice(stage, text)`: a stage was skipped, reused, or has something to say."""
+
+
+def quiet(stage: str, text: str) -> None:
+    """Say nothing."""
+
+
+def stages_for(goal: str) -> list[Stage]:
+    """A stage and all it needs, in order. Raises RequestError for an unknown name."""
+    by_name = {s.name: s for s in STAGES}
+    if goal not in by_name:
+        raise RequestError(f"unknown stage {goal!r}: use one of {', '.join(by_name)}")
+    wanted: set[str] = set()
+
+    def add(name: str) -> None:
+        if name not in wanted:
+            wanted.add(name)
+            for need in by_name[name].needs:
+                add(need)
+
+    add(goal)
+    return [s for s in STAGES if s.name in wanted]
+
+
+def _dependents(stage: Stage) -> list[str]:
+    """Stages that read from this one, directly or not."""
+    found: list[str] = []
+    for other in STAGES:
+        if stage.name in other.needs or any(name in other.needs for name in found):
+            found.append(other.name)
+    return found
+
+
+def run_stages(job: Job, stages: Sequence[Stage], *, notice: Notice = quiet) -> None:
+    """Run what is not finished. Raises EnvironmentFailure when memory runs out even for the smallest batch."""
+    for stage in stages:
+        if job.run.finished(stage.name):
+            notice(stage.name, "finished before, reused")
+            continue
+        if stage.name in job.run.manifest["stages"]:
+            notice(stage.name, "its files are missing or changed, computed again")
+        job.run.forget([stage.name, *_dependents(stage)])
+        start = time.perf_counter()
+        outputs = _run(job, stage)
+        job.run.finish(stage.name, outputs, inputs=stage.reads, seconds=time.perf_counter() - start)
+
+
+def _run(job: Job, stage: Stage) -> list[str]:
+    try:
+        return stage.run(job)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise EnvironmentFailure(
+            f"out of memory in stage {stage.name} with --batch-size {job.batch_size}: run again with "
+            f"--batch-size {max(1, job.batch_size // 4)}; finished stages are kept"
+        ) from error
+    except MemoryError as error:
+        raise EnvironmentFailure(
+            f"out of memory in stage {stage.name}: run again with a smaller --batch-size"
+        ) from error
