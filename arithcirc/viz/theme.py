@@ -1,0 +1,163 @@
+"""How every figure looks: one template in a light and a dark version, colours, names and number formats.
+
+Colour carries meaning in two ways only. Signed numbers use a diverging scale (blue below zero, red above, the page's
+own colour at zero) that is always centred at zero; numbers that cannot be negative use a sequential scale that starts
+at zero. The four operators have fixed colours that stay apart under the common colour-vision deficiencies, and every
+line also differs by dash or marker. Backgrounds are transparent, so a figure takes the colour of the page it is on.
+
+Nothing is registered globally: `template("light")` and `template("dark")` return plain Plotly templates.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+Scheme = Literal["light", "dark"]
+
+PLOTLY_CONFIG: dict[str, Any] = {
+    "showSendToCloud": False,
+    "displaylogo": False,
+    "responsive": True,
+    "displayModeBar": "hover",
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+    "toImageButtonOptions": {"format": "png", "scale": 2},
+}
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+FONT_SIZE = 13
+SMALL = 11
+
+OPERATOR_NAMES = {"+": "addition", "-": "subtraction", "*": "multiplication", "/": "division"}
+OPERATOR_SIGNS = {"+": "+", "-": "−", "*": "×", "/": "÷"}
+OPERATOR_COLOURS = {"+": "#2f7ebc", "-": "#d9731a", "*": "#1b9e77", "/": "#b267a8"}
+POSITIONS = ("op1", "operator", "op2", "equals")
+POSITION_LABELS = {"op1": "op1", "operator": "operator", "op2": "op2", "equals": "="}
+CHANGES = ("any", "op1", "op2", "operator")
+CHANGE_LABELS = {"any": "random prompt", "op1": "op1 only", "op2": "op2 only", "operator": "operator only"}
+CHANGE_COLOURS = {"op1": "#2f7ebc", "operator": "#8a8f98", "op2": "#d9731a"}
+
+_INK = {
+    "light": {"text": "#1c2430", "muted": "#5b6675", "grid": "#e3e7ec", "hover": "#ffffff", "line": "#c3cad3"},
+    "dark": {"text": "#e4e9ef", "muted": "#9aa6b4", "grid": "#2b323b", "hover": "#1d232b", "line": "#47515d"},
+}
+SCALES: dict[Scheme, dict[str, tuple[str, ...]]] = {
+    "light": {
+        "diverging": ("#174a84", "#4a90c2", "#b5d3e6", "#f5f6f8", "#f4bfa5", "#d6604d", "#8c1325"),
+        "sequential": ("#f5f6f8", "#c6dcec", "#7fb3d3", "#2f7fb8", "#0b4c85", "#062f5c"),
+    },
+    "dark": {
+        "diverging": ("#a5d4ff", "#4a97d9", "#24517c", "#1a2028", "#7d3a2b", "#df7350", "#ffc7a6"),
+        "sequential": ("#1a2028", "#1f405f", "#2b6d9e", "#56a8cf", "#bfe7f4", "#eefaff"),
+    },
+}
+
+
+def _scale(colours: Sequence[str]) -> list[list[float | str]]:
+    return [[i / (len(colours) - 1), colour] for i, colour in enumerate(colours)]
+
+
+def template(scheme: Scheme = "light") -> go.layout.Template:
+    """The Plotly template for light or dark pages."""
+    ink, scales = _INK[scheme], SCALES[scheme]
+    axis = {
+        "gridcolor": ink["grid"], "linecolor": ink["line"], "zerolinecolor": ink["line"], "zerolinewidth": 1,
+        "tickcolor": ink["line"], "tickfont": {"size": SMALL, "color": ink["muted"]}, "automargin": True,
+        "title": {"font": {"size": SMALL + 1, "color": ink["muted"]}, "standoff": 8},
+    }  # fmt: skip
+    bar = {"outlinewidth": 0, "thickness": 12, "ticklen": 3, "tickfont": {"size": SMALL, "color": ink["muted"]}}
+    diverging, sequential = _scale(scales["diverging"]), _scale(scales["sequential"])
+    layout = go.Layout(
+        font={"family": FONT, "size": FONT_SIZE, "color": ink["text"]},
+        title={"font": {"size": FONT_SIZE + 2}, "x": 0, "xanchor": "left", "xref": "paper", "pad": {"b": 10}},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        xaxis=axis,
+        yaxis=axis,
+        colorscale={"diverging": diverging, "sequential": sequential, "sequentialminus": sequential[::-1]},
+        coloraxis={"colorbar": bar},
+        hoverlabel={
+            "bgcolor": ink["hover"], "bordercolor": ink["line"], "align": "left",
+            "font": {"family": FONT, "size": FONT_SIZE, "color": ink["text"]},
+        },
+        legend={"orientation": "h", "x": 0, "xanchor": "left", "font": {"size": SMALL + 1}},
+        annotationdefaults={"font": {"size": FONT_SIZE, "color": ink["text"]}},
+        shapedefaults={"line": {"color": ink["muted"], "width": 1}},
+        margin={"l": 56, "r": 16, "t": 64, "b": 52},
+        hovermode="closest",
+    )  # fmt: skip
+    return go.layout.Template(layout=layout)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a number of the effects table is called, its unit, and whether it has a sign."""
+
+    label: str
+    unit: str
+    signed: bool
+
+    @property
+    def axis(self) -> str:
+        """Axis title: name and unit."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+
+METRICS = {
+    "logit_diff": Metric("drop in logit difference", "nats", signed=True),
+    "E": Metric("log₁₀(1 + E)", "", signed=True),
+    "kl": Metric("KL divergence", "nats", signed=False),
+}
+
+
+def ordered(operators: Iterable[Any]) -> list[str]:
+    """Operators that occur, in the order + - * /; others after them."""
+    found = {str(o) for o in operators}
+    return [o for o in OPERATOR_NAMES if o in found] + sorted(found - set(OPERATOR_NAMES))
+
+
+def operator_title(operator: str) -> str:
+    """`"-"` -> `"− subtraction"`."""
+    return f"{OPERATOR_SIGNS.get(operator, operator)} {OPERATOR_NAMES.get(operator, '')}".strip()
+
+
+def operator_colour(operator: str) -> str:
+    """The operator's fixed colour; grey for one we have no colour for."""
+    return OPERATOR_COLOURS.get(operator, CHANGE_COLOURS["operator"])
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A number for people: fixed decimals, a real minus sign, powers of ten when it is huge, a dash when missing."""
+    if value is None or pd.isna(value):
+        return "–"
+    x = float(value)
+    if not np.isfinite(x):
+        return "∞" if x > 0 else "−∞"
+    text = f"{x:.2e}" if abs(x) >= 1e5 else f"{x:.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", "−")
+
+
+def percent(value: Any) -> str:
+    """A share as per cent with one decimal."""
+    return "–" if value is None or pd.isna(value) else f"{number(100 * float(value), 1)} %"
+
+
+def facets(operators: Sequence[str], *, shared_y: bool = True, spacing: float | None = None) -> go.Figure:
+    """An empty figure with one panel per operator, side by side, titled and in the light template."""
+    gap = spacing if spacing is not None else 0.12 / max(len(operators), 2)
+    figure = make_subplots(
+        rows=1,
+        cols=max(len(operators), 1),
+        shared_yaxes=shared_y,
+        horizontal_spacing=gap,
+        subplot_titles=[operator_title(o) for o in operators],
+    )
+    figure.update_layout(template=template("light"))
+    figure.update_annotations(font={"size": FONT_SIZE})
+    return figure
