@@ -62,12 +62,14 @@ def train(
     chosen = _changed(load_recipe(recipe), operands, steps, seed, optimizer, precision)
     folder = out or Path("runs") / "train" / chosen.name
     console = Console()
-    console.print(f"plan for {folder}: {measure_plan(chosen, device=device, threads=threads).text()}")
+    console.print(f"plan for {folder}: {measure_plan(chosen, device=device, threads=threads).text()}", soft_wrap=True)
     if plan_only:
         return
     with _bar(console) as bar:
         done = run(chosen, folder, device=device, threads=threads, report=_reporter(console, bar, chosen))
-    console.print(f"done in {done.seconds / 60:.1f} minutes: {done.final}, data card {done.folder / 'README.md'}")
+    console.print(
+        f"done in {done.seconds / 60:.1f} minutes: {done.final}, data card {done.folder / 'README.md'}", soft_wrap=True
+    )
 
 
 def _changed(

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt64
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -37,14 +37,14 @@ class Split(NamedTuple):
     held_out: Prompts
 
 
-def _mix(x: Int[np.ndarray, "prompt"]) -> Int[np.ndarray, "prompt"]:
+def _mix(x: UInt64[np.ndarray, "prompt"]) -> UInt64[np.ndarray, "prompt"]:
     """The finaliser of splitmix64 on unsigned 64-bit numbers, which wrap."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    return np.asarray(x ^ (x >> np.uint64(31)), dtype=np.uint64)
 
 
-def _keys(seed: int, op: Operator, prompts: Prompts) -> Int[np.ndarray, "prompt"]:
+def _keys(seed: int, op: Operator, prompts: Prompts) -> UInt64[np.ndarray, "prompt"]:
     """One 64-bit key per prompt of this operator; distinct for distinct (op1, op2) below 2^32."""
     salt = _mix(
         np.array([seed * len(OPERATORS) + OPERATORS.index(op) + 1], dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -108,7 +108,7 @@ class _Table(NamedTuple):
 
     op2: Int[np.ndarray, "prompt"]
     answer: Int[np.ndarray, "prompt"]
-    start: Int[np.ndarray, "operand"]
+    start: Int[np.ndarray, "edge"]
     weight: Float[np.ndarray, "operand"]
 
 

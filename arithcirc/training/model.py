@@ -60,12 +60,12 @@ def build_model(recipe: Recipe) -> GPTNeoXForCausalLM:
 def without_progress_bars() -> Iterator[None]:
     """Silence the loading and writing bars of transformers for a while."""
     shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def save_step(model: GPTNeoXForCausalLM, recipe: Recipe, folder: Path) -> None:
@@ -89,7 +89,8 @@ def load_step(folder: Path, device: str = "cpu") -> GPTNeoXForCausalLM:
         model = GPTNeoXForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
         )
-    placed: GPTNeoXForCausalLM = model.eval().to(torch.device(device))  # type: ignore[arg-type]
+    model.train(False)
+    placed: GPTNeoXForCausalLM = model.to(torch.device(device))  # type: ignore[arg-type]
     return placed
 
 
@@ -102,7 +103,7 @@ def correct(model: GPTNeoXForCausalLM, prompts: Prompts, *, batch_size: int = 10
     ids, answers = torch.from_numpy(token_ids(prompts)), answer_ids(prompts)
     found = []
     with torch.no_grad():
-        for part in ids.split(batch_size):
+        for part in torch.split(ids, batch_size):
             logits = model(input_ids=part.to(device), logits_to_keep=1, use_cache=False).logits[:, -1]
             if not torch.isfinite(logits).all():
                 raise NumericsError("the model's logits are not finite: lower the learning rates and train again")

@@ -10,6 +10,7 @@ What is not here: device, threads and the output folder. They decide how long a 
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ class OperatorMix:
     def shares(self) -> Float[np.ndarray, "operator"]:
         """Shares in the order of `arithmetic.operators.OPERATORS`, summing to 1."""
         values = np.array([self.add, self.sub, self.mul, self.div], dtype=np.float64)
-        return values / values.sum()
+        return np.asarray(values / values.sum(), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,13 @@ class Recipe:
 
     def shortened(self, steps: int) -> "Recipe":
         """The same recipe for fewer or more steps; extra and kept steps beyond the new end are dropped."""
-        inside = {name: tuple(s for s in getattr(self, name) if s <= steps) for name in ("extra_steps", "keep")}
-        return replace(self, steps=steps, warmup_steps=min(self.warmup_steps, max(steps // 2, 0)), **inside)
+        return replace(
+            self,
+            steps=steps,
+            warmup_steps=min(self.warmup_steps, steps // 2),
+            extra_steps=tuple(s for s in self.extra_steps if s <= steps),
+            keep=tuple(s for s in self.keep if s <= steps),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, keys in the order of the fields."""
@@ -130,29 +136,40 @@ class Recipe:
 
 def _parse(spec: "dataclasses.Field[Any]", value: Any) -> Any:
     """One JSON value as the field's type."""
-    kinds = {int: (int,), float: (int, float), str: (str,)}
+    readers: dict[type, Callable[[Any], Any]] = {int: _whole, float: _real, str: _text}
     try:
         if spec.name == "operands":
             return OperandRange.parse(value)
         if spec.name == "mix":
-            return OperatorMix(**{k: float(v) for k, v in value.items()})
+            return OperatorMix(**{k: _real(v) for k, v in value.items()})
         if isinstance(spec.default, tuple):
-            kind = float if spec.name == "betas" else int
-            return tuple(_number(v, kind) for v in value)
-        if isinstance(value, bool) or not isinstance(value, kinds[type(spec.default)]):
-            raise TypeError
-        return type(spec.default)(value)
+            return tuple(_real(v) if spec.name == "betas" else _whole(v) for v in value)
+        return readers[type(spec.default)](value)
     except ArithcircError:
         raise
     except (TypeError, ValueError, AttributeError):
         raise RequestError(f"recipe field {spec.name} cannot be {value!r}: write it like {_example(spec)}") from None
 
 
-def _number(value: Any, kind: type[int] | type[float]) -> int | float:
-    """The value as this kind of number, refusing booleans, text and fractions where a whole number is meant."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or kind(value) != value:
+def _whole(value: Any) -> int:
+    """The value as an int; booleans, text and fractions are refused."""
+    if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError
-    return kind(value)
+    return value
+
+
+def _real(value: Any) -> float:
+    """The value as a float; booleans and text are refused."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    """The value when it is text."""
+    if not isinstance(value, str):
+        raise TypeError
+    return value
 
 
 def _example(spec: "dataclasses.Field[Any]") -> str:

@@ -38,7 +38,7 @@ from arithcirc.training.card import Machine, write_card
 from arithcirc.training.data import Batch, PackedBatches
 from arithcirc.training.evaluate import Accuracy, ExamSet, exam_set, read_accuracies, write_accuracies
 from arithcirc.training.files import write_json
-from arithcirc.training.model import build_model, save_step, without_progress_bars
+from arithcirc.training.model import build_model, load_step, save_step, without_progress_bars
 from arithcirc.training.optim import build_optimizer
 from arithcirc.training.plan import answer_loss, cpu_threads, resolve_device
 from arithcirc.training.recipe import Recipe, difference, load_recipe
@@ -252,10 +252,23 @@ def _loss(outputs: CausalLMOutputWithPast, labels: Tensor, num_items_in_batch: A
     return answer_loss(outputs.logits, labels)
 
 
+class _Resuming(Trainer):
+    """The Trainer, reading a resume folder's weights by their names on disk.
+
+    transformers 5.23 writes GPT-NeoX's `lm_head` under its old name `embed_out`, which `from_pretrained` knows and the
+    Trainer's own resume does not: it would go on with a fresh unembedding and only a warning.
+    """
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Strict: every weight must be there."""
+        target: Any = self.model if model is None else model
+        target.load_state_dict(load_step(Path(resume_from_checkpoint)).state_dict())
+
+
 def _fit(recipe: Recipe, out: Path, device: str, recorder: _Recorder) -> None:
     """Run the Trainer from the resume point, or from the start."""
     model = build_model(recipe)
-    trainer = Trainer(
+    trainer = _Resuming(
         model=model,
         args=_arguments(recipe, out / WORK, device),
         train_dataset=PackedBatches(recipe),
