@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from arithcirc.training.recipe import load_recipe
 from arithcirc.training.trainer import train
 from tests.training.tiny import EXACT, TINY
 
+ROOT = Path(__file__).parents[2]
 CHILD = """
 import sys, time
 from pathlib import Path
@@ -104,7 +106,7 @@ def test_another_recipe_in_the_folder_is_refused_by_field(run):
 
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
     with subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(tmp_path / "killed"), "60"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", CHILD, str(tmp_path / "killed"), "60"], stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as child:
         deadline = time.monotonic() + 50
         for line in child.stdout:
