@@ -30,6 +30,7 @@ _HOMES = {
 _WHERE = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "OPERATORS",
     "ArithcircError",
     "CircuitConfig",
     "Counterfactual",
@@ -37,7 +38,6 @@ __all__ = [
     "Head",
     "Mlp",
     "Neuron",
-    "OPERATORS",
     "OperandRange",
     "Pairs",
     "Patch",

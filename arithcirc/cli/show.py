@@ -10,6 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from arithcirc.pipeline.job import Report
     from arithcirc.pipeline.plan import Plan
     from arithcirc.store import RunFolder
@@ -80,21 +82,26 @@ def notice(stage: str, text: str) -> None:
 
 def summary(run: "RunFolder") -> None:
     """The run's results in a few lines, as far as they exist."""
-    if "accuracy" in run.tables():
+    tables = run.tables()
+    if "accuracy" in tables:
         for row in run.table("accuracy").to_dict("records"):
             base = "" if math.isnan(row["base_rate"]) else f" (base rate {row['base_rate']:.3f})"
             note = f"; {row['note']}" if isinstance(row["note"], str) else ""
             out.print(f"{row['operator']}  accuracy {row['accuracy']:.3f} of {row['n']} prompts{base}{note}")
-    if "faithfulness" in run.tables():
-        table = run.table("faithfulness")
-        mine = table[(table["set"] == "evaluate") & table["chosen"]]
-        total = int(table.loc[table["circuit"] == "full", "n_heads"].max())
-        for row in mine.itertuples():
-            rivals = table[(table["operator"] == row.operator) & (table["circuit"] == "random")]
-            same = rivals.loc[rivals["n_heads"] == row.n_heads, "faithfulness"]
-            against = f"; random circuits of this size {same.mean():.2f}" if len(same) else ""
-            out.print(
-                f"{row.operator}  circuit of {row.n_heads} of {total} heads and {row.n_mlps} MLPs: "
-                f"faithfulness {row.faithfulness:.3f} ± {row.faithfulness_sem:.3f} on {row.n} prompts, "
-                f"accuracy {row.accuracy:.2f}{against}"
-            )
+    if "faithfulness" in tables:
+        _circuits(run.table("faithfulness"))
+
+
+def _circuits(table: "DataFrame") -> None:
+    """The chosen circuit of each operator beside random circuits of its size."""
+    chosen = table[(table["set"] == "evaluate") & table["chosen"]]
+    total = int(table.loc[table["circuit"] == "full", "n_heads"].max())
+    for row in chosen.to_dict("records"):
+        same_size = (table["circuit"] == "random") & (table["n_heads"] == row["n_heads"])
+        rivals = table.loc[same_size & (table["operator"] == row["operator"]), "faithfulness"]
+        against = f"; random circuits of this size {rivals.mean():.2f}" if len(rivals) else ""
+        out.print(
+            f"{row['operator']}  circuit of {row['n_heads']} of {total} heads and {row['n_mlps']} MLPs: "
+            f"faithfulness {row['faithfulness']:.3f} ± {row['faithfulness_sem']:.3f} on {row['n']} prompts, "
+            f"accuracy {row['accuracy']:.2f}{against}"
+        )
