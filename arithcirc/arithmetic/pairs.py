@@ -90,13 +90,10 @@ def select_distinct(prompts: Prompts, n: int, rng: np.random.Generator) -> np.nd
 def split_discover_evaluate(
     correct: Prompts, n_discover: int, n_evaluate: int, rng: np.random.Generator
 ) -> tuple[Prompts, Prompts]:
-    """Two disjoint sets of correct prompts; when too few exist both shrink in proportion."""
+    """Two disjoint sets of correct prompts; when too few exist both shrink in proportion, to one prompt at least."""
     chosen = select_distinct(correct, n_discover + n_evaluate, rng)
-    first = (
-        n_discover
-        if len(chosen) == n_discover + n_evaluate
-        else round(len(chosen) * n_discover / (n_discover + n_evaluate))
-    )
+    share = round(len(chosen) * n_discover / (n_discover + n_evaluate))
+    first = max(1, min(share, len(chosen) - 1))
     picked = rng.permutation(chosen)
     return correct[picked[:first]], correct[picked[first:]]
 
@@ -166,7 +163,11 @@ def read_pairs(path: Path, *, format: PromptFormat | None = None) -> tuple[Pairs
     clean = _parse_column(table, "prompt", "answer", path, format or PromptFormat())
     other = _parse_column(table, "counterfactual", "counterfactual_answer", path, format or PromptFormat())
     for row, (written, symbol) in enumerate(zip(table["operator"], clean.symbols, strict=True), start=1):
-        if operator(str(written)).symbol != symbol:
+        try:
+            same = operator(str(written)).symbol == symbol
+        except PromptError as error:
+            raise PromptError(f"{path.name} row {row}: {error}") from None
+        if not same:
             raise PromptError(
                 f"{path.name} row {row}: operator {written!r} is not the one in {table['prompt'].iloc[row - 1]!r}"
             )

@@ -7,9 +7,10 @@ the template, and the answer's token is the one that follows the prompt. A promp
 are compared token by token with those of every other.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -22,6 +23,7 @@ LARGEST_TRIED = 99_999
 _SLOTS = ("op1", "operator", "op2")
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """The part of a Hugging Face fast tokenizer that is used here."""
 
@@ -46,10 +48,10 @@ class PromptFormat:
     template: str = "{op1}{operator}{op2}="
 
     def __post_init__(self) -> None:
-        positions = [self.template.find("{" + slot + "}") for slot in _SLOTS]
-        if -1 in positions or positions != sorted(positions):
+        if re.findall(r"\{\w+\}|[{}]", self.template) != ["{" + slot + "}" for slot in _SLOTS]:
             raise PromptError(
-                f"template {self.template!r} needs {{op1}}, {{operator}} and {{op2}} once each, in this order"
+                f"template {self.template!r} needs {{op1}}, {{operator}} and {{op2}} once each, in this order, and no "
+                "other braces"
             )
         if self.template.endswith("{op2}"):
             raise PromptError(f"template {self.template!r} must end after op2 with the text the answer follows, as '='")
@@ -216,6 +218,8 @@ def prompt_encoder(
     answer_texts = [fmt.text(1, "+", 2) + n for n in numbers]
     answers = _slot_table(tokenizer, answer_texts, [*sample, -1], len(sample), numbers)
     bos = bos_id(tokenizer)
+    if bos in sample:
+        raise PromptError(f"{fmt.text(1, '+', 2)!r} already has the BOS token: leave it out, one is always put before")
     frame = np.asarray([bos, *sample], dtype=np.int64)
     return PromptEncoder(
         format=fmt,

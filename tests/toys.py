@@ -1,0 +1,94 @@
+"""Small models in Hugging Face format: three layers of width 48, the word-level tokenizer, numbers 0..60.
+
+Random weights answer a handful of prompts rightly by chance, which is all that plumbing tests need. `answering` pushes
+a model towards one number, `silent` towards a token that is no number, `broken` has NaN weights.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM
+
+from arithcirc.training.model import without_progress_bars
+from arithcirc.training.tokenizer import BOS_ID, EQUALS_ID, NUMBER_ID, build_tokenizer, vocabulary
+
+LIMIT = 60
+LAYERS, WIDTH, HEADS, HIDDEN = 3, 48, 4, 96
+_SEED = 1  # a draw with at least four right answers for every operator with operands 0..30
+
+
+def gpt_neox(*, parallel: bool = True, limit: int = LIMIT, seed: int = _SEED) -> GPTNeoXForCausalLM:
+    """A random GPT-NeoX, with parallel (Pythia) or sequential residual blocks."""
+    config = GPTNeoXConfig(
+        vocab_size=len(vocabulary(limit)),
+        hidden_size=WIDTH,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        intermediate_size=HIDDEN,
+        max_position_embeddings=32,
+        initializer_range=0.4,
+        use_parallel_residual=parallel,
+        tie_word_embeddings=False,
+        bos_token_id=BOS_ID,
+        eos_token_id=BOS_ID,
+    )
+    return _drawn(GPTNeoXForCausalLM, config, seed)
+
+
+def gpt2(*, limit: int = LIMIT, seed: int = _SEED) -> GPT2LMHeadModel:
+    """A random GPT-2: learned positions, sequential blocks, tied embeddings."""
+    config = GPT2Config(
+        vocab_size=len(vocabulary(limit)),
+        n_embd=WIDTH,
+        n_layer=LAYERS,
+        n_head=HEADS,
+        n_inner=HIDDEN,
+        n_positions=32,
+        initializer_range=0.4,
+        bos_token_id=BOS_ID,
+        eos_token_id=BOS_ID,
+    )
+    return _drawn(GPT2LMHeadModel, config, seed)
+
+
+def _drawn(kind: Any, config: Any, seed: int) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return kind(config).eval()
+
+
+def saying(token: int) -> GPTNeoXForCausalLM:
+    """A random model pushed so hard towards one token that it always says it; its logits still vary."""
+    model = gpt_neox()
+    with torch.no_grad():
+        direction = torch.nn.functional.normalize(model.embed_out.weight[token], dim=0)
+        model.embed_out.weight[token] += 20 * direction
+        model.gpt_neox.final_layer_norm.bias += 20 * direction
+    return model
+
+
+def answering(number: int) -> GPTNeoXForCausalLM:
+    """Always answers this number."""
+    return saying(NUMBER_ID + number)
+
+
+def silent() -> GPTNeoXForCausalLM:
+    """Answers nothing rightly: it always says `=`."""
+    return saying(EQUALS_ID)
+
+
+def broken() -> GPTNeoXForCausalLM:
+    """All logits are NaN."""
+    model = gpt_neox()
+    with torch.no_grad():
+        model.gpt_neox.final_layer_norm.weight.fill_(torch.nan)
+    return model
+
+
+def save(model: Any, folder: Path, *, tokenizer: Any = None) -> Path:
+    """Write a model and a tokenizer (default: word-level, 0..LIMIT) as a Hugging Face folder."""
+    with without_progress_bars():
+        model.save_pretrained(folder)
+    (tokenizer or build_tokenizer(LIMIT)).save_pretrained(folder)
+    return folder
