@@ -10,6 +10,7 @@ makes it. Reads the run from disk only: neither torch nor transformers is import
 import base64
 import hashlib
 import shlex
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from arithcirc.config import CircuitConfig, PromptConfig
 from arithcirc.store import RunFolder, write_text
 from arithcirc.viz import theme
 from arithcirc.viz.effects import head_names
@@ -36,6 +38,13 @@ MADE_BY = {
     "undefined": "faithfulness",
 }
 """Which command makes which table."""
+
+_OPTIONS = {
+    "operators": "operators", "operands": "operands", "n_discover": "prompts", "seed": "seed", "pairs": "pairs",
+    "counterfactual_seeds": "counterfactual-seeds", "prefix": "prefix", "template": "template", "n_heads": "heads",
+    "mlps": "mlps", "rank_by": "rank-by", "target": "target", "random_circuits": "random-circuits",
+    "mean_prompts": "mean-prompts",
+}  # fmt: skip
 
 CIRCUIT_ROWS = 12
 UNDEFINED_ROWS = 20
@@ -91,7 +100,7 @@ def _content(run: RunFolder, tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
         "summaries": summaries,
         "target": target,
         "tables": tables,
-        "missing": _missing(tables, model),
+        "missing": _missing(tables, config, model),
         "commands": {name: _command(MADE_BY[name], config, model) for name in MADE_BY},
         "groups": {key: (group, Markup(group.safe_json())) for key, group in groups.items()},  # noqa: S704
         "circuit": _circuit(tables, summaries),
@@ -102,7 +111,9 @@ def _content(run: RunFolder, tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
         "carrier_sems": f"{CARRIER_SEMS:g}",
         "command": _made_with(run, config, model),
         "config": {section: _flat(values) for section, values in config.items()},
-        "facts": _flat(facts),
+        "facts": _flat(
+            {key: value for key, value in model.items() if key not in config.get("model", {}) | {"model": 0}}
+        ),
         "packages": run.manifest.get("packages", {}),
         "stage_rows": [
             (stage, theme.number(record.get("seconds"), 1)) for stage, record in run.manifest["stages"].items()
@@ -129,21 +140,24 @@ def _groups(tables: dict[str, pd.DataFrame], target: float) -> dict[str, FigureG
     return groups
 
 
-def _missing(tables: dict[str, pd.DataFrame], model: dict[str, Any]) -> list[tuple[str, str]]:
+def _missing(tables: dict[str, pd.DataFrame], config: dict[str, Any], model: dict[str, Any]) -> list[tuple[str, str]]:
     """`(table, command)` for every table the run does not have."""
-    return [(name, _command(stage, {}, model)) for name, stage in MADE_BY.items() if name not in tables]
+    return [(name, _command(stage, config, model)) for name, stage in MADE_BY.items() if name not in tables]
 
 
 def _command(stage: str, config: dict[str, Any], model: dict[str, Any]) -> str:
-    """The command line of a stage, quoted for a shell."""
+    """The command line of a stage, quoted for a shell; options that are at their defaults are left out."""
     parts = ["arithcirc", stage, str(model.get("name", "MODEL"))]
     if model.get("revision"):
-        parts += ["--revision", str(model["revision"])]
-    prompts = config.get("prompts", {})
-    options = {"operators": "--operators", "operands": "--operands", "n_discover": "--prompts", "seed": "--seed"}
-    for key, option in options.items():
-        if key in prompts:
-            parts.append(f"{option}={prompts[key]}")
+        parts.append(f"--revision={model['revision']}")
+    if model.get("dtype", "float32") != "float32":
+        parts.append(f"--dtype={model['dtype']}")
+    sections: dict[str, Any] = {"prompts": PromptConfig(), "circuit": CircuitConfig()}
+    for section in ("prompts", "circuit") if stage in {"faithfulness", "analyze"} else ("prompts",):
+        held, usual = config.get(section, {}), asdict(sections[section])
+        for key, value in held.items():
+            if key in _OPTIONS and value != usual.get(key):
+                parts.append(f"--{_OPTIONS[key]}={'FILE' if key == 'pairs' else value}")
     return shlex.join(parts)
 
 

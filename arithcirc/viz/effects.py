@@ -101,7 +101,7 @@ def head_carriers(
         part = rows[rows["operator"] == operator]
         names = strongest_heads(part, top)
         most = max(most, len(names))
-        for change in parts:
+        for change in parts[::-1]:  # Plotly stacks the bars of a group upwards
             _add_bars(figure, column, part[part["change"] == change], change, names, operator, metric)
         figure.update_yaxes(categoryorder="array", categoryarray=names[::-1], row=1, col=column)
     where = theme.POSITION_LABELS[position]
@@ -110,7 +110,12 @@ def head_carriers(
         barmode="group",
         bargap=0.28,
         height=150 + 40 * most,
-        legend={"y": -64 / max(1, 40 * most + 40), "yanchor": "top", "title": {"text": "differs: "}},
+        legend={
+            "y": -64 / max(1, 40 * most + 40),
+            "yanchor": "top",
+            "title": {"text": "differs: "},
+            "traceorder": "reversed",
+        },
         margin={"b": 90},
     )
     figure.update_yaxes(showgrid=False, type="category")

@@ -50,9 +50,14 @@ class FigureGroup:
         """Bytes of JSON."""
         return sum(len(f) for f in self.figures.values())
 
-    def shown_selectors(self) -> list[tuple[str, dict[str, str]]]:
-        """Selectors that leave a choice."""
-        return [(name, options) for name, options in self.selectors if len(options) > 1]
+    def default(self) -> list[str]:
+        """The values shown first, one per selector: those of the first figure drawn."""
+        return next(iter(self.figures), "").split("|")
+
+    def shown_selectors(self) -> list[tuple[str, dict[str, str], str]]:
+        """Selectors that leave a choice, with the value shown first."""
+        chosen = zip(self.selectors, self.default(), strict=True)
+        return [(name, options, first) for (name, options), first in chosen if len(options) > 1]
 
     def safe_json(self) -> str:
         """The group's figures as one JSON object, safe inside a script element."""
@@ -113,14 +118,14 @@ def faithfulness_group(table: pd.DataFrame, *, target: float) -> FigureGroup:
 
 
 def _heads(heads: pd.DataFrame, budget: int) -> FigureGroup:
-    positions = {p: theme.POSITION_LABELS[p] for p in _held(heads, "position", theme.POSITIONS[::-1])}
+    positions = {p: theme.POSITION_LABELS[p] for p in _held(heads, "position", theme.POSITIONS)}
     group = FigureGroup("heads", "Effect of patching one head")
     group.selectors = [("metric", _metrics(heads)), ("position", positions), ("counterfactual", _changes(heads))]
 
     def draw(metric: str, position: str, change: str) -> go.Figure:
         return head_heatmap(heads, metric=metric, position=position, change=change)
 
-    return _fill(group, draw, heads, ("metric", "position", "change"), budget)
+    return _fill(group, draw, heads, ("metric", "position", "change"), budget, late=1)
 
 
 def _mlps(mlps: pd.DataFrame, budget: int) -> FigureGroup:
@@ -134,11 +139,21 @@ def _mlps(mlps: pd.DataFrame, budget: int) -> FigureGroup:
 
 
 def _fill(
-    group: FigureGroup, draw: Callable[..., go.Figure], rows: pd.DataFrame, columns: Sequence[str], budget: int
+    group: FigureGroup,
+    draw: Callable[..., go.Figure],
+    rows: pd.DataFrame,
+    columns: Sequence[str],
+    budget: int,
+    *,
+    late: int | None = None,
 ) -> FigureGroup:
-    """Draw the combinations that have rows, the important ones first, until the budget is used up."""
+    """Draw the combinations that have rows, the important ones first, until the budget is used up.
+
+    Values early in a selector matter most, except in selector `late`, where the last one (`=`) does.
+    """
     held = set(rows[list(columns)].itertuples(index=False, name=None))
-    for values in _by_importance([list(options) for _, options in group.selectors]):
+    options = [list(choices)[:: -1 if i == late else 1] for i, (_, choices) in enumerate(group.selectors)]
+    for values in _by_importance(options):
         if values not in held:
             continue
         if group.figures and group.size + _expected(group) > budget:

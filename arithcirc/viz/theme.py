@@ -90,7 +90,8 @@ def template(scheme: Scheme = "light") -> go.layout.Template:
         margin={"l": 56, "r": 16, "t": 64, "b": 52},
         hovermode="closest",
     )  # fmt: skip
-    return go.layout.Template(layout=layout)
+    bars = go.Bar(error_x={"color": ink["text"]}, error_y={"color": ink["text"]})
+    return go.layout.Template(layout=layout, data={"bar": [bars]})
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,163 @@
+"""Figures of a run as files: .html, and .png, .svg or .pdf when kaleido is there, each with a .json sidecar.
+
+The sidecar says where the picture came from: the command that writes it again, the sha256 of the run's configuration,
+and the sha256 of the table it was drawn from. The HTML holds plotly.js and needs no network. Static images are drawn
+by kaleido in one browser that is started once for all figures and closed afterwards; it is given the installed
+plotly.js and no MathJax, so it asks the network for nothing either.
+"""
+
+import contextlib
+import hashlib
+import importlib
+import json
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+import plotly
+import plotly.graph_objects as go
+
+from arithcirc.errors import EnvironmentFailure, RequestError
+from arithcirc.store import RunFolder, sha256_file, write_atomic, write_text
+from arithcirc.viz import theme
+from arithcirc.viz.effects import head_carriers, head_heatmap, mlp_heatmap
+from arithcirc.viz.faithfulness import faithfulness_curves
+
+STATIC = ("png", "svg", "pdf")
+FORMATS = ("html", *STATIC)
+WIDTH = 1240
+SCALE = 2
+
+Draw = Callable[[pd.DataFrame], go.Figure]
+
+
+def write_figures(
+    run: RunFolder, out: Path, formats: Sequence[str] = ("html",), *, command: str | None = None
+) -> list[Path]:
+    """Write every figure the run has tables for into `out`; returns the paths, sidecars not among them.
+
+    `command` goes into the sidecars as the line that writes the figures again (default: the export command).
+    Raises RequestError for an unknown format or a run without tables to draw, EnvironmentFailure when a static format
+    is asked for and kaleido or its browser is missing.
+    """
+    if unknown := [f for f in formats if f not in FORMATS]:
+        raise RequestError(f"unknown figure format {unknown[0]!r}: use any of {', '.join(FORMATS)}")
+    figures = list(_figures(run))
+    if not figures:
+        raise RequestError(f"run {run.path} has no tables to draw: run 'arithcirc analyze' first")
+    again = ["arithcirc", "export", "/".join(run.path.parts[-2:]), "--out", out.name, "--formats", ",".join(formats)]
+    origin = {"command": command or shlex.join(again)}
+    written: list[Path] = []
+    with _image_server(formats) as image:
+        for name, table, figure in figures:
+            for form in formats:
+                path = out / f"{name}.{form}"
+                if form == "html":
+                    write_text(path, _html(figure))
+                else:
+                    write_atomic(path, _writer(image(figure, form)))
+                written.append(path)
+            write_text(out / f"{name}.json", json.dumps(origin | _source(run, table), indent=2) + "\n")
+    return written
+
+
+def _writer(data: bytes) -> Callable[[Path], object]:
+    return lambda part: part.write_bytes(data)
+
+
+def config_hash(run: RunFolder) -> str:
+    """sha256 of the run's configuration as canonical JSON."""
+    text = json.dumps(run.manifest["config"], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _figures(run: RunFolder) -> Iterator[tuple[str, str, go.Figure]]:
+    """`(file stem, table, figure)` for what the run's tables allow."""
+    held = run.tables()
+    for table, drawings in _drawings(float(run.manifest["config"].get("circuit", {}).get("target", 0.9))).items():
+        if table not in held:
+            continue
+        frame = run.table(table)
+        for name, draw in drawings.items():
+            with contextlib.suppress(RequestError):
+                yield name, table, draw(frame)
+
+
+def _drawings(target: float) -> dict[str, dict[str, Draw]]:
+    effects: dict[str, Draw] = {}
+    for metric in theme.METRICS:
+        for position in theme.POSITIONS:
+            effects[f"heads_{metric}_{position}"] = _heads(metric, position)
+        effects[f"mlps_{metric}"] = _mlps(metric)
+    effects["head_carriers"] = head_carriers
+    return {"effects": effects, "faithfulness": {"faithfulness": lambda t: faithfulness_curves(t, target=target)}}
+
+
+def _heads(metric: str, position: str) -> Draw:
+    return lambda table: head_heatmap(table, metric=metric, position=position)
+
+
+def _mlps(metric: str) -> Draw:
+    return lambda table: mlp_heatmap(table, metric=metric)
+
+
+def _html(figure: go.Figure) -> str:
+    return cast(str, figure.to_html(config=theme.PLOTLY_CONFIG, include_plotlyjs=True, full_html=True))
+
+
+def _source(run: RunFolder, table: str) -> dict[str, Any]:
+    """What a figure was drawn from, by name and hash; no path of the machine."""
+    model = run.manifest["config"].get("model", {})
+    return {
+        "model": model.get("name"),
+        "revision": model.get("revision"),
+        "run_config_sha256": config_hash(run),
+        "table": f"{table}.parquet",
+        "table_sha256": sha256_file(run.path / f"{table}.parquet"),
+    }
+
+
+@contextlib.contextmanager
+def _image_server(formats: Sequence[str]) -> Iterator[Callable[[go.Figure, str], bytes]]:
+    """A function `(figure, format) -> bytes` over one browser; nothing is started when no static format is asked."""
+    if not set(formats) & set(STATIC):
+        yield _refuse
+        return
+    try:
+        kaleido = importlib.import_module("kaleido")
+    except ImportError as error:
+        raise EnvironmentFailure(
+            "static figures need kaleido, which is not installed: pip install 'arithcirc[figures]', or write html only"
+        ) from error
+    plotlyjs = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+    try:
+        kaleido.start_sync_server(plotlyjs=plotlyjs, mathjax=False, silence_warnings=True)
+    except Exception as error:
+        raise _no_browser(error) from error
+    try:
+        yield lambda figure, form: _image(kaleido, figure, form)
+    finally:
+        kaleido.stop_sync_server(silence_warnings=True)
+
+
+def _image(kaleido: Any, figure: go.Figure, form: str) -> bytes:
+    white = go.Figure(figure).update_layout(paper_bgcolor="white", plot_bgcolor="white")
+    options = {"format": form, "width": WIDTH, "height": figure.layout.height or 420, "scale": SCALE}
+    try:
+        return cast(bytes, kaleido.calc_fig_sync(white.to_dict(), opts=options))
+    except Exception as error:
+        raise _no_browser(error) from error
+
+
+def _no_browser(error: Exception) -> EnvironmentFailure:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return EnvironmentFailure(
+        f"kaleido could not draw in a browser ({reason}): install the extra 'figures' (arithcirc[figures]) "
+        "and Debian's chromium, or write html only"
+    )
+
+
+def _refuse(figure: go.Figure, form: str) -> bytes:
+    raise RequestError(f"no image server for {form} (figure of height {figure.layout.height})")

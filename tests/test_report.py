@@ -1,0 +1,223 @@
+"""The report: every number it claims is there, hostile text is inert, nothing is fetched, everything is drawn."""
+
+import html
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from viz import synthetic
+
+from arithcirc.report import MADE_BY, render_report, write_report
+from arithcirc.store import RunFolder
+from arithcirc.viz import embed, theme
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+HOSTILE = "</script><script>window.stolen = 1</script><img src=x onerror='window.stolen = 2'>"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return synthetic.make_run(tmp_path_factory.mktemp("report") / "run")
+
+
+@pytest.fixture(scope="module")
+def page(run: RunFolder) -> str:
+    return render_report(run)
+
+
+def words(page: str) -> str:
+    """The page's text without scripts, styles and tags."""
+    bare = re.sub(r"<(script|style)\b.*?</\1>", " ", page, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", bare)))
+
+
+def test_every_number_it_claims_is_there(page: str) -> None:
+    text = words(page)
+    for operator in synthetic.OPERATORS:
+        n = synthetic.CHOSEN[operator]
+        value = theme.number(synthetic.faithfulness_value(operator, n, "evaluate"))
+        assert f"{n} of 24 heads and all 6 MLPs" in text
+        assert f"F = {value} ± 0.012 on 98 prompts it was not chosen on (2 left out, undefined)" in text
+        assert f"{theme.number(n / 24 * 0.6)} on average" in text
+        for (layer, head), part in synthetic.CARRIERS.items():
+            effect = synthetic.head_effect(operator, part, "equals", layer, head)
+            assert f"{part}: L{layer}H{head} ({theme.number(effect, 2)})" in text
+    for row in synthetic.accuracy().to_dict("records"):
+        assert f"{row['correct']:,} of {row['n']:,} prompts correctly ({theme.percent(row['accuracy'])})" in text
+        assert theme.number(row["base_rate"]) in text
+    for row in synthetic.undefined().to_dict("records"):
+        assert f"{row['prompt']} {theme.number(row['gap'], 5)}" in text
+    assert "misses the target of 0.9" in text
+    assert "1,862,912 parameters" in text
+    assert "arXiv 2410.21272" in text
+
+
+def test_the_circuit_table_lists_the_circuit(page: str) -> None:
+    text = words(page)
+    effect = theme.number(synthetic.head_effect("*", "any", "equals", 3, 0))
+    assert f"1 L3H0 {effect}" in text
+
+
+@pytest.mark.parametrize("table", list(MADE_BY))
+def test_a_missing_table_names_its_command(table: str, tmp_path: Path) -> None:
+    others = tuple(name for name in synthetic.TABLES if name != table)
+    text = words(render_report(synthetic.make_run(tmp_path / "run", tables=others)))
+    assert "This run is not complete" in text
+    assert f"arithcirc {MADE_BY[table]} neox-arith --revision=step4000" in text
+
+
+def test_a_run_without_any_table_still_has_a_page(tmp_path: Path) -> None:
+    text = words(render_report(synthetic.make_run(tmp_path / "run", tables=())))
+    assert "nothing to sum up" in text
+
+
+def test_a_skipped_operator_is_named_with_its_reason(tmp_path: Path) -> None:
+    run = synthetic.make_run(tmp_path / "run", tables=("accuracy",))
+    accuracy = synthetic.accuracy()
+    accuracy.loc[1, ["correct", "accuracy", "skipped"]] = [3, 0.0002, "only 3 correct prompts & 2 are needed"]
+    run.write_table("accuracy", accuracy)
+    text = words(render_report(run))
+    assert "− subtraction. Skipped: only 3 correct prompts & 2 are needed." in text
+
+
+def test_a_recorded_command_is_shown(tmp_path: Path) -> None:
+    run = synthetic.make_run(tmp_path / "run", tables=("accuracy",))
+    assert "was not recorded" in words(render_report(run))
+    run.note("command", ["arithcirc", "analyze", "my model"])
+    assert "arithcirc analyze 'my model'" in words(render_report(run))
+
+
+def test_facts_of_the_model_may_be_nested(tmp_path: Path) -> None:
+    run = synthetic.make_run(tmp_path / "run", tables=("circuit",))
+    facts = run.manifest["facts"]
+    run.manifest["facts"] = {"model": facts, "bos_id": 0}
+    assert "6 layers × 4 heads" in words(render_report(run))
+
+
+def test_hostile_text_is_inert(tmp_path: Path) -> None:
+    run = synthetic.make_run(tmp_path / "run", name=HOSTILE)
+    run.write_table("undefined", synthetic.undefined().assign(prompt=HOSTILE))
+    page = render_report(run)
+    assert HOSTILE not in page
+    assert "<img" not in re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    assert html.escape(HOSTILE, quote=False).replace("'", "&#39;") in page
+
+
+def test_json_cannot_end_its_element() -> None:
+    text = embed.safe(json.dumps({"x": HOSTILE + "\u2028&"}, ensure_ascii=False))
+    assert not set("<>&\u2028") & set(text)
+    assert json.loads(text)["x"] == HOSTILE + "\u2028&"
+
+
+def test_nothing_is_loaded_from_elsewhere(page: str) -> None:
+    markup = re.sub(r"<script\b[^>]*>.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", markup)
+    assert "@import" not in markup
+    assert "default-src 'none'" in html.unescape(markup)
+    assert page.count("plotly.js v") == 1
+    assert len(page.encode()) < 8_000_000
+
+
+def test_the_page_of_a_large_model_stays_light(tmp_path: Path) -> None:
+    run = synthetic.make_run(tmp_path / "run")
+    run.write_table("effects", synthetic.effects(32, 32))
+    page = render_report(run)
+    assert len(page.encode()) < 8_000_000
+    assert "more combinations were left out" in page
+
+
+def test_written_atomically_into_the_run(tmp_path: Path) -> None:
+    run = synthetic.make_run(tmp_path / "run", tables=("accuracy",))
+    path = write_report(run)
+    assert path == run.path / "report.html"
+    assert not list(run.path.glob("*.part"))
+    assert str(tmp_path) not in path.read_text(encoding="utf-8")
+
+
+def test_the_view_arm_imports_neither_torch_nor_transformers() -> None:
+    code = (
+        "import sys, arithcirc.report, arithcirc.viz.export;"
+        "print([m for m in ('torch', 'transformers', 'transformer_lens', 'kaleido') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra 'dev')")
+    if not CHROMIUM.exists():
+        pytest.skip("no browser: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=ARGS)
+        yield chromium
+        chromium.close()
+
+
+def open_page(browser: Any, path: Path, size: tuple[int, int], scheme: str) -> tuple[Any, list[str]]:
+    """A page opened from disk without a network, and a list that fills with whatever goes wrong."""
+    viewport = {"width": size[0], "height": size[1]}
+    context = browser.new_context(offline=True, viewport=viewport, color_scheme=scheme)
+    page, wrong = context.new_page(), []
+    page.on("console", lambda m: wrong.append(m.text) if m.type in {"error", "warning"} else None)
+    page.on("pageerror", lambda e: wrong.append(str(e)))
+    page.on(
+        "request",
+        lambda r: None if r.url == path.as_uri() or r.url.startswith(("data:", "blob:")) else wrong.append(r.url),
+    )
+    page.goto(path.as_uri())
+    page.wait_for_function(
+        "document.querySelectorAll('.plot').length === document.querySelectorAll('.js-plotly-plot').length"
+    )
+    return page, wrong
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [(1280, 800), (1920, 1080)])
+def test_opens_from_disk_with_every_figure_drawn(
+    browser: Any, run: RunFolder, size: tuple[int, int], scheme: str
+) -> None:
+    page, wrong = open_page(browser, write_report(run), size, scheme)
+    assert page.locator("figure[data-group]").count() == 4
+    for i in range(4):
+        assert page.locator(".js-plotly-plot").nth(i).locator("svg.main-svg").count() >= 1
+    assert page.locator(".heatmaplayer image").count() == 8
+    assert page.evaluate("document.documentElement.scrollWidth") == size[0]
+    ink = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (ink == "rgb(255, 255, 255)") == (scheme == "light")
+    assert wrong == []
+    page.context.close()
+
+
+@pytest.mark.browser
+def test_every_choice_of_every_selector_draws(browser: Any, run: RunFolder) -> None:
+    page, wrong = open_page(browser, write_report(run), (1280, 800), "light")
+    labels = page.locator("fieldset label")
+    titles = set()
+    for i in range(labels.count()):
+        labels.nth(i).click()
+        assert page.locator(".no-figure:visible").count() == 0
+        titles |= set(page.locator(".plot-title").all_inner_texts())
+    assert any("MLPs: mean KL" in t for t in titles)
+    assert any("another operator" in t for t in titles)
+    assert wrong == []
+    page.context.close()
+
+
+@pytest.mark.browser
+def test_hostile_name_runs_nothing(browser: Any, tmp_path: Path) -> None:
+    report = write_report(synthetic.make_run(tmp_path / "run", name=HOSTILE))
+    page, wrong = open_page(browser, report, (1280, 800), "light")
+    assert page.evaluate("window.stolen") is None
+    assert wrong == []
+    page.context.close()
