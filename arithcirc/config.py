@@ -25,10 +25,12 @@ class PromptConfig:
     pairs: str | None = None
 
     def __post_init__(self) -> None:
-        if self.n_discover < 1 or self.n_evaluate < 1:
-            raise PromptError(f"--prompts {self.n_discover} is too few: at least 1 is needed, 100 is usual")
+        if (fewest := min(self.n_discover, self.n_evaluate)) < 1:
+            raise PromptError(f"--prompts {fewest} is too few: at least 1 is needed, 100 is usual")
         if self.counterfactual_seeds < 1:
             raise PromptError(f"--counterfactual-seeds {self.counterfactual_seeds} is too few: at least 1 is needed")
+        if self.seed < 0:
+            raise PromptError(f"--seed {self.seed} is negative: give 0 or more")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class CircuitConfig:
             raise RequestError(f"--target {self.target} is not in (0, 1]: faithfulness 0.9 is the default")
         if self.random_circuits < 1:
             raise RequestError(f"--random-circuits {self.random_circuits} is too few: at least 1 is needed")
+        if self.mean_prompts is not None and self.mean_prompts < 1:
+            raise RequestError(f"--mean-prompts {self.mean_prompts} is too few: give 1 or more, or leave it out")
 
 
 @dataclass(frozen=True)

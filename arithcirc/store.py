@@ -24,10 +24,11 @@ from typing import Any
 import duckdb
 import numpy as np
 import pandas as pd
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from arithcirc.config import RunConfig, differing_fields
-from arithcirc.errors import EnvironmentFailure, RunConflictError
+from arithcirc.errors import EnvironmentFailure, RequestError, RunConflictError
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -73,6 +74,17 @@ def write_text(path: Path, text: str) -> None:
     write_atomic(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
+@contextlib.contextmanager
+def _damage(file: Path) -> Iterator[None]:
+    """Name the file when it cannot be read as what it should be."""
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        raise RunConflictError(
+            f"{file} is damaged ({error}): run the command that made it again, it is computed anew"
+        ) from None
+
+
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
@@ -111,6 +123,8 @@ class RunFolder:
         RunConflictError names the differing fields. `facts` (seeds, device, BOS choice) are recorded, not compared.
         """
         asked = {name: config.section(name) for name in sections}
+        if path.exists() and not path.is_dir():
+            raise RunConflictError(f"{path} is a file, not a run folder: choose another --out")
         if (path / MANIFEST).exists():
             run = cls.open(path)
             for name, section in asked.items():
@@ -140,11 +154,14 @@ class RunFolder:
             raise RunConflictError(f"{path} is not a run folder (no {MANIFEST}): make one with 'arithcirc analyze'")
         try:
             manifest = json.loads(file.read_text(encoding="utf-8"))
-            schema, _, _ = manifest["schema"], manifest["stages"], manifest["config"]
-        except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
-            raise RunConflictError(
-                f"{file} is damaged and cannot be read: delete the folder, or choose another --out"
-            ) from None
+            schema = manifest["schema"]
+            whole = all(isinstance(part, dict) for k in ("stages", "config") for part in manifest[k].values())
+        except OSError as error:
+            raise EnvironmentFailure(f"cannot read {file}: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            whole = False
+        if not whole:
+            raise RunConflictError(f"{file} is damaged and cannot be read: delete the folder, or choose another --out")
         if schema != SCHEMA:
             raise RunConflictError(f"{file} has schema {schema}, this version reads {SCHEMA}: analyse again")
         return cls(path, manifest)
@@ -192,13 +209,14 @@ class RunFolder:
         return file
 
     def table(self, name: str) -> pd.DataFrame:
-        """Read a table. Raises RunConflictError when the run has none of that name."""
+        """Read a table. Raises RunConflictError when the run has none of that name, or it is damaged."""
         file = self.path / f"{name}.parquet"
         if not file.is_file():
             raise RunConflictError(
                 f"run {self.path} has no table {name!r}: it has {', '.join(self.tables()) or 'none'}"
             )
-        return pd.read_parquet(file)
+        with _damage(file):
+            return pd.read_parquet(file)
 
     def tables(self) -> list[str]:
         """Names of the tables on disk."""
@@ -207,20 +225,30 @@ class RunFolder:
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> str:
         """Write `<name>.safetensors`; returns the file's name."""
         file = f"{name}.safetensors"
-        write_atomic(self.path / file, lambda part: save_file(dict(arrays), part))
+        write_atomic(self.path / file, lambda part: part.write_bytes(save(dict(arrays))))
         return file
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
-        """Read `<name>.safetensors`."""
-        loaded: dict[str, np.ndarray] = load_file(self.path / f"{name}.safetensors")
+        """Read `<name>.safetensors`. Raises RunConflictError when it is missing or damaged."""
+        file = self.path / f"{name}.safetensors"
+        if not file.is_file():
+            raise RunConflictError(f"run {self.path} has no arrays {name!r}: run the stage that writes them")
+        with _damage(file):
+            loaded: dict[str, np.ndarray] = load(file.read_bytes())
         return loaded
 
     def sql(self, query: str) -> pd.DataFrame:
-        """Query the tables by name with DuckDB, in memory: `run.sql("select * from effects where layer = 0")`."""
+        """Query the tables by name with DuckDB, in memory: `run.sql("select * from effects where layer = 0")`.
+
+        Raises RequestError for a query that DuckDB refuses.
+        """
         with duckdb.connect() as connection:
             for name in self.tables():
                 connection.read_parquet(str(self.path / f"{name}.parquet")).create_view(name)
-            frame: pd.DataFrame = connection.execute(query).df()
+            try:
+                frame: pd.DataFrame = connection.execute(query).df()
+            except duckdb.Error as error:
+                raise RequestError(f"query {query!r} failed: {error}; tables are {', '.join(self.tables())}") from None
         return frame
 
 
