@@ -30,14 +30,16 @@ def patching_metrics(
 ) -> Callable[[Float[Tensor, "patch prompt vocab"], slice], Float[Tensor, "patch prompt metric"]]:
     """A `Reduce` for the suffix engine: patched logits to the METRICS, float64, in that order."""
     log_p = clean.log_softmax(-1)
+    p = log_p.exp()
+    minus_entropy = (p * log_p).sum(-1)
 
     def reduce(logits: Float[Tensor, "patch prompt vocab"], prompts: slice) -> Float[Tensor, "patch prompt metric"]:
-        base = log_p[prompts]
-        log_q = logits.log_softmax(-1)
-        up = (_at(log_q, other[prompts]) - _at(base, other[prompts])).double()
-        down = (_at(base, answer[prompts]) - _at(log_q, answer[prompts])).double()
+        base, log_z = log_p[prompts], logits.logsumexp(-1)
+        up = (_at(logits, other[prompts]) - log_z - _at(base, other[prompts])).double()
+        down = (_at(base, answer[prompts]) - _at(logits, answer[prompts]) + log_z).double()
         effect = 0.5 * (torch.expm1(up) + torch.expm1(down))
-        kl = (base.exp() * (base - log_q)).sum(-1).clamp_min(0).double()
+        expected = torch.einsum("pv,kpv->kp", p[prompts], logits)
+        kl = (minus_entropy[prompts] - expected + log_z).clamp_min(0).double()
         return torch.stack([up + down, effect, kl], dim=-1)
 
     return reduce

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import Cache, DynamicCache
 
 from arithcirc.errors import NumericsError
-from arithcirc.models.protocol import Activations, BlockArguments, CleanRun, Edit, ModelInfo, Part, Window
+from arithcirc.models.protocol import Activations, BlockArguments, CleanRun, Edit, KnownMlp, ModelInfo, Part, Window
 
 
 class _Prefix(Cache):
@@ -50,6 +50,7 @@ class BridgedModel:
         self.info = info
         self._network: nn.Module = bridge.original_model
         self._blocks: list[nn.Module] = list(bridge.blocks)
+        self._mlps: list[nn.Module] = [b.mlp for b in bridge.blocks]
         self._z_readers: list[nn.Module] = [b.attn.o for b in bridge.blocks]
         self._post_readers: list[nn.Module] = [b.mlp.out for b in bridge.blocks]
         self._keeps_last = "logits_to_keep" in inspect.signature(self._network.forward).parameters
@@ -149,13 +150,19 @@ class BridgedModel:
         window: Window,
         keys: Float[Tensor, "row kv_head before d_head"],
         values: Float[Tensor, "row kv_head before d_head"],
+        *,
+        known_mlp: KnownMlp | None = None,
     ) -> Float[Tensor, "row window d_model"]:
-        """Run one block on a window of positions, attending to the given keys and values of the positions before it."""
+        """Run one block on a window of positions, attending to the given keys and values of the positions before it.
+
+        With `known_mlp` the block's MLP runs only where it says, and its output elsewhere is taken as given.
+        """
         prefix = _Prefix(keys, values)
         arguments, keywords = window.block_arguments[layer]
         given = [prefix if isinstance(v, Cache) else v for v in arguments]
         named = {k: prefix if isinstance(v, Cache) else v for k, v in keywords.items()}
-        return _first(self._blocks[layer](resid, *given, **named))
+        with _narrowed(self._mlps[layer], known_mlp):
+            return _first(self._blocks[layer](resid, *given, **named))
 
     @torch.no_grad()
     def unembed(self, resid: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
@@ -192,7 +199,7 @@ class BridgedModel:
                 if "post" in parts:
                     stack.enter_context(_hook_input(self._post_readers[layer], captured.post.append))
                 if "mlp_out" in parts:
-                    stack.enter_context(_hook_output(self._post_readers[layer], captured.mlp_out.append))
+                    stack.enter_context(_hook_output(self._mlps[layer], captured.mlp_out.append))
             yield captured
 
     def _split_heads(self, flat: Tensor) -> Tensor:
@@ -271,3 +278,26 @@ def _hook_output(module: nn.Module, see: Callable[[Tensor], Any]) -> Iterator[No
         yield
     finally:
         handle.remove()
+
+
+@contextmanager
+def _narrowed(mlp: nn.Module, known: KnownMlp | None) -> Iterator[None]:
+    """Run an MLP only on the tokens whose output is not known; it is position-wise, so this changes no number."""
+    if known is None:
+        yield
+        return
+
+    def gather(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (arguments[0][known.run], *arguments[1:])
+
+    def scatter(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
+        whole = known.output.clone(memory_format=torch.contiguous_format)
+        whole[known.run] = _first(output)
+        return (whole, *output[1:]) if isinstance(output, tuple) else whole
+
+    handles = (mlp.register_forward_pre_hook(gather), mlp.register_forward_hook(scatter))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, device, dtype
 
 Part = Literal["z", "post"]
@@ -82,6 +82,17 @@ class Window:
     block_arguments: tuple[BlockArguments, ...]
 
 
+@dataclass(frozen=True)
+class KnownMlp:
+    """Where a block's MLP need not be run: `run` is False at (row, window) whose output is known, or read by nothing.
+
+    `output` holds the MLP's output at those places (rows, window, d_model); it may be a broadcast view.
+    """
+
+    run: Bool[Tensor, "row window"]
+    output: Float[Tensor, "row window d_model"]
+
+
 class HookedModel(Protocol):
     """What the methods need of a decoder: forwards with edits, and blocks that can be replayed one at a time."""
 
@@ -125,8 +136,13 @@ class HookedModel(Protocol):
         window: Window,
         keys: Float[Tensor, "row kv_head before d_head"],
         values: Float[Tensor, "row kv_head before d_head"],
+        *,
+        known_mlp: KnownMlp | None = None,
     ) -> Float[Tensor, "row window d_model"]:
-        """Run one block on a window of positions, attending to the given keys and values of the positions before it."""
+        """Run one block on a window of positions, attending to the given keys and values of the positions before it.
+
+        With `known_mlp` the block's MLP runs only where it says, and its output elsewhere is taken as given.
+        """
         ...
 
     def editing(self, edit: Edit) -> AbstractContextManager[None]:

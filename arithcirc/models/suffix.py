@@ -4,7 +4,8 @@ Patching a component at (layer l, position p) changes the residual stream there 
 it: positions < p and layers <= l stay clean. An exact patch therefore needs only the layers above l and the positions
 from p on, attending to the clean keys and values of the prefix. Patches at the same position share one replay: the
 batch starts with the patches of the lowest layer and grows by those of layer l when block l + 1 is about to run, so
-every block is called once per tile however many patches there are.
+every block is called once per tile however many patches there are. An MLP is not run where its output is known to be clean
+or is read by nothing (the last block before the last position).
 
     delta of a head       (z' - z) W_O[h]          enters after the block (parallel residual), or
                                                     before the block's own MLP (sequential: the block is replayed at p)
@@ -27,7 +28,7 @@ from torch import Tensor
 
 from arithcirc.components import Component, Head, Mlp, Neuron
 from arithcirc.errors import EnvironmentFailure, RequestError
-from arithcirc.models.protocol import Activations, CleanRun, HookedModel, Window
+from arithcirc.models.protocol import Activations, CleanRun, HookedModel, KnownMlp, Window
 
 Reduce = Callable[[Float[Tensor, "patch prompt vocab"], slice], Float[Tensor, "patch prompt metric"]]
 """`reduce(logits, prompts)`: patched logits of some patches on `prompts` (a slice of all prompts) to numbers kept."""
@@ -52,7 +53,7 @@ class SuffixEngine:
 
     def __init__(self, model: HookedModel, tokens: Int[Tensor, "prompt pos"], *, parts: set[str]) -> None:
         self.model = model
-        self.clean: CleanRun = model.record(tokens, parts=parts)
+        self.clean: CleanRun = model.record(tokens, parts={*parts, "mlp_out"})
         self.n_prompts, self.n_pos = tokens.shape
         self._windows: dict[tuple[int, int], Window] = {}
         self._most_rows = sys.maxsize
@@ -137,11 +138,13 @@ class SuffixEngine:
         n_prompts = prompts.stop - prompts.start
         window = self.window(index, self.n_pos - index)
         resid = self.clean.resid[0].new_empty(len(patches), n_prompts, window.length, self.model.info.d_model)
-        filled = 0
+        filled = old = 0
         for layer in range(patches[0].component.layer, n_layers):
             if filled:
-                resid[:filled] = self._block(layer, resid[:filled], window, prompts)
+                known = self._known_mlp(layer, resid[:filled], old, window, prompts)
+                resid[:filled] = self._block(layer, resid[:filled], window, prompts, known)
             added = [p for p in patches[filled:] if p.component.layer == layer]
+            old = filled
             if added:
                 rows = resid[filled : filled + len(added)]
                 rows[:] = self.clean.resid[layer + 1][prompts, index:]
@@ -154,7 +157,27 @@ class SuffixEngine:
         logits = self.model.unembed(resid[:, :, -1].flatten(0, 1))
         return reduce(logits.reshape(len(patches), n_prompts, -1), prompts)
 
-    def _block(self, layer: int, resid: Tensor, window: Window, prompts: slice) -> Tensor:
+    def _known_mlp(self, layer: int, resid: Tensor, old: int, window: Window, prompts: slice) -> KnownMlp | None:
+        """Where this block's MLP must run. None: everywhere.
+
+        In the last block only the last position is read. With a parallel residual the MLP reads the block's input,
+        which for patches made in the block below (all but the `old` ones) still is clean behind the patched position.
+        """
+        needed = torch.ones(resid.shape[0], window.length, dtype=torch.bool, device=resid.device)
+        if layer == self.model.info.n_layers - 1:
+            needed[:, :-1] = False
+        if self.model.info.parallel:
+            needed[old:, 1:] = False
+        if bool(needed.all()):
+            return None
+        clean = self.clean.activations.mlp_out[layer][prompts, window.start :]
+        n_prompts = resid.shape[1]
+        run = needed.repeat_interleave(n_prompts, dim=0)
+        return KnownMlp(run, clean.unsqueeze(0).expand(resid.shape).flatten(0, 1))
+
+    def _block(
+        self, layer: int, resid: Tensor, window: Window, prompts: slice, known: KnownMlp | None = None
+    ) -> Tensor:
         """One block on (patch, prompt) rows, with each prompt's clean prefix."""
         n_patches = resid.shape[0]
 
@@ -163,7 +186,8 @@ class SuffixEngine:
             return clean.unsqueeze(0).expand(n_patches, *clean.shape).flatten(0, 1)
 
         keys, values = prefix(self.clean.keys[layer]), prefix(self.clean.values[layer])
-        return self.model.block(layer, resid.flatten(0, 1), window, keys, values).reshape(resid.shape)
+        rows = self.model.block(layer, resid.flatten(0, 1), window, keys, values, known_mlp=known)
+        return rows.reshape(resid.shape)
 
     # -- deltas ---------------------------------------------------------------------------------------------------
 
