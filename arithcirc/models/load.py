@@ -8,7 +8,6 @@ loaded.
 import contextlib
 import hashlib
 import io
-import json
 import logging
 import os
 import warnings
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from arithcirc.errors import EnvironmentFailure, ModelError
 from arithcirc.models.bridge import BridgedModel
@@ -27,6 +27,7 @@ from arithcirc.store import sha256_file
 SUPPORTED = {"GPTNeoXForCausalLM": "GPT-NeoX, Pythia", "GPT2LMHeadModel": "GPT-2"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_TOKENIZERS = ("tokenizer.json", "*.model", "vocab.*")
 
 
 def load(
@@ -43,7 +44,7 @@ def load(
     located = locate(model, revision)
     if located.local:
         _check_folder(Path(located.source))
-    with _quiet():
+    with _quiet(), torch.random.fork_rng(devices=[]):
         config, tokenizer = _config(located), _tokenizer(located)
         architecture = (config.architectures or ["unknown"])[0]
         if architecture not in SUPPORTED:
@@ -60,16 +61,22 @@ def _device(device: str | None) -> torch.device:
     try:
         where = torch.device(chosen)
     except RuntimeError:
-        raise ModelError(f"device {chosen!r} is not known: use cpu, cuda or cuda:N") from None
+        where = torch.device("meta")
+    if where.type not in ("cpu", "cuda"):
+        raise ModelError(f"device {chosen!r} is not known: use cpu, cuda or cuda:N")
     if where.type == "cuda" and not torch.cuda.is_available():
         raise ModelError(f"device {chosen!r} was asked for, but there is no usable GPU here: use --device cpu")
+    if where.type == "cuda" and (where.index or 0) >= (count := torch.cuda.device_count()):
+        raise ModelError(f"device {chosen!r} was asked for, but this machine has cuda:0..cuda:{count - 1}")
     return where
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse folders without config or safetensors, in words."""
+    """Refuse folders without config, tokenizer or safetensors, in words."""
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json: give a model folder in Hugging Face format")
+    if not any(any(folder.glob(pattern)) for pattern in _TOKENIZERS):
+        raise ModelError(f"{folder} has no tokenizer.json: copy the model's tokenizer files there")
     if any(folder.glob("*.safetensors")):
         return
     pickled = sorted(p.name for pattern in _PICKLED for p in folder.glob(pattern))
@@ -107,11 +114,11 @@ def _loading(located: Located, what: str) -> Iterator[None]:
     """One line for every way a hub or a folder can fail us."""
     try:
         yield
-    except MemoryError as error:
+    except (MemoryError, torch.OutOfMemoryError) as error:
         raise EnvironmentFailure(
             f"not enough memory to load {located.name}: use --dtype bfloat16 or a bigger machine"
         ) from error
-    except (OSError, ValueError, KeyError, RuntimeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = (lines or [type(error).__name__])[0][:200]
         where = "in that folder" if located.local else "on the Hugging Face hub or in the local cache"
@@ -143,10 +150,18 @@ def _network(located: Located, dtype: torch.dtype, device: torch.device) -> Any:
     from transformers import AutoModelForCausalLM
 
     with _loading(located, "weights"):
-        network: Any = AutoModelForCausalLM.from_pretrained(
-            located.source, dtype=dtype, use_safetensors=True, attn_implementation="eager", **_arguments(located)
+        result: Any = AutoModelForCausalLM.from_pretrained(
+            located.source,
+            dtype=dtype,
+            use_safetensors=True,
+            attn_implementation="eager",
+            output_loading_info=True,
+            **_arguments(located),
         )
-    return network.to(device).eval().requires_grad_(False)
+        network, loaded = result
+        if missing := sorted(loaded["missing_keys"]):
+            raise ValueError(f"{len(missing)} tensors are missing, as {missing[0]}")
+        return network.to(device).eval().requires_grad_(False)
 
 
 def _bridge(located: Located, network: Any, tokenizer: Any, dtype: torch.dtype, device: torch.device) -> Any:
@@ -156,8 +171,7 @@ def _bridge(located: Located, network: Any, tokenizer: Any, dtype: torch.dtype, 
         bridge = TransformerBridge.boot_transformers(
             located.source, hf_model=network, tokenizer=tokenizer, dtype=dtype, device=device
         )
-    bridge.eval()
-    return bridge
+    return bridge.eval().requires_grad_(False)
 
 
 def _info(

@@ -77,7 +77,7 @@ def locate(model: str | None, revision: str | None = None) -> Located:
         return _local(shipped_folder(), SHIPPED, revision)
     path = Path(model).expanduser()
     looks_local = model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model
-    if path.is_dir():
+    if model.strip() and path.is_dir():
         return _local(path, path.resolve().name, revision)
     if path.is_file():
         raise ModelError(f"{model} is a file: give the folder that holds config.json and the weights")

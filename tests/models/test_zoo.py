@@ -1,0 +1,104 @@
+"""Names to folders and hub ids, without loading or downloading anything."""
+
+import pytest
+
+from arithcirc.errors import ModelError
+from arithcirc.models import zoo
+from arithcirc.models.zoo import SHIPPED, ZOO, locate, shipped_folder, step_folders
+
+
+def checkpoint(folder):
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def steps(tmp_path):
+    """A model with three checkpoints, and things beside them that are none."""
+    for step in (512, 1000, 0):
+        checkpoint(tmp_path / "trained" / f"step{step}")
+    checkpoint(tmp_path / "trained" / "step2000.part")
+    (tmp_path / "trained" / "step9").touch()
+    return tmp_path / "trained"
+
+
+def test_checkpoints_come_in_step_order(steps):
+    assert list(step_folders(steps)) == ["step0", "step512", "step1000"]
+
+
+def test_a_folder_is_one_checkpoint(tmp_path):
+    found = locate(str(checkpoint(tmp_path / "mine")))
+    assert (found.name, found.revision, found.local) == ("mine", "main", True)
+
+
+def test_the_last_checkpoint_is_the_default(steps):
+    assert (locate(str(steps)).name, locate(str(steps)).revision) == ("trained", "step1000")
+    assert locate(str(steps), "step0").source == str(steps / "step0")
+
+
+def test_a_step_folder_named_alone_is_the_same_model_and_revision(steps):
+    alone, named = locate(str(steps / "step512")), locate(str(steps), "step512")
+    assert (alone.name, alone.revision, alone.source) == (named.name, named.revision, named.source)
+
+
+def test_relative_paths_and_trailing_slashes_name_the_folder(steps, monkeypatch):
+    monkeypatch.chdir(steps)
+    assert locate(".").name == locate("../trained/").name == "trained"
+
+
+def test_a_hub_id_is_kept_as_it_is():
+    found = locate("EleutherAI/pythia-70m", "step1000")
+    assert (found.name, found.revision, found.source, found.local) == (
+        "EleutherAI/pythia-70m",
+        "step1000",
+        "EleutherAI/pythia-70m",
+        False,
+    )
+    assert locate("gpt2").revision == "main"
+
+
+@pytest.mark.parametrize("model", ["/no/such/folder", "./none", "~/none", "a/b/c", "C:\\none"])
+def test_a_missing_folder_is_refused(model):
+    with pytest.raises(ModelError, match="does not exist"):
+        locate(model)
+
+
+@pytest.mark.parametrize("model", ["", "two words", "owner/", "what?"])
+def test_a_name_that_can_be_nothing_is_refused(model):
+    with pytest.raises(ModelError, match="neither a folder nor a Hugging Face id"):
+        locate(model)
+
+
+def test_a_file_is_refused(steps):
+    with pytest.raises(ModelError, match="is a file: give the folder"):
+        locate(str(steps / "step0" / "config.json"))
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(ModelError, match=r"no config\.json and no step<N> folders"):
+        locate(str(tmp_path))
+
+
+@pytest.mark.parametrize("revision", ["step7", "main", "../step0"])
+def test_an_unknown_revision_is_refused_with_the_known_ones(steps, revision):
+    with pytest.raises(ModelError, match="it has step0, step512, step1000"):
+        locate(str(steps), revision)
+
+
+def test_a_revision_of_a_folder_without_steps_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="no step folders, so --revision step1"):
+        locate(str(checkpoint(tmp_path / "mine")), "step1")
+
+
+def test_the_shipped_model_is_first_and_found_by_name(steps, monkeypatch):
+    monkeypatch.setattr(zoo, "shipped_folder", lambda: steps)
+    assert ZOO[0].name == SHIPPED
+    assert locate(None) == locate(SHIPPED)
+    assert (locate(None).name, locate(None).revision) == (SHIPPED, "step1000")
+
+
+def test_a_missing_shipped_model_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(zoo, "__file__", str(tmp_path / "arithcirc" / "models" / "zoo.py"))
+    with pytest.raises(ModelError, match="the shipped model neox-arith is missing"):
+        shipped_folder()
