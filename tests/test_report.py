@@ -70,7 +70,7 @@ def test_the_circuit_table_lists_the_circuit(page: str) -> None:
 @pytest.mark.parametrize("table", list(MADE_BY))
 def test_a_missing_table_names_its_command(table: str, tmp_path: Path) -> None:
     others = tuple(name for name in synthetic.TABLES if name != table)
-    text = words(render_report(synthetic.make_run(tmp_path / "run", tables=others)))
+    text = words(render_report(synthetic.make_run(tmp_path / "run", tables=others, brief=True)))
     assert "This run is not complete" in text
     assert f"arithcirc {MADE_BY[table]} neox-arith --revision=step4000" in text
 
@@ -104,7 +104,7 @@ def test_facts_of_the_model_may_be_nested(tmp_path: Path) -> None:
 
 
 def test_hostile_text_is_inert(tmp_path: Path) -> None:
-    run = synthetic.make_run(tmp_path / "run", name=HOSTILE)
+    run = synthetic.make_run(tmp_path / "run", name=HOSTILE, brief=True)
     run.write_table("undefined", synthetic.undefined().assign(prompt=HOSTILE))
     page = render_report(run)
     assert HOSTILE not in page
@@ -128,7 +128,7 @@ def test_nothing_is_loaded_from_elsewhere(page: str) -> None:
 
 
 def test_the_page_of_a_large_model_stays_light(tmp_path: Path) -> None:
-    run = synthetic.make_run(tmp_path / "run")
+    run = synthetic.make_run(tmp_path / "run", tables=("accuracy",))
     run.write_table("effects", synthetic.effects(32, 32))
     page = render_report(run)
     assert len(page.encode()) < 8_000_000
@@ -216,7 +216,7 @@ def test_every_choice_of_every_selector_draws(browser: Any, run: RunFolder) -> N
 
 @pytest.mark.browser
 def test_hostile_name_runs_nothing(browser: Any, tmp_path: Path) -> None:
-    report = write_report(synthetic.make_run(tmp_path / "run", name=HOSTILE))
+    report = write_report(synthetic.make_run(tmp_path / "run", name=HOSTILE, brief=True))
     page, wrong = open_page(browser, report, (1280, 800), "light")
     assert page.evaluate("window.stolen") is None
     assert wrong == []

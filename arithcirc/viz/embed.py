@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.io.json import to_json_plotly
 
 from arithcirc.viz import theme
 from arithcirc.viz.effects import head_carriers, head_heatmap, mlp_heatmap
@@ -75,11 +76,9 @@ def safe(text: str) -> str:
 
 def bare_json(figure: go.Figure) -> str:
     """A figure's JSON without its template."""
-    layout = figure.layout.to_plotly_json()
-    layout.pop("template", None)
-    bare = go.Figure(data=figure.data, layout=layout)
-    bare.layout.template = None
-    return cast(str, bare.to_json())
+    plain = figure.to_plotly_json()
+    plain["layout"].pop("template", None)
+    return cast(str, to_json_plotly(plain))
 
 
 def templates_json() -> str:

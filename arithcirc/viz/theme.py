@@ -159,6 +159,5 @@ def facets(operators: Sequence[str], *, shared_y: bool = True, spacing: float | 
         horizontal_spacing=gap,
         subplot_titles=[operator_title(o) for o in operators],
     )
-    figure.update_layout(template=template("light"))
-    figure.update_annotations(font={"size": FONT_SIZE})
+    figure.update_layout(template=template("light"), annotations=[{"font": {"size": FONT_SIZE}} for _ in operators])
     return figure

@@ -160,8 +160,10 @@ STAGES = {
 }
 
 
-def make_run(path: Path, *, tables: tuple[str, ...] = tuple(TABLES), name: str = "neox-arith") -> RunFolder:
-    """A finished run with the tables named."""
+def make_run(
+    path: Path, *, tables: tuple[str, ...] = tuple(TABLES), name: str = "neox-arith", brief: bool = False
+) -> RunFolder:
+    """A finished run with the tables named; a brief one has effects at `=` in logit difference only."""
     config = RunConfig(model=ModelConfig(name, "step4000", "a" * 64, "b" * 64, "float32"))
     facts = {
         "name": name, "architecture": "GPTNeoXForCausalLM", "n_layers": N_LAYERS, "n_heads": N_HEADS, "d_model": 128,
@@ -170,7 +172,10 @@ def make_run(path: Path, *, tables: tuple[str, ...] = tuple(TABLES), name: str =
     }  # fmt: skip
     run = RunFolder.create(path, config, sections=("model", "prompts", "circuit"), facts=facts)
     for stage, names in STAGES.items():
-        written = [run.write_table(t, TABLES[t]()) for t in names if t in tables]
+        made = {t: TABLES[t]() for t in names if t in tables}
+        if brief and "effects" in made:
+            made["effects"] = made["effects"].query("metric == 'logit_diff' and position == 'equals'")
+        written = [run.write_table(t, table) for t, table in made.items()]
         if written:
             run.finish(stage, written, seconds=12.345)
     return run
