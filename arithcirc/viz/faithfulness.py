@@ -164,6 +164,7 @@ def _add_chosen(figure: go.Figure, column: int, part: pd.DataFrame, measure: str
     if chosen.empty:
         return
     row = chosen.iloc[0]
+    side = "left" if 2 * int(row["n_heads"]) > int(part["n_heads"].max()) else "right"
     figure.add_trace(
         go.Scatter(
             x=[int(row["n_heads"])],
@@ -171,7 +172,7 @@ def _add_chosen(figure: go.Figure, column: int, part: pd.DataFrame, measure: str
             mode="markers+text",
             marker={"size": 15, "symbol": "diamond-open", "line": {"width": 2.5}, "color": "#c2255c"},
             text=[f"{int(row['n_heads'])} heads"],
-            textposition="bottom right",
+            textposition=f"bottom {side}",
             hovertemplate="chosen circuit, %{x} heads<br>%{y:.4f}<extra></extra>",
             name="chosen circuit",
             legendgroup="chosen",

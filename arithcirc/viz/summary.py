@@ -99,6 +99,12 @@ class OperatorSummary:
         return None if f is None or not np.isfinite(f) else f >= self.target
 
     @property
+    def whole_model(self) -> bool:
+        """The chosen circuit is all there is, so its F of 1 holds by construction and shows nothing."""
+        every_head = self.total_heads is not None and self.n_heads == self.total_heads
+        return every_head and self.n_mlps is not None and self.n_mlps == self.total_mlps
+
+    @property
     def beats_random(self) -> bool | None:
         """F is above every random circuit of the same size; None when there is nothing to compare."""
         if self.evaluate is None or self.random is None:

@@ -50,6 +50,11 @@ def _circuit(summary: OperatorSummary) -> str | None:
     if f.n == 0 or f.faithfulness != f.faithfulness:
         return f"{who} has no usable F: all {f.undefined} {prompts} are undefined."
     value = f"F = {number(f.faithfulness)} ± {number(f.sem)} on {scope}"
+    if summary.whole_model:
+        return (
+            f"The chosen circuit is {_members(summary, f)}, that is the whole model: F = {number(f.faithfulness)} holds by "
+            f"construction. No smaller set of top-ranked heads that was tried reached {summary.target:g}."
+        )
     if f.faithfulness >= summary.target:
         end = ""
         if f.faithfulness > 1.1:

@@ -94,3 +94,13 @@ def test_nothing_is_said_about_tables_that_are_missing() -> None:
     (plus, *_) = summarise({"effects": synthetic.effects()}, total_heads=24, target=0.9)
     assert len(sentences(plus)) == 1
     assert summarise({}, total_heads=None, target=0.9) == []
+
+
+def test_a_circuit_that_is_the_whole_model_is_no_success() -> None:
+    table = synthetic.faithfulness()
+    ranked = (table["circuit"] == "ranked") & (table["operator"] == "+")
+    table.loc[ranked, "chosen"] = table.loc[ranked, "n_heads"] == 24
+    found = summaries(faithfulness=table)
+    assert found["+"].whole_model
+    assert not found["-"].whole_model
+    assert "holds by construction" in " ".join(sentences(found["+"]))
