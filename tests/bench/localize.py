@@ -1,0 +1,309 @@
+"""How fast exact localisation is: ours against the plain loop and the reference's loop, in one process.
+
+`make bench` runs this on the shipped model and writes bench.json (name -> median seconds, ratio, spread).
+`--shape pythia-1.4b --device cuda --dtype bfloat16` runs the same on random weights of a published shape.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from baselines import BareNetwork, hook_loop, plain_loop, reference_loop
+from rich.console import Console
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM
+
+import arithcirc as ac
+from arithcirc.components import PATCHED_POSITIONS
+from arithcirc.models.bridge import BridgedModel
+from arithcirc.models.load import DTYPES
+from arithcirc.models.zoo import locate
+from arithcirc.training.tokenizer import save_tokenizer
+
+SHAPES = {
+    "tiny": (3, 4, 48, 96),
+    "pythia-1.4b": (24, 16, 2048, 8192),
+    "pythia-6.9b": (32, 32, 4096, 16384),
+}
+DEPTHS = (4, 12, 24)
+M100_REFERENCE = 1.45
+"""Seconds the paper's released code took on shared/models/neox-m100: 80 patches x 50 prompts, one core."""
+
+
+@dataclass
+class Timing:
+    """Median and spread (max - min over median) of repeated runs, in seconds; FLOPs and peak memory of one run."""
+
+    name: str
+    seconds: list[float]
+    flops: int
+    peak_mb: float
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        return (max(self.seconds) - min(self.seconds)) / self.median
+
+
+class PeakMemory:
+    """Largest resident (CPU) or allocated (CUDA) memory inside the block above what it was before, in MB."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.mb = device, 0.0
+        self._stop = threading.Event()
+
+    def __enter__(self) -> "PeakMemory":
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            self._before = torch.cuda.memory_allocated()
+        else:
+            self._before = psutil.Process().memory_info().rss
+            self._thread = threading.Thread(target=self._watch, daemon=True)
+            self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.002):
+            self.mb = max(self.mb, (psutil.Process().memory_info().rss - self._before) / 1e6)
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self.device.type == "cuda":
+            self.mb = (torch.cuda.max_memory_allocated() - self._before) / 1e6
+        else:
+            self._thread.join()
+
+
+def interleaved(
+    variants: dict[str, Callable[[], torch.Tensor]], repeats: int, device: torch.device
+) -> dict[str, Timing]:
+    """Time variants in turns, so that a noisy moment of the machine hits all of them; one warm-up each."""
+    timings = {}
+    for name, variant in variants.items():
+        with FlopCounterMode(display=False) as counter:
+            variant()
+        with PeakMemory(device) as memory:
+            variant()
+        timings[name] = Timing(name, [], counter.get_total_flops(), memory.mb)
+    for _ in range(repeats):
+        for name, variant in variants.items():
+            start = time.perf_counter()
+            variant()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            timings[name].seconds.append(time.perf_counter() - start)
+    return timings
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Best matrix-multiply rate of this machine now, FLOP/s, on 2048 x 2048 (8192 on a GPU)."""
+    n = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(8):
+        start = time.perf_counter()
+        a @ b
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return 2 * n**3 / best
+
+
+def random_model(
+    layers: int, heads: int, d_model: int, d_mlp: int, device: str | None, dtype: str
+) -> tuple[BridgedModel, Any]:
+    """A GPT-NeoX with random weights, loaded as any other model, and its bare network."""
+    with tempfile.TemporaryDirectory() as folder:
+        torch.manual_seed(0)
+        config = GPTNeoXConfig(
+            vocab_size=539, hidden_size=d_model, num_hidden_layers=layers, num_attention_heads=heads,
+            intermediate_size=d_mlp, max_position_embeddings=16, bos_token_id=0, eos_token_id=0,
+        )  # fmt: skip
+        with torch.device(device or "cpu"):
+            network = GPTNeoXForCausalLM._from_config(config, dtype=DTYPES[dtype])
+        network.save_pretrained(folder)
+        save_tokenizer(530, Path(folder))
+        return ac.load(folder, device=device, dtype=dtype), network.eval()
+
+
+@dataclass
+class Work:
+    """One localisation to do: model, prompts, counterfactuals, patches and the numbers to keep."""
+
+    model: BridgedModel
+    bare: BareNetwork
+    encoder: Any
+    pairs: ac.Pairs
+    patches: list[ac.Patch]
+
+    @classmethod
+    def make(cls, model: BridgedModel, network: Any, n: int, operands: str, *, correct: bool) -> "Work":
+        encoder = ac.prompt_encoder(model.tokenizer, vocab_size=model.info.d_vocab)
+        values = ac.OperandRange.parse(operands)
+        if correct:
+            from arithcirc.pipeline.api import sample_pairs
+
+            pairs = sample_pairs(model, encoder, "+", n, operands=values)
+        else:
+            rng = np.random.default_rng(0)
+            legal = ac.legal_prompts(ac.operator("+"), values, encoder.limit)
+            picked = legal[rng.permutation(len(legal))[:n]]
+            pairs = ac.Pairs(picked, ac.counterfactuals(picked, legal, rng)[0])
+        from arithcirc.circuits.localize import heads_and_mlps
+
+        patches = [ac.Patch(c, encoder.index(p)) for p in PATCHED_POSITIONS for c in heads_and_mlps(model)]
+        return cls(model, BareNetwork(network.to(model.device)), encoder, pairs, patches)
+
+    def variants(self) -> dict[str, Callable[[], torch.Tensor]]:
+        """Ours and the three baselines, each from tokens to numbers."""
+        device = self.model.device
+        clean = torch.from_numpy(self.encoder.encode(self.pairs.clean)).to(device)
+        other = torch.from_numpy(self.encoder.encode(self.pairs.counterfactual)).to(device)
+        answer = torch.from_numpy(self.encoder.answers(self.pairs.clean.answer)).to(device)
+        rival = torch.from_numpy(self.encoder.answers(self.pairs.counterfactual.answer)).to(device)
+
+        def reduce() -> Any:
+            return ac.patching_metrics(self.model.logits(clean), answer, rival)
+
+        return {
+            "ours": lambda: torch.from_numpy(ac.localize(self.model, self.encoder, [self.pairs]).values),
+            "plain": lambda: plain_loop(self.model, clean, other, self.patches, reduce()),
+            "hooks": lambda: hook_loop(self.bare, clean, other, self.patches, reduce()),
+            "reference": lambda: reference_loop(self.bare, clean, other, self.patches, reduce()),
+        }
+
+
+def bare_network(source: str, dtype: str) -> Any:
+    """The Hugging Face network behind a folder, without the bridge."""
+    return AutoModelForCausalLM.from_pretrained(source, dtype=DTYPES[dtype], use_safetensors=True).eval()
+
+
+def largest_difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """Largest difference of logit_diff and KL, relative to the largest value (E spans too many orders)."""
+    keep = [0, 2]
+    return float((ours[..., keep] - theirs[..., keep].cpu()).abs().max() / ours[..., keep].abs().max())
+
+
+def run(work: Work, repeats: int, console: Console, title: str, *, skip: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Time everything, check equality, print the table and return the rows of bench.json."""
+    variants = {k: v for k, v in work.variants().items() if k not in skip}
+    results = {name: variant().cpu() for name, variant in variants.items()}
+    differences = {name: largest_difference(results["ours"], value) for name, value in results.items()}
+    timings = interleaved(variants, repeats, work.model.device)
+    rate = matmul_rate(work.model.device, work.model.dtype)
+    table = Table(title=title, box=None, title_justify="left")
+    for column in (
+        "",
+        "median s",
+        "spread",
+        "ours is faster by",
+        "peak MB",
+        "GFLOP",
+        "share of matmul rate",
+        "difference",
+    ):
+        table.add_column(column, justify="right")
+    rows: dict[str, Any] = {}
+    for name, timing in timings.items():
+        ratio = statistics.median(t / o for t, o in zip(timing.seconds, timings["ours"].seconds, strict=True))
+        share = timing.flops / timing.median / rate
+        cells = (f"{timing.median:.3f}", f"{timing.spread:.0%}", f"{ratio:.1f}x", f"{timing.peak_mb:.0f}")
+        table.add_row(name, *cells, f"{timing.flops / 1e9:.1f}", f"{share:.0%}", f"{differences[name]:.1e}")
+        rows[name] = {
+            "median": timing.median, "ratio": ratio, "spread": timing.spread, "peak_mb": timing.peak_mb,
+            "gflop": timing.flops / 1e9, "matmul_share": share, "difference": differences[name],
+        }  # fmt: skip
+    console.print(table)
+    return rows
+
+
+def main() -> None:
+    """Run the benchmark asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shape", choices=SHAPES, help="random weights of this shape instead of the shipped model")
+    parser.add_argument("--device", default=None)
+    parser.add_argument("--dtype", default="float32", choices=DTYPES)
+    parser.add_argument("--prompts", type=int, default=100)
+    parser.add_argument("--operands", default="0..299")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--out", type=Path, default=Path("bench.json"))
+    options = parser.parse_args()
+    console = Console(width=130)
+    if options.shape:
+        model, network = random_model(*SHAPES[options.shape], options.device, options.dtype)
+        work = Work.make(model, network, options.prompts, options.operands, correct=False)
+        rows = run(work, options.repeats, console, f"{options.shape}, random weights", skip=("plain",))
+        options.out.write_text(json.dumps({f"localize_{options.shape}": rows}, indent=2) + "\n")
+        return
+    results = {**shipped(options, console), **depths(options, console), **against_reference(console)}
+    options.out.write_text(json.dumps(results, indent=2) + "\n")
+    console.print(f"written: {options.out}")
+
+
+def shipped(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """The shipped model: 1 operator, all heads and MLPs, 4 positions."""
+    model = ac.load(device=options.device, dtype=options.dtype)
+    work = Work.make(
+        model, bare_network(locate(None).source, options.dtype), options.prompts, options.operands, correct=True
+    )
+    size = f"{len(work.pairs)} prompts, {len(work.patches)} patches, {torch.get_num_threads()} threads"
+    title = f"localize: {model.info.name}, {size}"
+    rows = run(work, options.repeats, console, title)
+    names = {"plain": "localize_vs_plain", "hooks": "localize_vs_hooks", "reference": "localize_vs_reference"}
+    return {names.get(k, "localize"): v for k, v in rows.items()}
+
+
+def depths(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """How the ratio grows with depth, at the shipped model's width."""
+    out = {}
+    for layers in DEPTHS:
+        model, network = random_model(layers, 4, 128, 512, options.device, options.dtype)
+        work = Work.make(model, network, options.prompts, options.operands, correct=False)
+        rows = run(work, 3, console, f"depth {layers}, random weights", skip=("reference",))
+        out[f"localize_vs_plain_depth_{layers}"] = rows["plain"]
+        out[f"localize_vs_hooks_depth_{layers}"] = rows["hooks"]
+    return out
+
+
+def against_reference(console: Console) -> dict[str, Any]:
+    """Is the reference loop a fair one? It must not be slower than the released code was on the same model."""
+    folder = Path(__file__).resolve().parents[3] / "shared" / "models" / "neox-m100"
+    if not folder.is_dir():
+        console.print("shared/models/neox-m100 is absent: the reference loop's fairness was not checked here")
+        return {}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        model = ac.load(str(folder))
+        work = Work.make(model, bare_network(str(folder), "float32"), 50, "0..99", correct=True)
+        timing = interleaved({"reference": work.variants()["reference"]}, 5, model.device)["reference"]
+    finally:
+        torch.set_num_threads(threads)
+    console.print(
+        f"reference loop on neox-m100, one core: {timing.median:.2f} s (the released code: {M100_REFERENCE} s)"
+    )
+    return {
+        "reference_loop_m100": {
+            "median": timing.median,
+            "ratio": timing.median / M100_REFERENCE,
+            "spread": timing.spread,
+        }
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Mean ablation of circuits against one edit at a time."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from arithcirc.arithmetic.operators import ADD, SUB, OperandRange, legal_prompts
+from arithcirc.arithmetic.tokens import prompt_encoder
+from arithcirc.circuits.circuit import masks_of
+from arithcirc.components import Head, all_heads
+from arithcirc.measure import interventions
+from arithcirc.measure.interventions import ablate_to_means
+from arithcirc.measure.means import Means, mean_activations
+from arithcirc.models.bridge import BridgedModel
+
+CIRCUITS = [
+    (all_heads(3, 4), (0, 1, 2)),
+    ((), ()),
+    ((Head(0, 1), Head(2, 3)), (1,)),
+    ((Head(1, 0),), (0, 1, 2)),
+]
+
+
+@pytest.fixture(scope="module")
+def tokens(toy_model: BridgedModel) -> Tensor:
+    encoder = prompt_encoder(toy_model.tokenizer, vocab_size=toy_model.info.d_vocab)
+    return torch.from_numpy(encoder.encode(legal_prompts(ADD, OperandRange(3, 20), 60)[::40]))
+
+
+@pytest.fixture(scope="module")
+def means(toy_model: BridgedModel) -> Means:
+    encoder = prompt_encoder(toy_model.tokenizer, vocab_size=toy_model.info.d_vocab)
+    return mean_activations(toy_model, encoder, (ADD, SUB), OperandRange(0, 9), batch_size=200)
+
+
+def by_hand(
+    model: BridgedModel, tokens: Tensor, means: Means, heads: tuple[Head, ...], mlps: tuple[int, ...]
+) -> Tensor:
+    def edit(part: str, layer: int, value: Tensor) -> Tensor:
+        mean = (means.z if part == "z" else means.post)[layer].expand_as(value).clone()
+        if part == "post":
+            return value if layer in mlps else mean
+        for head in heads:
+            if head.layer == layer:
+                mean[:, :, head.index] = value[:, :, head.index]
+        return mean
+
+    return model.logits(tokens, edit=edit)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 1000])
+def test_equals_one_edit_per_circuit(toy_model: BridgedModel, tokens: Tensor, means: Means, batch_size: int) -> None:
+    masks = masks_of(CIRCUITS, 3, 4)
+    ours = ablate_to_means(toy_model, tokens, masks, means, lambda x, _: x, batch_size=batch_size)
+    for row, (heads, mlps) in enumerate(CIRCUITS):
+        theirs = by_hand(toy_model, tokens, means, heads, mlps)
+        torch.testing.assert_close(ours[row], theirs, rtol=1e-5, atol=2e-5)
+
+
+def test_keeping_everything_is_the_model_and_nothing_is_one_answer(
+    toy_model: BridgedModel, tokens: Tensor, means: Means
+) -> None:
+    masks = masks_of(CIRCUITS[:2], 3, 4)
+    full, empty = ablate_to_means(toy_model, tokens, masks, means, lambda x, _: x, batch_size=64)
+    torch.testing.assert_close(full, toy_model.logits(tokens), rtol=1e-5, atol=2e-5)
+    torch.testing.assert_close(empty, empty[:1].expand_as(empty), rtol=1e-5, atol=2e-5)
+
+
+def test_out_of_memory_is_survived(
+    toy_model: BridgedModel, tokens: Tensor, means: Means, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks = masks_of(CIRCUITS, 3, 4)
+    whole = ablate_to_means(toy_model, tokens, masks, means, lambda x, _: x, batch_size=1000)
+    real = BridgedModel.logits
+
+    def small_memory(self: BridgedModel, rows: Tensor, **options: object) -> Tensor:
+        if len(rows) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, rows, **options)
+
+    monkeypatch.setattr(BridgedModel, "logits", small_memory)
+    again = ablate_to_means(toy_model, tokens, masks, means, lambda x, _: x, batch_size=1000)
+    torch.testing.assert_close(again, whole, rtol=1e-5, atol=2e-5)
+    assert interventions.is_out_of_memory(torch.OutOfMemoryError("x"))

@@ -1,0 +1,189 @@
+"""The suffix engine against full forwards with TransformerBridge hooks: every component, every position."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+import toys
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from arithcirc.components import Component, Head, Mlp, Neuron, all_heads, all_mlps
+from arithcirc.errors import EnvironmentFailure, RequestError
+from arithcirc.models import suffix
+from arithcirc.models.bridge import BridgedModel
+from arithcirc.models.load import load
+from arithcirc.models.protocol import Activations
+from arithcirc.models.suffix import Patch, SuffixEngine
+
+PARTS = {"z", "post", "mlp_out"}
+POSITIONS = (1, 2, 3, 4)
+N_PROMPTS = 6
+NEURONS = tuple(Neuron(layer, n) for layer in range(toys.LAYERS) for n in (0, 7, toys.HIDDEN - 1))
+COMPONENTS: tuple[Component, ...] = (
+    *all_heads(toys.LAYERS, toys.HEADS),
+    *all_mlps(toys.LAYERS),
+    *NEURONS,
+)
+BUILDERS: dict[str, Callable[[], object]] = {
+    "neox-parallel": toys.gpt_neox,
+    "neox-sequential": lambda: toys.gpt_neox(parallel=False),
+    "gpt2": toys.gpt2,
+}
+
+
+def keep(logits: Tensor, prompts: slice) -> Tensor:
+    """Reduce to the logits themselves."""
+    return logits
+
+
+@pytest.fixture(scope="module", params=BUILDERS)
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> BridgedModel:
+    return load(str(toys.save(BUILDERS[request.param](), tmp_path_factory.mktemp(request.param))), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def clean(model: BridgedModel) -> Tensor:
+    return prompts_of(0)
+
+
+@pytest.fixture(scope="module")
+def source(model: BridgedModel) -> Activations:
+    return model.activations(prompts_of(1), parts=PARTS)
+
+
+@pytest.fixture(scope="module")
+def engine(model: BridgedModel, clean: Tensor) -> SuffixEngine:
+    return SuffixEngine(model, clean, parts=PARTS)
+
+
+def prompts_of(seed: int) -> Tensor:
+    tokens = torch.randint(3, toys.LIMIT, (N_PROMPTS, 5), generator=torch.Generator().manual_seed(seed))
+    tokens[:, 0] = 0
+    return tokens
+
+
+def hooked(model: BridgedModel, clean: Tensor, source: Activations, patch: Patch) -> Tensor:
+    """The same patch by TransformerLens's own hooks on a full forward."""
+    layer, index, component = patch.component.layer, patch.index, patch.component
+
+    def change(activation: Tensor, hook: object) -> Tensor:
+        edited = activation.clone()
+        if isinstance(component, Head):
+            width = model.info.d_head
+            flat = edited.view(*edited.shape[:2], -1)
+            flat[:, index, component.index * width : (component.index + 1) * width] = source.z[layer][
+                :, index, component.index
+            ]
+        elif isinstance(component, Neuron):
+            edited[:, index, component.index] = source.post[layer][:, index, component.index]
+        else:
+            edited[:, index] = source.mlp_out[layer][:, index]
+        return edited
+
+    names = {Head: "attn.hook_z", Neuron: "mlp.hook_post", Mlp: "mlp.hook_out"}
+    with torch.no_grad():
+        name = f"blocks.{layer}.{names[type(component)]}"
+        return model.bridge.run_with_hooks(clean, fwd_hooks=[(name, change)])[:, -1]
+
+
+def every_patch() -> Iterator[Patch]:
+    return (Patch(c, p) for p in POSITIONS for c in COMPONENTS)
+
+
+def test_equals_hooked_forwards_everywhere(
+    model: BridgedModel, engine: SuffixEngine, clean: Tensor, source: Activations
+) -> None:
+    patches = list(every_patch())
+    ours = engine.run(patches, source, keep, batch_size=1000)
+    theirs = torch.stack([hooked(model, clean, source, p) for p in patches])
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
+    moved = (theirs - engine.clean.logits).abs().amax((1, 2))
+    assert (moved > 1e-3).sum() > len(patches) // 2, "the comparison needs patches that do something"
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batch_size=st.integers(1, 300), order=st.randoms(use_true_random=False))
+def test_batch_size_and_order_change_nothing(
+    engine: SuffixEngine, source: Activations, batch_size: int, order: object
+) -> None:
+    patches = list(every_patch())[::5]
+    whole = engine.run(patches, source, keep, batch_size=10_000)
+    shuffled = list(range(len(patches)))
+    order.shuffle(shuffled)
+    again = engine.run([patches[i] for i in shuffled], source, keep, batch_size=batch_size)
+    torch.testing.assert_close(again, whole[shuffled], rtol=1e-5, atol=2e-5)
+
+
+def test_patching_the_same_prompt_changes_nothing(engine: SuffixEngine) -> None:
+    patches = list(every_patch())
+    own = engine.clean.activations
+    ours = engine.run(patches, own, keep, batch_size=500)
+    torch.testing.assert_close(ours, engine.clean.logits.expand_as(ours), rtol=1e-5, atol=2e-5)
+
+
+def test_last_layer_reaches_only_its_own_position(engine: SuffixEngine, source: Activations) -> None:
+    last = toys.LAYERS - 1
+    patches = [Patch(c, p) for p in POSITIONS[:-1] for c in (Head(last, 0), Mlp(last), Neuron(last, 3))]
+    ours = engine.run(patches, source, keep, batch_size=500)
+    torch.testing.assert_close(ours, engine.clean.logits.expand_as(ours), rtol=1e-5, atol=2e-5)
+
+
+def test_earlier_positions_stay_clean(model: BridgedModel, clean: Tensor) -> None:
+    """A patch at position p leaves the residual stream before p as it was, in every layer."""
+    other = clean.clone()
+    other[:, 3] = (other[:, 3] + 5) % toys.LIMIT + 3
+    first, second = model.record(clean, parts=()), model.record(other, parts=())
+    for a, b in zip(first.resid, second.resid, strict=True):
+        torch.testing.assert_close(a[:, :3], b[:, :3])
+
+
+def test_progress_counts_every_row(engine: SuffixEngine, source: Activations) -> None:
+    rows: list[int] = []
+    patches = list(every_patch())
+    engine.run(patches, source, keep, batch_size=7, progress=rows.append)
+    assert sum(rows) == len(patches) * N_PROMPTS
+
+
+def test_out_of_memory_halves_the_batch(
+    engine: SuffixEngine, source: Activations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patches = list(every_patch())[:20]
+    whole = engine.run(patches, source, keep, batch_size=1000)
+    tried: list[int] = []
+    real = SuffixEngine._tile
+
+    def small_memory(self: SuffixEngine, part: list[Patch], index: int, prompts: slice, *rest: object) -> Tensor:
+        rows = len(part) * (prompts.stop - prompts.start)
+        tried.append(rows)
+        if rows > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, part, index, prompts, *rest)
+
+    monkeypatch.setattr(SuffixEngine, "_tile", small_memory)
+    monkeypatch.setattr(engine, "_most_rows", engine._most_rows)
+    torch.testing.assert_close(engine.run(patches, source, keep, batch_size=1000), whole, rtol=1e-5, atol=2e-5)
+    assert sum(rows > 8 for rows in tried) < 8, "a size that failed is not tried again and again"
+
+
+def test_out_of_memory_with_one_row_is_said(
+    engine: SuffixEngine, source: Activations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object) -> Tensor:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+
+    monkeypatch.setattr(SuffixEngine, "_tile", no_memory)
+    monkeypatch.setattr(engine, "_most_rows", engine._most_rows)
+    with pytest.raises(EnvironmentFailure, match="out of memory with a single prompt"):
+        engine.run([Patch(Mlp(0), 1)], source, keep, batch_size=4)
+
+
+def test_bos_is_not_patched(engine: SuffixEngine, source: Activations) -> None:
+    with pytest.raises(RequestError, match=r"positions 1\.\.4; position 0"):
+        engine.run([Patch(Mlp(0), 0)], source, keep, batch_size=4)
+
+
+def test_recognises_out_of_memory_only() -> None:
+    assert suffix.is_out_of_memory(torch.OutOfMemoryError("x"))
+    assert not suffix.is_out_of_memory(RuntimeError("shape mismatch"))
