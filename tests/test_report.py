@@ -52,7 +52,8 @@ def test_every_number_it_claims_is_there(page: str) -> None:
             effect = synthetic.head_effect(operator, part, "equals", layer, head)
             assert f"{part}: L{layer}H{head} ({theme.number(effect, 2)})" in text
     for row in synthetic.accuracy().to_dict("records"):
-        assert f"{row['correct']:,} of {row['n']:,} prompts correctly ({theme.percent(row['accuracy'])})" in text
+        accuracy = theme.percent(row["accuracy"]).replace("\N{NO-BREAK SPACE}", " ")
+        assert f"{row['correct']:,} of {row['n']:,} prompts correctly ({accuracy})" in text
         assert theme.number(row["base_rate"]) in text
     for row in synthetic.undefined().to_dict("records"):
         assert f"{row['prompt']} {theme.number(row['gap'], 5)}" in text

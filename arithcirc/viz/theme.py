@@ -146,7 +146,7 @@ def number(value: Any, digits: int = 3) -> str:
 
 def percent(value: Any) -> str:
     """A share as per cent with one decimal."""
-    return "–" if value is None or pd.isna(value) else f"{number(100 * float(value), 1)} %"
+    return "–" if value is None or pd.isna(value) else f"{number(100 * float(value), 1)}\N{NO-BREAK SPACE}%"
 
 
 def facets(operators: Sequence[str], *, shared_y: bool = True, spacing: float | None = None) -> go.Figure:

@@ -52,8 +52,8 @@ def _circuit(summary: OperatorSummary) -> str | None:
     value = f"F = {number(f.faithfulness)} ± {number(f.sem)} on {scope}"
     if summary.whole_model:
         return (
-            f"The chosen circuit is {_members(summary, f)}, that is the whole model: F = {number(f.faithfulness)} holds by "
-            f"construction. No smaller set of top-ranked heads that was tried reached {summary.target:g}."
+            f"The chosen circuit is {_members(summary, f)}, that is the whole model: "
+            f"F = {number(f.faithfulness)} holds by construction and shows nothing."
         )
     if f.faithfulness >= summary.target:
         end = ""
