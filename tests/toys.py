@@ -14,6 +14,8 @@ from arithcirc.training.model import without_progress_bars
 from arithcirc.training.tokenizer import BOS_ID, EQUALS_ID, NUMBER_ID, build_tokenizer, vocabulary
 
 LIMIT = 60
+SMALL = ("--operands", "0..30", "--prompts", "2", "--random-circuits", "1")
+"""Options of a whole analysis of a toy in about a second."""
 LAYERS, WIDTH, HEADS, HIDDEN = 3, 48, 4, 96
 _SEED = 1  # a draw with at least four right answers for every operator with operands 0..30
 
@@ -62,8 +64,9 @@ def saying(token: int) -> GPTNeoXForCausalLM:
     """A random model pushed so hard towards one token that it always says it; its logits still vary."""
     model = gpt_neox()
     with torch.no_grad():
-        direction = torch.nn.functional.normalize(model.embed_out.weight[token], dim=0)
-        model.embed_out.weight[token] += 20 * direction
+        unembed = model.get_output_embeddings().weight
+        direction = torch.nn.functional.normalize(unembed[token], dim=0)
+        unembed[token] += 20 * direction
         model.gpt_neox.final_layer_norm.bias += 20 * direction
     return model
 
@@ -92,3 +95,8 @@ def save(model: Any, folder: Path, *, tokenizer: Any = None) -> Path:
         model.save_pretrained(folder)
     (tokenizer or build_tokenizer(LIMIT)).save_pretrained(folder)
     return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}

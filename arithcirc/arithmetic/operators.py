@@ -121,15 +121,20 @@ def all_prompts(op: Operator, operands: OperandRange) -> Prompts:
     return Prompts(np.full(len(op1), op.symbol), op1, op2, op.result(op1, op2))
 
 
+def fitting_prompts(op: Operator, operands: OperandRange, limit: int) -> Prompts:
+    """Every prompt whose result is an integer in [0, limit]; there may be none."""
+    prompts = all_prompts(op, operands)
+    return prompts[(prompts.answer >= 0) & (prompts.answer <= limit)]
+
+
 def legal_prompts(op: Operator, operands: OperandRange, limit: int) -> Prompts:
-    """Every prompt whose result is an integer in [0, limit]. Raises PromptError when there is none."""
+    """The fitting prompts. Raises PromptError when there are none, or an operand is beyond the limit."""
     if operands.high > limit:
         raise PromptError(
             f"operands {operands} exceed {limit}, the largest number this tokenizer writes as one token: "
             f"use --operands {min(operands.low, limit)}..{limit} or less"
         )
-    prompts = all_prompts(op, operands)
-    legal = prompts[(prompts.answer >= 0) & (prompts.answer <= limit)]
+    legal = fitting_prompts(op, operands, limit)
     if not len(legal):
         raise PromptError(f"no legal prompt for {op.symbol} with operands {operands} and results 0..{limit}")
     return legal

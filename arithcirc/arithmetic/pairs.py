@@ -21,7 +21,7 @@ from arithcirc.arithmetic.operators import (
     Operator,
     Prompts,
     concatenate,
-    legal_prompts,
+    fitting_prompts,
     operator,
 )
 from arithcirc.arithmetic.tokens import PromptFormat
@@ -142,8 +142,8 @@ def _draw_different(candidates: np.ndarray, answers: np.ndarray, answer: int, rn
 
 
 def legal_pool(operands: OperandRange, limit: int, operators: tuple[Operator, ...] = OPERATORS) -> Prompts:
-    """All legal prompts of the operators: the pool counterfactuals come from."""
-    return concatenate(legal_prompts(o, operands, limit) for o in operators)
+    """All legal prompts of the operators, of which some may have none: the pool counterfactuals come from."""
+    return concatenate(fitting_prompts(o, operands, limit) for o in operators)
 
 
 def read_pairs(path: Path, *, format: PromptFormat | None = None) -> tuple[Pairs, np.ndarray]:
@@ -175,8 +175,9 @@ def read_pairs(path: Path, *, format: PromptFormat | None = None) -> tuple[Pairs
     for row, name in enumerate(sets, start=1):
         if name not in ("discover", "evaluate"):
             raise PromptError(f"{path.name} row {row}: set {name!r} must be discover or evaluate")
-    if not (sets == "discover").any():
-        raise PromptError(f"{path.name} has only evaluate rows: localisation needs discover rows")
+    for symbol in dict.fromkeys(clean.symbols.tolist()):
+        if absent := {"discover", *sets.tolist()} - set(sets[clean.symbols == symbol].tolist()):
+            raise PromptError(f"{path.name} has no {min(absent)} rows for {symbol}: each operator needs some")
     return Pairs(clean, other), sets
 
 

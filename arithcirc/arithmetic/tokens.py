@@ -218,6 +218,10 @@ def prompt_encoder(
     answer_texts = [fmt.text(1, "+", 2) + n for n in numbers]
     answers = _slot_table(tokenizer, answer_texts, [*sample, -1], len(sample), numbers)
     bos = bos_id(tokenizer)
+    if tokenizer.unk_token_id in sample and tokenizer.unk_token_id != bos:
+        raise TokenizerError(
+            f"this tokenizer has no tokens for a part of {fmt.text(1, '+', 2)!r}: change the prefix or template"
+        )
     if bos in sample:
         raise PromptError(f"{fmt.text(1, '+', 2)!r} already has the BOS token: leave it out, one is always put before")
     frame = np.asarray([bos, *sample], dtype=np.int64)

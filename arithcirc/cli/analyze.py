@@ -101,7 +101,7 @@ def _stages(
     """Plan, run and summarise; None when only the plan was asked for."""
     prompt_config, circuit_config = prompts.config(), circuit.config()
     check_batch_size(options.batch_size)
-    show.err.print("loading ...", end="\r")
+    show.passing("loading ...")
     from arithcirc.models.load import load, set_threads
     from arithcirc.pipeline.job import open_job
     from arithcirc.pipeline.plan import make_plan

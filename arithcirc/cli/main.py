@@ -17,7 +17,13 @@ HELP = "Find, prove and show the arithmetic circuits of decoder language models.
 
 def build() -> App:
     """The application with all its commands."""
-    app = App(name="arithcirc", help=HELP, help_format="plaintext", version_flags=["--version"])
+    app = App(
+        name="arithcirc",
+        help=HELP,
+        help_format="plaintext",
+        version_flags=["--version"],
+        suppress_keyboard_interrupt=False,
+    )
     app.command(analyze.analyze)
     app.command(analyze.prompts_command, name="prompts")
     app.command(analyze.localize_command, name="localize")

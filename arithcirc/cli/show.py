@@ -75,6 +75,12 @@ def progress() -> Iterator["Report"]:
         yield report
 
 
+def passing(text: str) -> None:
+    """A word that the next line overwrites; only on a terminal."""
+    if err.is_terminal:
+        err.print(text, end="\r")
+
+
 def notice(stage: str, text: str) -> None:
     """One line about a stage."""
     err.print(f"{stage:<12} {text}")

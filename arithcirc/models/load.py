@@ -209,12 +209,15 @@ def _count(bridge: Any) -> int:
 
 
 def _weights_hash(located: Located, config: Any) -> str:
-    """sha256 over the safetensors files of a folder; for a hub model the commit it came from."""
+    """sha256 over config.json and the safetensors files of a folder; for a hub model the commit it came from.
+
+    The configuration counts because the same weights make another model with, say, sequential blocks.
+    """
     if not located.local:
         return f"commit:{getattr(config, '_commit_hash', None) or 'unknown'}"
-    files = sorted(Path(located.source).glob("*.safetensors"))
-    digests = [sha256_file(f) for f in files]
-    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    folder = Path(located.source)
+    digests = [sha256_file(file) for file in (folder / "config.json", *sorted(folder.glob("*.safetensors")))]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def memory_needed(n_params: int, dtype: str) -> int:

@@ -11,8 +11,10 @@ import numpy as np
 from arithcirc.arithmetic.operators import OperandRange, Operator, parse_operators
 from arithcirc.arithmetic.pairs import Pairs, read_pairs
 from arithcirc.arithmetic.tokens import PromptEncoder, PromptFormat, prompt_encoder
+from arithcirc.circuits.circuit import parse_mlps
 from arithcirc.config import CircuitConfig, ModelConfig, PromptConfig, RunConfig
-from arithcirc.errors import PromptError
+from arithcirc.errors import PromptError, RequestError
+from arithcirc.measure.metrics import METRICS
 from arithcirc.models.protocol import HookedModel
 from arithcirc.store import RunFolder, sha256_file
 
@@ -78,6 +80,13 @@ def fit_operands(prompts: PromptConfig, limit: int) -> PromptConfig:
     return replace(prompts, operators="".join(o.symbol for o in operators), operands=str(operands))
 
 
+def _check_tokens(encoder: PromptEncoder, pairs: Pairs) -> None:
+    """Raise PromptError for a given pair whose numbers are not single tokens."""
+    for side in (pairs.clean, pairs.counterfactual):
+        encoder.encode(side)
+        encoder.answers(side.answer)
+
+
 def open_job(
     model: HookedModel,
     out: Path,
@@ -99,7 +108,12 @@ def open_job(
     if pairs_file is not None:
         pairs, sets = read_pairs(pairs_file, format=fmt)
         symbols = "".join(dict.fromkeys(pairs.clean.symbols.tolist()))
+        _check_tokens(encoder, pairs)
         prompts = replace(prompts, pairs=sha256_file(pairs_file), operators=symbols)
+    if circuit is not None:
+        parse_mlps(circuit.mlps, info.n_layers)
+        if circuit.rank_by not in METRICS:
+            raise RequestError(f"--rank-by {circuit.rank_by!r} is not an effect: use one of {', '.join(METRICS)}")
     named = ModelConfig(info.name, info.revision, info.weights_sha256, info.tokenizer_sha256, info.dtype)
     config = RunConfig(named, prompts, circuit or CircuitConfig())
     seen = {

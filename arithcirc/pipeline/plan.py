@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 
 from arithcirc.arithmetic.operators import OPERATORS
-from arithcirc.circuits.circuit import curve_sizes
+from arithcirc.arithmetic.pairs import Counterfactual
 from arithcirc.components import PATCHED_POSITIONS, Position
 from arithcirc.models.load import memory_needed
 from arithcirc.pipeline.job import Job
-from arithcirc.pipeline.stages import AT_LEAST_TRIED, CHANGES, random_grid
+from arithcirc.pipeline.stages import AT_LEAST_TRIED, CHANGES, circuit_sizes, legal_by_operator, random_grid
 
 
 @dataclass(frozen=True)
@@ -73,23 +73,35 @@ def _prompts(job: Job) -> tuple[int, float]:
     if job.pairs is not None:
         return len(job.pairs), float(len(job.pairs))
     cfg = job.config.prompts
-    n = len(job.operators) * min(len(job.operands) ** 2, max(AT_LEAST_TRIED, cfg.n_discover + cfg.n_evaluate))
+    most = max(AT_LEAST_TRIED, cfg.n_discover + cfg.n_evaluate)
+    n = sum(min(len(legal), most) for legal in legal_by_operator(job).values())
     return n, float(n)
 
 
 def _n_prompts(job: Job) -> tuple[int, int]:
-    """Prompts per operator to discover and to evaluate."""
+    """Prompts of all operators to discover and to evaluate: as chosen, else as given, else as asked."""
+    if job.run.finished("prompts"):
+        table = job.run.table("prompts")
+        used = table[(table["change"] == Counterfactual.ANY) & (table["seed"] == 0)]
+        return int((used["set"] == "discover").sum()), int((used["set"] == "evaluate").sum())
     if job.pairs is None or job.pair_sets is None:
-        return job.config.prompts.n_discover, job.config.prompts.n_evaluate
-    per = max(1, len(job.operators))
+        n, cfg = len(job.operators), job.config.prompts
+        return n * cfg.n_discover, n * cfg.n_evaluate
     discover = int((job.pair_sets == "discover").sum())
-    return discover // per, (len(job.pairs) - discover or discover) // per
+    return discover, len(job.pairs) - discover or discover
+
+
+def _n_pairs(job: Job) -> int:
+    """Prompts to discover, counted once for each of their counterfactuals."""
+    if job.run.finished("prompts"):
+        return int((job.run.table("prompts")["set"] == "discover").sum())
+    draws = 1 if job.pairs is not None else job.config.prompts.counterfactual_seeds + len(CHANGES) - 1
+    return draws * _n_prompts(job)[0]
 
 
 def _localize(job: Job) -> tuple[int, float]:
     info = job.model.info
-    draws = 1 if job.pairs is not None else job.config.prompts.counterfactual_seeds + len(CHANGES) - 1
-    pairs = draws * _n_prompts(job)[0] * len(job.operators)
+    pairs = _n_pairs(job)
     layers = range(info.n_layers)
     per_position = [
         suffix_share(info.n_layers, job.encoder.length, job.encoder.index(p), layers) for p in PATCHED_POSITIONS
@@ -109,10 +121,10 @@ def _means(job: Job) -> tuple[int, float]:
 
 
 def _faithfulness(job: Job) -> tuple[int, float]:
-    sizes = curve_sizes(job.model.info.n_layers * job.model.info.n_heads)
+    sizes = circuit_sizes(job)
     rivals = len(random_grid(sizes)) * job.config.circuit.random_circuits
     discover, evaluate = _n_prompts(job)
-    n = len(job.operators) * (discover * (len(sizes) + 2) + evaluate * (len(sizes) + 2 + rivals))
+    n = discover * (len(sizes) + 2) + evaluate * (len(sizes) + 2 + rivals)
     return n, float(n)
 
 
@@ -130,5 +142,5 @@ def _memory(job: Job) -> int:
     weights = memory_needed(info.n_params, info.dtype)
     element = memory_needed(1, info.dtype)
     row = n_pos * (8 * info.d_model + 2 * info.d_mlp) * element + 2 * info.d_vocab * 4
-    record = 2 * _n_prompts(job)[0] * n_pos * info.n_layers * 6 * info.d_model * element
+    record = 2 * _n_prompts(job)[0] // len(job.operators) * n_pos * info.n_layers * 6 * info.d_model * element
     return weights + job.batch_size * row + record

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from arithcirc.arithmetic.operators import OPERATORS, Operator, Prompts, legal_prompts
+from arithcirc.arithmetic.operators import OPERATORS, Operator, Prompts, fitting_prompts
 from arithcirc.arithmetic.pairs import (
     Counterfactual,
     Pairs,
@@ -68,11 +68,14 @@ def choose_prompts(job: Job) -> list[str]:
 def _sampled_prompts(job: Job) -> tuple[list[pd.DataFrame], list[dict[str, object]]]:
     cfg = job.config.prompts
     pool = legal_pool(job.operands, job.encoder.limit)
-    legal = {op: legal_prompts(op, job.operands, job.encoder.limit) for op in job.operators}
+    legal = legal_by_operator(job)
     wanted = cfg.n_discover + cfg.n_evaluate
     advance = job.counter("prompts", sum(min(len(p), max(AT_LEAST_TRIED, wanted)) for p in legal.values()))
     frames, accuracy = [], []
     for op, prompts in legal.items():
+        if not len(prompts):
+            accuracy.append(_no_legal_row(job, op))
+            continue
         answers = find_correct(
             job.model,
             job.encoder,
@@ -92,6 +95,17 @@ def _sampled_prompts(job: Job) -> tuple[list[pd.DataFrame], list[dict[str, objec
             frames += [_with_counterfactuals(job, op, part, name, pool) for name, part in named]
         accuracy.append(_accuracy_row(answers, len(right), note))
     return frames, accuracy
+
+
+def legal_by_operator(job: Job) -> dict[Operator, Prompts]:
+    """Legal prompts of each operator asked for; none where no result fits."""
+    return {op: fitting_prompts(op, job.operands, job.encoder.limit) for op in job.operators}
+
+
+def _no_legal_row(job: Job, op: Operator) -> dict[str, object]:
+    note = f"no prompt with operands {job.operands} has a result in 0..{job.encoder.limit}: operator skipped"
+    numbers = {"n": 0, "correct": 0, "accuracy": float("nan"), "base_rate": float("nan"), "legal": 0}
+    return {"operator": op.symbol, **numbers, "skipped": note, "note": note}
 
 
 def _accuracy_row(answers: Answers, right: int, note: str | None) -> dict[str, object]:
@@ -245,7 +259,7 @@ def faithfulness_stage(job: Job) -> list[str]:
     prompts, effects, means = job.run.table("prompts"), job.run.table("effects"), load_means(job)
     symbols = used_operators(prompts)
     info, cfg = job.model.info, job.config.circuit
-    sizes = curve_sizes(info.n_layers * info.n_heads)
+    sizes = circuit_sizes(job)
     random_sizes = random_grid(sizes)
     n_prompts = {name: sum(len(_rows_of(prompts, s, name)) for s in symbols) for name in ("discover", "evaluate")}
     rivals = len(random_sizes) * cfg.random_circuits
@@ -258,17 +272,31 @@ def faithfulness_stage(job: Job) -> list[str]:
         candidates = ranked_candidates(ranked, sizes, mlps)
         discovered = _judge(job, prompts, symbol, "discover", candidates, means, advance)
         chosen = _chosen_size(job, discovered, len(ranked.heads))
-        sized = [c for c in ranked_candidates(ranked, [chosen], mlps) if chosen not in sizes]
         heads = all_heads(info.n_layers, info.n_heads)
         rng = job.rng("random circuits", symbol)
-        randoms = random_candidates(heads, sorted({*random_sizes, chosen}), mlps, cfg.random_circuits, rng)
-        judged = _judge(job, prompts, symbol, "evaluate", [*candidates, *sized, *randoms], means, advance)
+        randoms = random_candidates(heads, _with_chosen(random_sizes, chosen, sizes), mlps, cfg.random_circuits, rng)
+        judged = _judge(job, prompts, symbol, "evaluate", [*candidates, *randoms], means, advance)
         for name, result in (("discover", discovered), ("evaluate", judged)):
             curves.append(_curve_rows(result, symbol, name, chosen))
         undefined.append(_undefined_rows(prompts, symbol, judged))
         circuits.append(_circuit_rows(symbol, ranked, chosen, mlps, info.n_layers))
     tables = {"circuit": circuits, "faithfulness": curves, "undefined": undefined}
     return [job.run.write_table(name, pd.concat(frames, ignore_index=True)) for name, frames in tables.items()]
+
+
+def circuit_sizes(job: Job) -> list[int]:
+    """Sizes of the ranked circuits on the curve: 0, all heads, steps between, and the size that was asked for."""
+    n_heads = job.model.info.n_layers * job.model.info.n_heads
+    asked = job.config.circuit.n_heads
+    return sorted({*curve_sizes(n_heads), *([] if asked is None else [min(asked, n_heads)])})
+
+
+def _with_chosen(grid: list[int], chosen: int, sizes: Sequence[int]) -> list[int]:
+    """The grid with the chosen size in the nearest one's place, so that it has random rivals at no extra cost."""
+    if chosen in (*grid, sizes[0], sizes[-1]) or not grid:
+        return grid
+    nearest = min(grid, key=lambda n: abs(n - chosen))
+    return sorted({*grid, chosen} - {nearest})
 
 
 def random_grid(sizes: Sequence[int]) -> list[int]:

@@ -197,7 +197,7 @@ def test_prompts_may_be_written_in_the_template(tmp_path):
         ({"operator": ["+", "+", "%"]}, "row 3: .*unknown operator '%'"),
         ({"operator": ["+", None, "+"]}, "row 2: .*unknown operator 'nan'"),
         ({"set": ["discover", "test", "discover"]}, "row 2: set 'test' must be discover or evaluate"),
-        ({"set": "evaluate"}, "only evaluate rows"),
+        ({"set": "evaluate"}, r"no discover rows for \+"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path, changes, message):

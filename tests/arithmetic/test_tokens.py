@@ -157,6 +157,11 @@ def test_templates_that_cannot_work_are_refused(template):
         PromptFormat(template=template)
 
 
+def test_a_prefix_with_unknown_words_is_refused():
+    with pytest.raises(TokenizerError, match="no tokens for a part of 'one and 1\\+2='"):
+        prompt_encoder(build_tokenizer(60), format=PromptFormat(prefix="one and "))
+
+
 def test_a_bos_written_by_hand_is_refused():
     with pytest.raises(PromptError, match="already has the BOS token"):
         prompt_encoder(build_tokenizer(60), format=PromptFormat(prefix=made.BOS))

@@ -11,7 +11,6 @@ from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM
 
 from arithcirc.errors import ModelError
 from arithcirc.models.load import load, memory_needed, set_threads
-from arithcirc.store import sha256_file
 
 BUILDERS = {
     "gpt_neox": toys.gpt_neox,
@@ -48,14 +47,22 @@ def test_a_loaded_model_gives_the_networks_own_logits(name, tmp_path):
     assert model.info.n_params == sum(p.numel() for p in network.parameters())
 
 
-def test_the_facts_are_those_of_the_files(toy_model, toy_folder):
+def test_the_facts_are_those_of_the_files(toy_model):
     info = toy_model.info
     sizes = (info.n_layers, info.n_heads, info.d_model, info.d_head, info.d_mlp)
     assert sizes == (toys.LAYERS, toys.HEADS, toys.WIDTH, toys.WIDTH // toys.HEADS, toys.HIDDEN)
     assert (info.name, info.revision, info.architecture) == ("toy", "main", "GPTNeoXForCausalLM")
-    assert info.weights_sha256 == sha256_file(toy_folder / "model.safetensors")
     assert info.d_vocab == toys.LIMIT + 9
     assert (info.dtype, info.device) == ("float32", "cpu")
+
+
+def test_the_same_weights_in_other_blocks_are_another_model(toy_model, tmp_path):
+    other = toys.save(toys.gpt_neox(parallel=False), tmp_path / "toy")
+    assert load(str(other), device="cpu").info.weights_sha256 != toy_model.info.weights_sha256
+
+
+def test_a_copied_folder_is_the_same_model(toy_model, copy):
+    assert load(str(copy), device="cpu").info == toy_model.info
 
 
 def test_another_tokenizer_has_another_hash(toy_model, copy):
