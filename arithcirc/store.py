@@ -85,6 +85,11 @@ def _damage(file: Path) -> Iterator[None]:
         ) from None
 
 
+def write_json(path: Path, data: Any) -> None:
+    """Write indented JSON atomically; non-finite numbers are refused, since they are not JSON."""
+    write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in _PACKAGES:

@@ -16,9 +16,9 @@ import torch
 import transformers
 
 from arithcirc.arithmetic.operators import OPERATORS, base_rate, legal_prompts
+from arithcirc.store import write_json, write_text
 from arithcirc.training.data import split
 from arithcirc.training.evaluate import HELD_OUT, TRAIN, Accuracy
-from arithcirc.training.files import write_json, write_text
 from arithcirc.training.model import build_model
 from arithcirc.training.recipe import PRESETS, Recipe
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from arithcirc.arithmetic.operators import OPERATORS, Prompts
 from arithcirc.errors import RunConflictError
+from arithcirc.store import write_text
 from arithcirc.training.data import sample, split
-from arithcirc.training.files import write_text
 from arithcirc.training.model import correct, load_step
 from arithcirc.training.recipe import Recipe
 

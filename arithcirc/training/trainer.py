@@ -34,10 +34,10 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.trainer_callback import PrinterCallback
 
 from arithcirc.errors import EnvironmentFailure, NumericsError, RunConflictError
+from arithcirc.store import write_json
 from arithcirc.training.card import Machine, write_card
 from arithcirc.training.data import Batch, PackedBatches
 from arithcirc.training.evaluate import Accuracy, ExamSet, exam_set, read_accuracies, write_accuracies
-from arithcirc.training.files import write_json
 from arithcirc.training.model import build_model, load_step, save_step, without_progress_bars
 from arithcirc.training.optim import build_optimizer
 from arithcirc.training.plan import answer_loss, cpu_threads, resolve_device

@@ -1,0 +1,54 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. Both set up .venv themselves.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+RUN    := runs/neox-arith
+
+.PHONY: demo test test-slow lint bench bench-gpu explore train wheel clean
+
+# torch is pinned in the lock file: a plain `pip install torch` would fetch another build of several GB.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "arithcirc needs Python 3.11 or newer: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/arithcirc analyze
+	@echo
+	@echo "Open the report in a browser: $(RUN)/step4000/report.html"
+
+test: lint
+	$(BIN)/python -m pytest
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python tests/bench/localize.py
+
+# Random weights at the shapes of Pythia-1.4b and Pythia-6.9B, in bfloat16; needs a GPU.
+bench-gpu: $(STAMP)
+	$(BIN)/python tests/bench/localize.py --shape pythia-1.4b --device cuda --dtype bfloat16 --out bench-1.4b.json
+	$(BIN)/python tests/bench/localize.py --shape pythia-6.9b --device cuda --dtype bfloat16 --out bench-6.9b.json
+
+# The explorer is not built yet; the report of the shipped model's run is what there is to look at.
+explore: demo
+	$(BIN)/python -m webbrowser -t "file://$(CURDIR)/$(RUN)/step4000/report.html"
+
+train: $(STAMP)
+	$(BIN)/arithcirc train --recipe neox-arith
+
+wheel: $(STAMP)
+	$(BIN)/python -m build --wheel
+
+clean:
+	rm -rf $(VENV) runs dist build .pytest_cache .mypy_cache .ruff_cache
