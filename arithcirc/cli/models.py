@@ -11,7 +11,8 @@ def models() -> None:
 
     table = Table(box=None, pad_edge=False)
     for column in ("model", "architecture", "layers", "heads", "d_model", "d_mlp", "numbers", "note"):
-        table.add_column(column, justify="left" if column in ("model", "architecture", "note") else "right")
+        words = column in ("model", "architecture", "note")
+        table.add_column(column, justify="left" if words else "right", no_wrap=column != "note", overflow="fold")
     for entry in ZOO:
         sizes = (entry.n_layers, entry.n_heads, entry.d_model, entry.d_mlp)
         numbers = f"0..{entry.number_limit}"

@@ -1,0 +1,78 @@
+"""The commands on good input: what they leave on disk and what they print."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from toys import SMALL
+
+from arithcirc.store import RunFolder
+
+
+def test_each_stage_alone_ends_where_the_whole_does(cli, toy_folder):
+    for command, options in (("prompts", SMALL[:4]), ("localize", SMALL[:4]), ("faithfulness", SMALL)):
+        assert cli(command, toy_folder, *options, "--out", "stages").code == 0
+    assert cli("analyze", toy_folder, *SMALL, "--out", "whole").code == 0
+    one, other = (RunFolder.open(Path(out) / "toy" / "main") for out in ("stages", "whole"))
+    assert one.tables() == other.tables() != []
+    for name in one.tables():
+        pd.testing.assert_frame_equal(one.table(name), other.table(name))
+
+
+def test_a_second_analysis_computes_nothing(cli, toy_folder):
+    assert cli("analyze", toy_folder, *SMALL).code == 0
+    again = cli("analyze", toy_folder, *SMALL)
+    assert again.code == 0
+    assert again.err.count("finished before, reused") == 4
+
+
+@pytest.mark.parametrize("name", ["gpt2", "sequential"])
+def test_other_architectures_are_analysed(cli, toy, name):
+    done = cli("analyze", toy(name), *SMALL)
+    assert done.code == 0, done.err
+    assert f"report: runs/{name}/main/report.html" in done.out
+
+
+def test_the_plan_alone_computes_nothing(cli, toy_folder, tmp_path):
+    done = cli("analyze", toy_folder, *SMALL, "--plan-only")
+    assert done.code == 0
+    assert "Plan for toy (main, float32, cpu)" in done.err
+    assert "localize" in done.err
+    assert RunFolder.open(tmp_path / "runs" / "toy" / "main").tables() == []
+
+
+def test_given_pairs_are_used_in_place_of_sampling(cli, shared, tmp_path):
+    model, pairs = shared / "models" / "neox-m100", shared / "golden" / "neox-m100" / "add_pairs.csv"
+    done = cli("localize", model, "--operands", "0..99", "--pairs", pairs)
+    assert done.code == 0, done.err
+    run = RunFolder.open(tmp_path / "runs" / "neox-m100" / "main")
+    given = pd.read_csv(pairs)
+    discover = run.table("prompts").query("set == 'discover'")
+    assert discover["prompt"].tolist() == given["prompt"].tolist()
+    assert discover["counterfactual"].tolist() == given["counterfactual"].tolist()
+    assert (run.table("effects")["n"] == len(given)).all()
+
+
+def test_effects_of_the_golden_pairs_are_the_golden_ones(cli, shared, tmp_path):
+    """See ../shared/README.md: logarithms agree to 0.001 in log10 for values above 1."""
+    model, golden = shared / "models" / "neox-m100", shared / "golden" / "neox-m100"
+    assert cli("localize", model, "--operands", "0..99", "--pairs", golden / "add_pairs.csv").code == 0
+    ours = RunFolder.open(tmp_path / "runs" / "neox-m100" / "main").table("effects").query("metric == 'E'")
+    both = pd.read_csv(golden / "add_effects.csv").merge(ours, on=["operator", "position", "layer", "kind", "head"])
+    assert len(both) == len(ours)
+    large = both[both["E_mean"] > 1]
+    np.testing.assert_allclose(np.log10(large["mean"]), np.log10(large["E_mean"]), atol=1e-3)
+
+
+def test_models_are_listed_without_loading_any(cli):
+    done = cli("models")
+    assert done.code == 0
+    assert "EleutherAI/pythia-6.9b" in done.out
+
+
+def test_help_names_every_command(cli):
+    shown = cli("--help").out
+    assert not [
+        c for c in ("analyze", "prompts", "localize", "faithfulness", "report", "train", "models") if c not in shown
+    ]

@@ -1,0 +1,113 @@
+"""Stopping a run at any moment loses no finished stage, and the end is the same as without the stop."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from toys import contents
+
+from arithcirc.store import MANIFEST
+
+OPTIONS = ("--operands", "0..30", "--prompts", "3", "--operators", "+-", "--batch-size", "256", "--device", "cpu")
+
+
+def start(model: Path, out: Path, *, hold: str | None = None) -> subprocess.Popen[str]:
+    """`arithcirc analyze` in a process of its own; with `hold`, it waits before that stage until it is killed."""
+    wait = f"""
+import arithcirc.pipeline.stages as stages, time, pathlib
+from dataclasses import replace
+def held(job):
+    (job.run.path / "held").touch()
+    time.sleep(600)
+found = [replace(s, run=held) if s.name == {hold!r} else s for s in stages.STAGES]
+import arithcirc.pipeline.run as running
+running.STAGES = tuple(found)
+"""
+    main = "import sys; from arithcirc.cli.main import run; sys.exit(run(sys.argv[1:]))"
+    command = [sys.executable, "-c", (wait if hold else "") + main]
+    arguments = ["analyze", str(model), *OPTIONS, "--out", str(out)]
+    return subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def stopped(model: Path, out: Path, stage: str, how: signal.Signals) -> tuple[int, str]:
+    """Run until `stage` is at work, stop it there; the exit code and stderr."""
+    process = start(model, out, hold=stage)
+    deadline = time.monotonic() + 120
+    while not (out / model.name / "main" / "held").exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(how)
+    _, err = process.communicate(timeout=60)
+    return process.returncode, err
+
+
+def stages(run: Path) -> dict[str, dict]:
+    return json.loads((run / MANIFEST).read_text())["stages"]
+
+
+def results(run: Path) -> dict[str, bytes]:
+    """Tables and arrays: what must not depend on how often the run was stopped."""
+    return {name: data for name, data in contents(run).items() if name.endswith((".parquet", ".safetensors"))}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(toy_folder, tmp_path_factory):
+    """The run folder of an analysis that was left alone."""
+    out = tmp_path_factory.mktemp("whole")
+    process = start(toy_folder, out)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out / "toy" / "main"
+
+
+def test_a_killed_run_resumes_where_it_stopped(toy_folder, uninterrupted, tmp_path):
+    code, _ = stopped(toy_folder, tmp_path, "means", signal.SIGKILL)
+    run = tmp_path / "toy" / "main"
+    before = stages(run)
+    assert code == -signal.SIGKILL
+    assert set(before) == {"prompts", "localize"}
+    again = start(toy_folder, tmp_path)
+    _, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert err.count("finished before, reused") == 2
+    assert {name: stages(run)[name] for name in before} == before
+    assert results(run) == results(uninterrupted)
+
+
+def test_ctrl_c_is_one_line_and_keeps_what_is_finished(toy_folder, tmp_path):
+    code, err = stopped(toy_folder, tmp_path, "localize", signal.SIGINT)
+    assert code == 1
+    assert err.splitlines()[-1].startswith("arithcirc: interrupted: finished stages are kept")
+    assert "Traceback" not in err
+    assert set(stages(tmp_path / "toy" / "main")) == {"prompts"}
+
+
+@pytest.mark.slow
+def test_runs_killed_at_any_moment_end_the_same(toy_folder, uninterrupted, tmp_path):
+    run, delay = tmp_path / "toy" / "main", 0.0
+    for _ in range(100):
+        process = start(toy_folder, tmp_path)
+        while not run.exists() and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(delay)
+        process.kill()
+        process.communicate()
+        delay += 0.05
+        if process.returncode == 0:
+            break
+    assert start(toy_folder, tmp_path).wait(timeout=120) == 0
+    assert results(run) == results(uninterrupted)
+
+
+def test_a_failure_in_a_process_of_its_own_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "arithcirc", "analyze", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("arithcirc: model folder ")
