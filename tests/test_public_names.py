@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
 import arithcirc
 
@@ -31,7 +30,7 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_names_in_the_readme_resolve():
-    readme = ROOT / "README.md"
+    readme = Path(__file__).resolve().parent.parent / "README.md"
     if not readme.is_file():
         pytest.skip("README.md is not in this installation")
     code = "".join(re.findall(r"```python\n(.*?)```", readme.read_text(encoding="utf-8"), flags=re.DOTALL))

@@ -41,7 +41,7 @@ class Plan:
     @property
     def seconds(self) -> float:
         """Estimated time of what is not done yet."""
-        return sum(s.seconds for s in self.stages if not s.done)
+        return sum((s.seconds for s in self.stages if not s.done), 0.0)
 
 
 def suffix_share(n_layers: int, n_pos: int, index: int, kind_layers: range) -> float:

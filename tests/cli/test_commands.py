@@ -13,7 +13,7 @@ from arithcirc.store import RunFolder
 def test_each_stage_alone_ends_where_the_whole_does(cli, toy_folder):
     for command, options in (("prompts", SMALL[:4]), ("localize", SMALL[:4]), ("faithfulness", SMALL)):
         assert cli(command, toy_folder, *options, "--out", "stages").code == 0
-    assert cli("analyze", toy_folder, *SMALL, "--out", "whole").code == 0
+    assert cli("faithfulness", toy_folder, *SMALL, "--out", "whole").code == 0
     one, other = (RunFolder.open(Path(out) / "toy" / "main") for out in ("stages", "whole"))
     assert one.tables() == other.tables() != []
     for name in one.tables():
@@ -21,7 +21,7 @@ def test_each_stage_alone_ends_where_the_whole_does(cli, toy_folder):
 
 
 def test_a_second_analysis_computes_nothing(cli, toy_folder):
-    assert cli("analyze", toy_folder, *SMALL).code == 0
+    assert cli("faithfulness", toy_folder, *SMALL).code == 0
     again = cli("analyze", toy_folder, *SMALL)
     assert again.code == 0
     assert again.err.count("finished before, reused") == 4

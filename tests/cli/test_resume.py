@@ -16,7 +16,7 @@ OPTIONS = ("--operands", "0..30", "--prompts", "3", "--operators", "+-", "--batc
 
 
 def start(model: Path, out: Path, *, hold: str | None = None) -> subprocess.Popen[str]:
-    """`arithcirc analyze` in a process of its own; with `hold`, it waits before that stage until it is killed."""
+    """`arithcirc faithfulness` in a process of its own; with `hold`, it waits before that stage until it is killed."""
     wait = f"""
 import arithcirc.pipeline.stages as stages, time, pathlib
 from dataclasses import replace
@@ -29,7 +29,7 @@ running.STAGES = tuple(found)
 """
     main = "import sys; from arithcirc.cli.main import run; sys.exit(run(sys.argv[1:]))"
     command = [sys.executable, "-c", (wait if hold else "") + main]
-    arguments = ["analyze", str(model), *OPTIONS, "--out", str(out)]
+    arguments = ["faithfulness", str(model), *OPTIONS, "--out", str(out)]
     return subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
