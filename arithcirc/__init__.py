@@ -26,6 +26,7 @@ _HOMES = {
     "arithcirc.circuits.faithfulness": ("judge",),
     "arithcirc.pipeline.api": ("analyze", "sample_pairs"),
     "arithcirc.report": ("write_report",),
+    "arithcirc.viz.export": ("write_figures",),
 }
 _WHERE = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -64,6 +65,7 @@ __all__ = [
     "read_pairs",
     "sample_pairs",
     "single_token_limit",
+    "write_figures",
     "write_report",
 ]
 
@@ -84,6 +86,7 @@ if TYPE_CHECKING:
     from arithcirc.pipeline.api import analyze, sample_pairs
     from arithcirc.report import write_report
     from arithcirc.store import RunFolder
+    from arithcirc.viz.export import write_figures
 
 
 def __getattr__(name: str) -> Any:

@@ -31,7 +31,7 @@ class Effects:
     sites: tuple[Site, ...]
     values: Float[np.ndarray, "site prompt metric"]
 
-    def frame(self, *, operator: str, change: Counterfactual) -> pd.DataFrame:
+    def frame(self, *, operator: str, change: Counterfactual = Counterfactual.ANY) -> pd.DataFrame:
         """Rows of the table `effects`: one per site and metric."""
         n = self.values.shape[1]
         spread = self.values.std(axis=1, ddof=1) / np.sqrt(n) if n > 1 else np.full_like(self.values[:, 0], np.nan)

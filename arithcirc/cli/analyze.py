@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arithcirc.cli import show
-from arithcirc.cli.options import CircuitOptions, ModelOptions, PromptOptions
+from arithcirc.cli.options import COMMAND_LINE, CircuitOptions, ModelOptions, PromptOptions
 
 if TYPE_CHECKING:
     from arithcirc.pipeline.job import Job
@@ -90,6 +90,25 @@ def report_command(run: Path) -> None:
     _report(RunFolder.open(run))
 
 
+def export_command(run: Path, *, out: Path, formats: str = "html") -> None:
+    """Write a run's figures as files, each with a .json sidecar that says where it came from.
+
+    Parameters
+    ----------
+    run
+        A run folder: OUT/<model>/<revision>.
+    out
+        Folder for the figures.
+    formats
+        Any of html, png, svg, pdf, separated by commas; all but html need the extra `figures` and chromium.
+    """
+    from arithcirc.store import RunFolder
+    from arithcirc.viz.export import write_figures
+
+    written = write_figures(RunFolder.open(run), out, [f.strip() for f in formats.split(",")])
+    show.out.print(f"{len(written)} figures: {out}")
+
+
 def _stages(
     goal: str,
     model: str | None,
@@ -117,6 +136,7 @@ def _stages(
         pairs_file=prompts.pairs,
         batch_size=options.batch_size,
         sections=sections,
+        facts={"command": COMMAND_LINE.get()},
     )
     stages = stages_for(goal)
     info = loaded.info

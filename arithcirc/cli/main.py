@@ -4,12 +4,14 @@ Exit codes: 0 done; 2 a bad request (one clear line); 1 anything else. ARITHCIRC
 """
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
 from arithcirc.cli import analyze, models, show, train
+from arithcirc.cli.options import COMMAND_LINE
 from arithcirc.errors import ArithcircError
 
 HELP = "Find, prove and show the arithmetic circuits of decoder language models."
@@ -29,6 +31,7 @@ def build() -> App:
     app.command(analyze.localize_command, name="localize")
     app.command(analyze.faithfulness_command, name="faithfulness")
     app.command(analyze.report_command, name="report")
+    app.command(analyze.export_command, name="export")
     app.command(train.train)
     app.command(models.models)
     return app
@@ -36,6 +39,7 @@ def build() -> App:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; every failure is one line on stderr."""
+    COMMAND_LINE.set(shlex.join(["arithcirc", *arguments]))
     try:
         build()(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
@@ -61,4 +65,5 @@ def _fail(message: str, code: int) -> int:
 
 def main() -> None:
     """Entry point of the console script."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep: other programs halve the speed otherwise
     sys.exit(run(sys.argv[1:]))

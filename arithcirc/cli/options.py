@@ -1,5 +1,6 @@
 """Options shared by the commands, with their help. Importing this must stay cheap: no torch, no plotly."""
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,8 @@ from cyclopts import Parameter
 from arithcirc.config import CircuitConfig, PromptConfig
 
 DEFAULT_OUT = Path("runs")
+COMMAND_LINE: ContextVar[str | None] = ContextVar("command_line", default=None)
+"""The command line as it was typed, for the manifest."""
 
 
 @Parameter(name="*")

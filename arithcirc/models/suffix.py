@@ -4,8 +4,8 @@ Patching a component at (layer l, position p) changes the residual stream there 
 it: positions < p and layers <= l stay clean. An exact patch therefore needs only the layers above l and the positions
 from p on, attending to the clean keys and values of the prefix. Patches at the same position share one replay: the
 batch starts with the patches of the lowest layer and grows by those of layer l when block l + 1 is about to run, so
-every block is called once per tile however many patches there are. An MLP is not run where its output is known to be clean
-or is read by nothing (the last block before the last position).
+every block is called once per tile however many patches there are. An MLP is not run where its output is known to be
+clean or is read by nothing (the last block before the last position).
 
     delta of a head       (z' - z) W_O[h]          enters after the block (parallel residual), or
                                                     before the block's own MLP (sequential: the block is replayed at p)
