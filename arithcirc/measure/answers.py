@@ -64,7 +64,7 @@ def find_correct(
     correct: list[np.ndarray] = []
     tried = found = 0
     while tried < len(legal) and (tried < at_least or found < wanted):
-        batch = legal[order[tried : tried + max(batch_size, 1)]]
+        batch = legal[order[tried : tried + max(at_least, 1)]]
         right = predictions(model, encoder, batch, batch_size=batch_size) == encoder.answers(batch.answer)
         correct.append(right)
         tried += len(batch)

@@ -68,7 +68,7 @@ def faithfulness(
     return per_prompt, ratio, defined
 
 
-def _at(values: Float[Tensor, "*row vocab"], index: Int[Tensor, "*row"]) -> Float[Tensor, "*row"]:
+def _at(values: Float[Tensor, "*row vocab"], index: Int[Tensor, "..."]) -> Float[Tensor, "*row"]:
     """Values at one vocabulary entry per row; `index` broadcasts over leading axes."""
     index = index.to(values.device).expand(values.shape[:-1])
     return values.gather(-1, index.unsqueeze(-1)).squeeze(-1)

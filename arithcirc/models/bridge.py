@@ -135,7 +135,7 @@ class BridgedModel:
         return Window(start, length, tuple(seen))
 
     @torch.no_grad()
-    def embed(self, tokens: Int[Tensor, "prompt pos"], start: int) -> Float[Tensor, "prompt pos d_model"]:
+    def embed(self, tokens: Int[Tensor, "prompt pos"], start: int) -> Float[Tensor, "prompt window d_model"]:
         """Input of block 0 for the tokens from position `start` on."""
         inputs: list[Tensor] = []
         with _hook_input(self._blocks[0], _stop_after(inputs)), _stopped():

@@ -8,7 +8,7 @@ Weights are raw: nothing is folded or centred; a formula that wants centred logi
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, device, dtype
@@ -93,6 +93,7 @@ class KnownMlp:
     output: Float[Tensor, "row window d_model"]
 
 
+@runtime_checkable
 class HookedModel(Protocol):
     """What the methods need of a decoder: forwards with edits, and blocks that can be replayed one at a time."""
 
@@ -125,7 +126,7 @@ class HookedModel(Protocol):
         """What the blocks are called with at positions [start, start + length); independent of the tokens' values."""
         ...
 
-    def embed(self, tokens: Int[Tensor, "prompt pos"], start: int) -> Float[Tensor, "prompt pos d_model"]:
+    def embed(self, tokens: Int[Tensor, "prompt pos"], start: int) -> Float[Tensor, "prompt window d_model"]:
         """Input of block 0 for the tokens from position `start` on."""
         ...
 

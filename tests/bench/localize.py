@@ -90,14 +90,12 @@ class PeakMemory:
 
 def interleaved(
     variants: dict[str, Callable[[], torch.Tensor]], repeats: int, device: torch.device
-) -> dict[str, Timing]:
-    """Time variants in turns, so that a noisy moment of the machine hits all of them; one warm-up each."""
-    timings = {}
+) -> tuple[dict[str, Timing], dict[str, torch.Tensor]]:
+    """Time variants in turns, so that a noisy moment of the machine hits all of them; results from the warm-up."""
+    timings, results = {}, {}
     for name, variant in variants.items():
-        with FlopCounterMode(display=False) as counter:
-            variant()
-        with PeakMemory(device) as memory:
-            variant()
+        with FlopCounterMode(display=False) as counter, PeakMemory(device) as memory:
+            results[name] = variant().cpu()
         timings[name] = Timing(name, [], counter.get_total_flops(), memory.mb)
     for _ in range(repeats):
         for name, variant in variants.items():
@@ -106,7 +104,7 @@ def interleaved(
             if device.type == "cuda":
                 torch.cuda.synchronize()
             timings[name].seconds.append(time.perf_counter() - start)
-    return timings
+    return timings, results
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
@@ -168,22 +166,23 @@ class Work:
         patches = [ac.Patch(c, encoder.index(p)) for p in PATCHED_POSITIONS for c in heads_and_mlps(model)]
         return cls(model, BareNetwork(network.to(model.device)), encoder, pairs, patches)
 
-    def variants(self) -> dict[str, Callable[[], torch.Tensor]]:
-        """Ours and the three baselines, each from tokens to numbers."""
+    def variants(self, sample: int) -> dict[str, Callable[[], torch.Tensor]]:
+        """Ours and the three baselines, each from tokens to numbers; the baselines do every `sample`-th patch only."""
         device = self.model.device
         clean = torch.from_numpy(self.encoder.encode(self.pairs.clean)).to(device)
         other = torch.from_numpy(self.encoder.encode(self.pairs.counterfactual)).to(device)
         answer = torch.from_numpy(self.encoder.answers(self.pairs.clean.answer)).to(device)
         rival = torch.from_numpy(self.encoder.answers(self.pairs.counterfactual.answer)).to(device)
+        some = self.patches[::sample]
 
         def reduce() -> Any:
             return ac.patching_metrics(self.model.logits(clean), answer, rival)
 
         return {
             "ours": lambda: torch.from_numpy(ac.localize(self.model, self.encoder, [self.pairs]).values),
-            "plain": lambda: plain_loop(self.model, clean, other, self.patches, reduce()),
-            "hooks": lambda: hook_loop(self.bare, clean, other, self.patches, reduce()),
-            "reference": lambda: reference_loop(self.bare, clean, other, self.patches, reduce()),
+            "plain": lambda: plain_loop(self.model, clean, other, some, reduce()),
+            "hooks": lambda: hook_loop(self.bare, clean, other, some, reduce()),
+            "reference": lambda: reference_loop(self.bare, clean, other, some, reduce()),
         }
 
 
@@ -198,35 +197,35 @@ def largest_difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     return float((ours[..., keep] - theirs[..., keep].cpu()).abs().max() / ours[..., keep].abs().max())
 
 
-def run(work: Work, repeats: int, console: Console, title: str, *, skip: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Time everything, check equality, print the table and return the rows of bench.json."""
-    variants = {k: v for k, v in work.variants().items() if k not in skip}
-    results = {name: variant().cpu() for name, variant in variants.items()}
-    differences = {name: largest_difference(results["ours"], value) for name, value in results.items()}
-    timings = interleaved(variants, repeats, work.model.device)
+def run(
+    work: Work, repeats: int, console: Console, title: str, *, skip: tuple[str, ...] = (), sample: int = 1
+) -> dict[str, Any]:
+    """Time everything, check equality, print the table and return the rows of bench.json.
+
+    With `sample` > 1 the baselines run every sample-th patch and their time and FLOPs are scaled up.
+    """
+    variants = {k: v for k, v in work.variants(sample).items() if k not in skip}
+    timings, results = interleaved(variants, repeats, work.model.device)
     rate = matmul_rate(work.model.device, work.model.dtype)
     table = Table(title=title, box=None, title_justify="left")
-    for column in (
-        "",
-        "median s",
-        "spread",
-        "ours is faster by",
-        "peak MB",
-        "GFLOP",
-        "share of matmul rate",
-        "difference",
-    ):
+    for column in ("", "median s", "spread", "ours faster by", "peak MB", "GFLOP", "of matmul rate", "difference"):
         table.add_column(column, justify="right")
     rows: dict[str, Any] = {}
     for name, timing in timings.items():
-        ratio = statistics.median(t / o for t, o in zip(timing.seconds, timings["ours"].seconds, strict=True))
-        share = timing.flops / timing.median / rate
-        cells = (f"{timing.median:.3f}", f"{timing.spread:.0%}", f"{ratio:.1f}x", f"{timing.peak_mb:.0f}")
-        table.add_row(name, *cells, f"{timing.flops / 1e9:.1f}", f"{share:.0%}", f"{differences[name]:.1e}")
-        rows[name] = {
-            "median": timing.median, "ratio": ratio, "spread": timing.spread, "peak_mb": timing.peak_mb,
-            "gflop": timing.flops / 1e9, "matmul_share": share, "difference": differences[name],
-        }  # fmt: skip
+        scale = 1.0 if name == "ours" else len(work.patches) / len(work.patches[::sample])
+        pairs = zip(timing.seconds, timings["ours"].seconds, strict=True)
+        row = {
+            "median": timing.median * scale,
+            "ratio": statistics.median(scale * theirs / ours for theirs, ours in pairs),
+            "spread": timing.spread,
+            "peak_mb": timing.peak_mb,
+            "gflop": timing.flops * scale / 1e9,
+            "matmul_share": timing.flops / timing.median / rate,
+            "difference": largest_difference(results["ours"][:: 1 if name == "ours" else sample], results[name]),
+        }
+        rows[name] = row
+        cells = (f"{row['median']:.3f}", f"{row['spread']:.0%}", f"{row['ratio']:.1f}x", f"{row['peak_mb']:.0f}")
+        table.add_row(name, *cells, f"{row['gflop']:.1f}", f"{row['matmul_share']:.0%}", f"{row['difference']:.1e}")
     console.print(table)
     return rows
 
@@ -239,14 +238,16 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=DTYPES)
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--operands", default="0..299")
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("bench.json"))
     options = parser.parse_args()
     console = Console(width=130)
     if options.shape:
         model, network = random_model(*SHAPES[options.shape], options.device, options.dtype)
         work = Work.make(model, network, options.prompts, options.operands, correct=False)
-        rows = run(work, options.repeats, console, f"{options.shape}, random weights", skip=("plain",))
+        sample = max(1, len(work.patches) // 100)
+        title = f"{options.shape}, random weights, {options.dtype}; baselines on 1 in {sample} patches, scaled"
+        rows = run(work, options.repeats, console, title, skip=("plain",), sample=sample)
         options.out.write_text(json.dumps({f"localize_{options.shape}": rows}, indent=2) + "\n")
         return
     results = {**shipped(options, console), **depths(options, console), **against_reference(console)}
@@ -273,7 +274,9 @@ def depths(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     for layers in DEPTHS:
         model, network = random_model(layers, 4, 128, 512, options.device, options.dtype)
         work = Work.make(model, network, options.prompts, options.operands, correct=False)
-        rows = run(work, 3, console, f"depth {layers}, random weights", skip=("reference",))
+        sample = max(1, len(work.patches) // 40)
+        title = f"depth {layers}, random weights; baselines on 1 in {sample} patches, scaled"
+        rows = run(work, 3, console, title, skip=("reference",), sample=sample)
         out[f"localize_vs_plain_depth_{layers}"] = rows["plain"]
         out[f"localize_vs_hooks_depth_{layers}"] = rows["hooks"]
     return out
@@ -290,7 +293,7 @@ def against_reference(console: Console) -> dict[str, Any]:
     try:
         model = ac.load(str(folder))
         work = Work.make(model, bare_network(str(folder), "float32"), 50, "0..99", correct=True)
-        timing = interleaved({"reference": work.variants()["reference"]}, 5, model.device)["reference"]
+        timing = interleaved({"reference": work.variants(1)["reference"]}, 5, model.device)[0]["reference"]
     finally:
         torch.set_num_threads(threads)
     console.print(
