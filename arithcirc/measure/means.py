@@ -89,13 +89,10 @@ def _add_block(model: HookedModel, sums: _Sums, grid: Int[Tensor, "op1 op2 pos"]
     def see(part: str, layer: int, value: Tensor) -> None:
         sums.add(part, layer, value, slice(start, n_pos))
 
-    def shared(cache: Tensor) -> Tensor:
-        return cache.repeat_interleave(n_op2, dim=0)
-
-    resid = model.embed(grid.flatten(0, 1), start)
+    resid = model.embed(grid.transpose(0, 1).flatten(0, 1), start)  # rows repeat the op1 values, as block() wants
     with model.editing(see):
         for layer in range(model.info.n_layers):
-            resid = model.block(layer, resid, window, shared(prefix.keys[layer]), shared(prefix.values[layer]))
+            resid = model.block(layer, resid, window, prefix.keys[layer], prefix.values[layer])
 
 
 def sampled_mean_activations(

@@ -22,14 +22,23 @@ from arithcirc.models.protocol import Activations, BlockArguments, CleanRun, Edi
 
 
 class _Prefix(Cache):
-    """A cache that answers with prefix + new and keeps nothing."""
+    """A cache that answers with prefix + new and keeps nothing; rows repeat the prefix's prompts in order."""
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         super().__init__(layers=[])
         self._keys, self._values = keys, values
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        return torch.cat([self._keys, key_states], dim=-2), torch.cat([self._values, value_states], dim=-2)
+        return self._join(self._keys, key_states), self._join(self._values, value_states)
+
+    @staticmethod
+    def _join(before: Tensor, new: Tensor) -> Tensor:
+        """Written once into place: expanding the prefix first would copy it twice."""
+        n_rows, n_heads, width, d_head = new.shape
+        whole = new.new_empty(n_rows, n_heads, before.shape[-2] + width, d_head)
+        whole.view(-1, *before.shape[:2], *whole.shape[2:])[..., : before.shape[-2], :] = before
+        whole[..., before.shape[-2] :, :] = new
+        return whole
 
     def get_seq_length(self, *_: Any, **__: Any) -> int:
         return int(self._keys.shape[-2])
@@ -53,6 +62,7 @@ class BridgedModel:
         self._mlps: list[nn.Module] = [b.mlp for b in bridge.blocks]
         self._z_readers: list[nn.Module] = [b.attn.o for b in bridge.blocks]
         self._post_readers: list[nn.Module] = [b.mlp.out for b in bridge.blocks]
+        self._windows: dict[tuple[int, int, int], Window] = {}
         self._keeps_last = "logits_to_keep" in inspect.signature(self._network.forward).parameters
 
     @property
@@ -117,7 +127,12 @@ class BridgedModel:
     @torch.no_grad()
     def window(self, tokens: Int[Tensor, "prompt pos"], start: int, length: int) -> Window:
         """What the blocks are called with at positions [start, start + length); independent of the tokens' values."""
-        one = tokens[:1].to(self.device)
+        key = (tokens.shape[1], start, length)
+        if key not in self._windows:
+            self._windows[key] = self._record_window(tokens[:1].to(self.device), start, length)
+        return self._windows[key]
+
+    def _record_window(self, one: Tensor, start: int, length: int) -> Window:
         cache = DynamicCache()
         if start:
             self._network(input_ids=one[:, :start], past_key_values=cache, use_cache=True)
@@ -148,13 +163,14 @@ class BridgedModel:
         layer: int,
         resid: Float[Tensor, "row window d_model"],
         window: Window,
-        keys: Float[Tensor, "row kv_head before d_head"],
-        values: Float[Tensor, "row kv_head before d_head"],
+        keys: Float[Tensor, "prompt kv_head before d_head"],
+        values: Float[Tensor, "prompt kv_head before d_head"],
         *,
         known_mlp: KnownMlp | None = None,
     ) -> Float[Tensor, "row window d_model"]:
         """Run one block on a window of positions, attending to the given keys and values of the positions before it.
 
+        Rows are whole repetitions of the prompts that keys and values are of: row i belongs to prompt i mod n_prompts.
         With `known_mlp` the block's MLP runs only where it says, and its output elsewhere is taken as given.
         """
         prefix = _Prefix(keys, values)

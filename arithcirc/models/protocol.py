@@ -135,13 +135,14 @@ class HookedModel(Protocol):
         layer: int,
         resid: Float[Tensor, "row window d_model"],
         window: Window,
-        keys: Float[Tensor, "row kv_head before d_head"],
-        values: Float[Tensor, "row kv_head before d_head"],
+        keys: Float[Tensor, "prompt kv_head before d_head"],
+        values: Float[Tensor, "prompt kv_head before d_head"],
         *,
         known_mlp: KnownMlp | None = None,
     ) -> Float[Tensor, "row window d_model"]:
         """Run one block on a window of positions, attending to the given keys and values of the positions before it.
 
+        Rows are whole repetitions of the prompts that keys and values are of: row i belongs to prompt i mod n_prompts.
         With `known_mlp` the block's MLP runs only where it says, and its output elsewhere is taken as given.
         """
         ...

@@ -55,7 +55,6 @@ class SuffixEngine:
         self.model = model
         self.clean: CleanRun = model.record(tokens, parts={*parts, "mlp_out"})
         self.n_prompts, self.n_pos = tokens.shape
-        self._windows: dict[tuple[int, int], Window] = {}
         self._most_rows = sys.maxsize
 
     def run(
@@ -72,14 +71,26 @@ class SuffixEngine:
         At most `batch_size` rows (patch x prompt) are in flight; out of memory halves that and goes on. Patches whose
         effect cannot reach the last position get the clean logits. `progress` is told of rows as they are done.
         """
-        order = sorted(range(len(patches)), key=lambda i: (patches[i].index, patches[i].component.layer))
         results: list[Tensor | None] = [None] * len(patches)
+        unread = [i for i, p in enumerate(patches) if self._unread(p)]
+        if unread:
+            clean = reduce(self.clean.logits[None], slice(0, self.n_prompts))[0]
+            for i in unread:
+                results[i] = clean
+            if progress is not None:
+                progress(len(unread) * self.n_prompts)
+        read = [i for i in range(len(patches)) if results[i] is None]
+        order = sorted(read, key=lambda i: (patches[i].index, patches[i].component.layer))
         for index, group in groupby(order, key=lambda i: patches[i].index):
             members = list(group)
             for tile, value in self._tiles([patches[i] for i in members], index, source, reduce, batch_size, progress):
                 for i, row in zip(members[tile], value, strict=True):
                     results[i] = row
         return torch.stack([r for r in results if r is not None])
+
+    def _unread(self, patch: Patch) -> bool:
+        """The last layer's outputs before the last position are read by nothing: the logits stay clean."""
+        return patch.component.layer == self.model.info.n_layers - 1 and 0 < patch.index < self.n_pos - 1
 
     # -- tiles ----------------------------------------------------------------------------------------------------
 
@@ -134,7 +145,7 @@ class SuffixEngine:
         self, patches: list[Patch], index: int, prompts: slice, source: Activations, reduce: Reduce
     ) -> Float[Tensor, "patch prompt metric"]:
         """Replay patches (ascending by layer) at one position on one slice of prompts."""
-        n_layers, last = self.model.info.n_layers, self.n_pos - 1
+        n_layers = self.model.info.n_layers
         n_prompts = prompts.stop - prompts.start
         window = self.window(index, self.n_pos - index)
         resid = self.clean.resid[0].new_empty(len(patches), n_prompts, window.length, self.model.info.d_model)
@@ -150,10 +161,6 @@ class SuffixEngine:
                 rows[:] = self.clean.resid[layer + 1][prompts, index:]
                 rows[:, :, 0] = self._patched_output(layer, index, added, prompts, source)
                 filled += len(added)
-        if index < last and patches[-1].component.layer == n_layers - 1:
-            # the last layer's outputs before the last position are read by nothing: the logits stay clean
-            unread = [p.component.layer == n_layers - 1 for p in patches]
-            resid[unread] = self.clean.resid[n_layers][prompts, index:]
         logits = self.model.unembed(resid[:, :, -1].flatten(0, 1))
         return reduce(logits.reshape(len(patches), n_prompts, -1), prompts)
 
@@ -179,13 +186,8 @@ class SuffixEngine:
         self, layer: int, resid: Tensor, window: Window, prompts: slice, known: KnownMlp | None = None
     ) -> Tensor:
         """One block on (patch, prompt) rows, with each prompt's clean prefix."""
-        n_patches = resid.shape[0]
-
-        def prefix(cache: Tensor) -> Tensor:
-            clean = cache[prompts, :, : window.start]
-            return clean.unsqueeze(0).expand(n_patches, *clean.shape).flatten(0, 1)
-
-        keys, values = prefix(self.clean.keys[layer]), prefix(self.clean.values[layer])
+        before = slice(0, window.start)
+        keys, values = (cache[layer][prompts, :, before] for cache in (self.clean.keys, self.clean.values))
         rows = self.model.block(layer, resid.flatten(0, 1), window, keys, values, known_mlp=known)
         return rows.reshape(resid.shape)
 
@@ -243,12 +245,10 @@ class SuffixEngine:
             return self._block(layer, rows, window, prompts)[:, :, 0]
 
     def window(self, start: int, length: int) -> Window:
-        """The blocks' arguments at [start, start + length), recorded once."""
+        """The blocks' arguments at [start, start + length)."""
         if not 0 < start < self.n_pos:
             raise RequestError(f"patches start at positions 1..{self.n_pos - 1}; position {start} was asked")
-        if (start, length) not in self._windows:
-            self._windows[start, length] = self.model.window(self.clean.tokens, start, length)
-        return self._windows[start, length]
+        return self.model.window(self.clean.tokens, start, length)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
