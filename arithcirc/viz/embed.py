@@ -21,7 +21,7 @@ from plotly.io.json import to_json_plotly
 
 from arithcirc.viz import theme
 from arithcirc.viz.effects import head_carriers, head_heatmap, mlp_heatmap
-from arithcirc.viz.faithfulness import MEASURES, Measure, faithfulness_curves
+from arithcirc.viz.faithfulness import MEASURES, faithfulness_curves
 
 BUDGET = 2_400_000
 """Bytes of figure JSON a page may hold; plotly.js adds 4.8 MB, so the page stays below 8 MB."""
@@ -111,7 +111,7 @@ def faithfulness_group(table: pd.DataFrame, *, target: float) -> FigureGroup:
     group = FigureGroup("curves", "Faithfulness against number of heads", [("measure", held)])
     for measure in MEASURES:
         if measure in held:
-            figure = faithfulness_curves(table, measure=cast(Measure, measure), target=target)
+            figure = faithfulness_curves(table, measure=measure, target=target)
             group.figures[measure] = bare_json(figure)
     return group
 

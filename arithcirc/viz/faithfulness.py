@@ -7,7 +7,6 @@ ranking that means something lies above their band. The band is the range over d
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -15,8 +14,6 @@ import plotly.graph_objects as go
 
 from arithcirc.errors import RequestError
 from arithcirc.viz import theme
-
-Measure = Literal["faithfulness", "faithfulness_ratio", "probability", "accuracy", "kl"]
 
 MEASURES: dict[str, str] = {
     "faithfulness": "faithfulness F (mean of ratios)",
@@ -31,7 +28,7 @@ _GREY = "#8a8f98"
 def faithfulness_curves(
     faithfulness: pd.DataFrame,
     *,
-    measure: Measure = "faithfulness",
+    measure: str = "faithfulness",
     target: float | None = 0.9,
     operators: Sequence[str] | None = None,
 ) -> go.Figure:

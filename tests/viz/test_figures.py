@@ -100,7 +100,7 @@ def test_asking_for_what_the_table_lacks_names_what_it_has() -> None:
     with pytest.raises(RequestError, match="no effects"):
         effects.head_carriers(EFFECTS[EFFECTS["change"] == "any"])
     with pytest.raises(RequestError, match="unknown measure"):
-        faithfulness.faithfulness_curves(FAITHFULNESS, measure="nonsense")  # type: ignore[arg-type]
+        faithfulness.faithfulness_curves(FAITHFULNESS, measure="nonsense")
     with pytest.raises(RequestError, match="no rows"):
         faithfulness.faithfulness_curves(FAITHFULNESS, operators=["%"])
 
