@@ -124,7 +124,7 @@ def test_random_band_is_the_range_over_draws() -> None:
 
 
 @pytest.mark.parametrize("measure", list(faithfulness.MEASURES))
-def test_every_measure_draws_with_its_reference_lines(measure: faithfulness.Measure) -> None:
+def test_every_measure_draws_with_its_reference_lines(measure: str) -> None:
     figure = faithfulness.faithfulness_curves(FAITHFULNESS, measure=measure, target=0.8)
     heights = {shape.y0 for shape in figure.layout.shapes}
     if measure.startswith("faithfulness"):
