@@ -192,9 +192,10 @@ def bare_network(source: str, dtype: str) -> Any:
 
 
 def largest_difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    """Largest difference of logit_diff and KL, relative to the largest value (E spans too many orders)."""
+    """Largest difference of logit_diff and KL, nats, relative to the largest value above 1 (E spans too much)."""
     keep = [0, 2]
-    return float((ours[..., keep] - theirs[..., keep].cpu()).abs().max() / ours[..., keep].abs().max())
+    largest = float((ours[..., keep] - theirs[..., keep].cpu()).abs().max())
+    return largest / max(1.0, float(ours[..., keep].abs().max()))
 
 
 def run(
