@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -64,9 +65,9 @@ def _tile(
     """One batch, in halves where it does not fit."""
     n_prompts = prompts.stop - prompts.start
     try:
-        rows = tokens[prompts].repeat(len(circuits), 1)
+        rows = repeat(tokens[prompts], "prompt pos -> (circuit prompt) pos", circuit=len(circuits))
         logits = model.logits(rows, edit=_keep(circuits, n_prompts, means))
-        return reduce(logits.reshape(len(circuits), n_prompts, -1), prompts)
+        return reduce(rearrange(logits, "(circuit prompt) vocab -> circuit prompt vocab", prompt=n_prompts), prompts)
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

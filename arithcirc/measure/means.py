@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -89,7 +90,8 @@ def _add_block(model: HookedModel, sums: _Sums, grid: Int[Tensor, "op1 op2 pos"]
     def see(part: str, layer: int, value: Tensor) -> None:
         sums.add(part, layer, value, slice(start, n_pos))
 
-    resid = model.embed(grid.transpose(0, 1).flatten(0, 1), start)  # rows repeat the op1 values, as block() wants
+    rows = rearrange(grid, "op1 op2 pos -> (op2 op1) pos")  # whole repetitions of the op1 values, as block() wants
+    resid = model.embed(rows, start)
     with model.editing(see):
         for layer in range(model.info.n_layers):
             resid = model.block(layer, resid, window, prefix.keys[layer], prefix.values[layer])

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
+from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -38,7 +39,7 @@ def patching_metrics(
         up = (_at(logits, other[prompts]) - log_z - _at(base, other[prompts])).double()
         down = (_at(base, answer[prompts]) - _at(logits, answer[prompts]) + log_z).double()
         effect = 0.5 * (torch.expm1(up) + torch.expm1(down))
-        expected = torch.einsum("pv,kpv->kp", p[prompts], logits)
+        expected = einsum(p[prompts], logits, "prompt vocab, patch prompt vocab -> patch prompt")
         kl = (minus_entropy[prompts] - expected + log_z).clamp_min(0).double()
         return torch.stack([up + down, effect, kl], dim=-1)
 

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache
@@ -219,7 +220,7 @@ class BridgedModel:
             yield captured
 
     def _split_heads(self, flat: Tensor) -> Tensor:
-        return flat.view(*flat.shape[:-1], self.info.n_heads, self.info.d_head)
+        return rearrange(flat, "... (head d_head) -> ... head d_head", head=self.info.n_heads)
 
     # -- weights --------------------------------------------------------------------------------------------------
 

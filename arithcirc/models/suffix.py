@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import torch
+from einops import einsum, rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -161,8 +162,8 @@ class SuffixEngine:
                 rows[:] = self.clean.resid[layer + 1][prompts, index:]
                 rows[:, :, 0] = self._patched_output(layer, index, added, prompts, source)
                 filled += len(added)
-        logits = self.model.unembed(resid[:, :, -1].flatten(0, 1))
-        return reduce(logits.reshape(len(patches), n_prompts, -1), prompts)
+        logits = self.model.unembed(rearrange(resid[:, :, -1], "patch prompt d_model -> (patch prompt) d_model"))
+        return reduce(rearrange(logits, "(patch prompt) vocab -> patch prompt vocab", prompt=n_prompts), prompts)
 
     def _known_mlp(self, layer: int, resid: Tensor, old: int, window: Window, prompts: slice) -> KnownMlp | None:
         """Where this block's MLP must run. None: everywhere.
@@ -188,8 +189,9 @@ class SuffixEngine:
         """One block on (patch, prompt) rows, with each prompt's clean prefix."""
         before = slice(0, window.start)
         keys, values = (cache[layer][prompts, :, before] for cache in (self.clean.keys, self.clean.values))
-        rows = self.model.block(layer, resid.flatten(0, 1), window, keys, values, known_mlp=known)
-        return rows.reshape(resid.shape)
+        rows = rearrange(resid, "patch prompt window d_model -> (patch prompt) window d_model")
+        rows = self.model.block(layer, rows, window, keys, values, known_mlp=known)
+        return rearrange(rows, "(patch prompt) window d_model -> patch prompt window d_model", prompt=resid.shape[1])
 
     # -- deltas ---------------------------------------------------------------------------------------------------
 
@@ -219,9 +221,11 @@ class SuffixEngine:
         ids = torch.tensor([c.index for c in components if not isinstance(c, Mlp)], device=self.model.device)
         if isinstance(first, Head):
             z = (source.z[layer][prompts, index] - self.clean.activations.z[layer][prompts, index])[:, ids]
-            return torch.einsum("phd,hdm->hpm", z, self.model.w_o(layer)[ids])
+            return einsum(
+                z, self.model.w_o(layer)[ids], "prompt head d_head, head d_head d_model -> head prompt d_model"
+            )
         post = (source.post[layer][prompts, index] - self.clean.activations.post[layer][prompts, index])[:, ids]
-        return post.T.unsqueeze(-1) * self.model.w_out(layer)[ids].unsqueeze(1)
+        return einsum(post, self.model.w_out(layer)[ids], "prompt neuron, neuron d_model -> neuron prompt d_model")
 
     def _replayed_heads(
         self, layer: int, index: int, heads: Sequence[Component], prompts: slice, source: Activations
