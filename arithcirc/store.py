@@ -31,6 +31,8 @@ from arithcirc.config import RunConfig, differing_fields
 from arithcirc.errors import EnvironmentFailure, RequestError, RunConflictError
 
 SCHEMA = 1
+RESULTS_VERSION = 2
+"""Raised whenever the code gives other numbers for the same configuration; older stages are computed again."""
 MANIFEST = "manifest.json"
 _PACKAGES = ("arithcirc", "torch", "transformers", "transformer-lens", "numpy", "pandas", "plotly")
 
@@ -152,8 +154,9 @@ class RunFolder:
         return run
 
     @classmethod
-    def open(cls, path: Path) -> "RunFolder":
+    def open(cls, path: Path | str) -> "RunFolder":
         """Open a folder to read it. Raises RunConflictError when it is no run, damaged, or of another schema."""
+        path = Path(path)
         file = path / MANIFEST
         if not file.is_file():
             raise RunConflictError(f"{path} is not a run folder (no {MANIFEST}): make one with 'arithcirc analyze'")
@@ -177,9 +180,9 @@ class RunFolder:
     # -- stages -------------------------------------------------------------------------------------------------
 
     def finished(self, stage: str) -> bool:
-        """True when the stage was finished and every file it wrote is still as it was."""
+        """True when this version's code finished the stage and every file it wrote is still as it was."""
         record = self.manifest["stages"].get(stage)
-        if record is None:
+        if record is None or record.get("results_version") != RESULTS_VERSION:
             return False
         files = {self.path / name: digest for name, digest in record["outputs"].items()}
         return all(file.is_file() and sha256_file(file) == digest for file, digest in files.items())
@@ -188,6 +191,7 @@ class RunFolder:
         """Record a stage as done, with the hashes of the files it read and wrote (names inside the folder)."""
         self.manifest["stages"][stage] = {
             "finished": _now(),
+            "results_version": RESULTS_VERSION,
             "seconds": round(seconds, 3),
             "inputs": {name: sha256_file(self.path / name) for name in inputs},
             "outputs": {name: sha256_file(self.path / name) for name in outputs},

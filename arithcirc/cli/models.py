@@ -10,13 +10,15 @@ def models() -> None:
     from arithcirc.models.zoo import SHIPPED, ZOO, shipped_folder, step_folders
 
     table = Table(box=None, pad_edge=False)
-    for column in ("model", "architecture", "layers", "heads", "d_model", "d_mlp", "numbers", "note"):
-        words = column in ("model", "architecture", "note")
-        table.add_column(column, justify="left" if words else "right", no_wrap=column != "note", overflow="fold")
+    columns = ("model", "type", "layers", "heads", "d_model", "d_mlp", "numbers")
+    for column in columns:
+        table.add_column(column, justify="left" if column in columns[:2] else "right", no_wrap=True, overflow="fold")
     for entry in ZOO:
         sizes = (entry.n_layers, entry.n_heads, entry.d_model, entry.d_mlp)
-        numbers = f"0..{entry.number_limit}"
-        table.add_row(entry.name, entry.architecture, *map(str, sizes), numbers, entry.note)
+        table.add_row(entry.name, entry.architecture, *map(str, sizes), f"0..{entry.number_limit}")
     show.out.print(table)
+    show.out.print("")
+    for entry in ZOO:
+        show.out.print(f"{entry.name}: {entry.note}")
     show.out.print(f"{SHIPPED} revisions here: {', '.join(step_folders(shipped_folder())) or 'one'}")
     show.out.print("Any other GPT-NeoX or GPT-2 model works by its Hugging Face id or folder.")

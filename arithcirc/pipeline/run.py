@@ -53,7 +53,7 @@ def run_stages(job: Job, stages: Sequence[Stage], *, notice: Notice = quiet) -> 
             notice(stage.name, "finished before, reused")
             continue
         if stage.name in job.run.manifest["stages"]:
-            notice(stage.name, "its files are missing or changed, computed again")
+            notice(stage.name, "its files are missing or changed, or its code is newer: computed again")
         job.run.forget([stage.name, *_dependents(stage)])
         start = time.perf_counter()
         outputs = _run(job, stage)
