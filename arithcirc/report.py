@@ -46,7 +46,7 @@ _OPTIONS = {
     "mean_prompts": "mean-prompts",
 }  # fmt: skip
 
-CIRCUIT_ROWS = 12
+CIRCUIT_ROWS = 64
 UNDEFINED_ROWS = 20
 
 

@@ -55,7 +55,7 @@ def _environment_errors(path: Path) -> Iterator[None]:
         denied = {errno.EACCES, errno.EPERM, errno.EROFS}
         reason = "the folder is not writable" if error.errno in denied else reasons.get(error.errno or 0, str(error))
         raise EnvironmentFailure(
-            f"cannot write {path}: {reason}; finished stages are kept, free space or choose another --out, "
+            f"cannot write {path}: {reason}; finished stages are kept, make room there or choose another --out, "
             "then run the same command again"
         ) from error
 
@@ -123,17 +123,28 @@ class RunFolder:
     # -- making and opening -------------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, path: Path, config: RunConfig, *, sections: Sequence[str], facts: Mapping[str, Any]) -> "RunFolder":
+    def create(
+        cls,
+        path: Path,
+        config: RunConfig,
+        *,
+        sections: Sequence[str],
+        facts: Mapping[str, Any],
+        write: bool = True,
+    ) -> "RunFolder":
         """Open the folder to compute in it, making it when it is new.
 
-        `sections` are the parts of the configuration this command uses: they must equal what the folder holds, else
-        RunConflictError names the differing fields. `facts` (seeds, device, BOS choice) are recorded, not compared.
+        `sections` are the parts of the configuration this command uses: they must equal what the folder's finished
+        stages were made with, else RunConflictError names the differing fields. `facts` (device, BOS choice) are
+        recorded, not compared. With `write` False nothing on disk is made or changed: enough to plan.
         """
         asked = {name: config.section(name) for name in sections}
         if path.exists() and not path.is_dir():
             raise RunConflictError(f"{path} is a file, not a run folder: choose another --out")
         if (path / MANIFEST).exists():
             run = cls.open(path)
+            if not run.manifest["stages"]:
+                run.manifest["config"] = {}
             for name, section in asked.items():
                 held = run.manifest["config"].get(name, section)
                 if different := differing_fields(section, held):
@@ -150,7 +161,8 @@ class RunFolder:
                 )
             run = cls(path, {"schema": SCHEMA, "created": _now(), "config": asked, "stages": {}})
         run.manifest |= {"updated": _now(), "git_sha": _git_sha(), "packages": _versions(), "facts": dict(facts)}
-        run._save()
+        if write:
+            run._save()
         return run
 
     @classmethod
@@ -169,7 +181,9 @@ class RunFolder:
         except (ValueError, KeyError, TypeError, AttributeError):
             whole = False
         if not whole:
-            raise RunConflictError(f"{file} is damaged and cannot be read: delete the folder, or choose another --out")
+            raise RunConflictError(
+                f"{file} is damaged and cannot be read: move the folder away, or choose another --out"
+            )
         if schema != SCHEMA:
             raise RunConflictError(f"{file} has schema {schema}, this version reads {SCHEMA}: analyse again")
         return cls(path, manifest)

@@ -164,10 +164,16 @@ def test_sections_a_command_does_not_use_may_differ(run):
 
 
 def test_a_section_used_first_by_a_later_command_is_added(tmp_path):
-    create(tmp_path, sections=ALL[:2])
+    create(tmp_path, sections=ALL[:2]).finish("first", [])
     create(tmp_path, replace(CONFIG, circuit=CircuitConfig(target=0.5)))
     with pytest.raises(RunConflictError, match="target"):
         create(tmp_path)
+
+
+def test_a_folder_without_a_finished_stage_takes_another_configuration(tmp_path):
+    create(tmp_path)
+    other = create(tmp_path, replace(CONFIG, circuit=CircuitConfig(target=0.5)))
+    assert other.manifest["config"]["circuit"]["target"] == 0.5
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,7 @@ def _stages(
         batch_size=options.batch_size,
         sections=sections,
         facts={"command": COMMAND_LINE.get()},
+        write=not options.plan_only,
     )
     stages = stages_for(goal)
     info = loaded.info

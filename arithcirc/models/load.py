@@ -95,7 +95,9 @@ def _quiet() -> Iterator[None]:
 
     log: Any = hf_logging
     verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    root = logging.getLogger().level
+    root, hub = logging.getLogger().level, logging.getLogger("huggingface_hub")
+    hub_level = hub.level
+    hub.setLevel(logging.CRITICAL)
     log.set_verbosity_error()
     log.disable_progress_bar()
     try:
@@ -105,6 +107,7 @@ def _quiet() -> Iterator[None]:
     finally:
         log.set_verbosity(verbosity)
         logging.getLogger().setLevel(root)
+        hub.setLevel(hub_level)
         if bars:
             log.enable_progress_bar()
 
@@ -122,9 +125,10 @@ def _loading(located: Located, what: str) -> Iterator[None]:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = (lines or [type(error).__name__])[0][:200]
         where = "in that folder" if located.local else "on the Hugging Face hub or in the local cache"
+        hub = "check the name and revision ('arithcirc models' lists known ones), the network, and HF_HUB_OFFLINE"
+        advice = "copy the folder again, or choose another" if located.local else hub
         raise ModelError(
-            f"cannot load the {what} of {located.name} ({located.revision}) {where}: {reason} - check the name and "
-            "revision ('arithcirc models' lists known ones), the network, and HF_HUB_OFFLINE"
+            f"cannot load the {what} of {located.name} ({located.revision}) {where}: {reason} - {advice}"
         ) from None
 
 

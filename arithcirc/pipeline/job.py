@@ -98,8 +98,12 @@ def open_job(
     sections: Sequence[str] = ("model", "prompts", "circuit"),
     facts: dict[str, Any] | None = None,
     report: Report = silent,
+    write: bool = True,
 ) -> Job:
-    """Check a request against the model and open its run folder `<out>/<model>/<revision>`."""
+    """Check a request against the model and open its run folder `<out>/<model>/<revision>`.
+
+    With `write` False the folder is neither made nor changed: enough to plan, not to run.
+    """
     fmt = PromptFormat(prompts.prefix, prompts.template)
     info = model.info
     encoder = prompt_encoder(model.tokenizer, format=fmt, vocab_size=info.d_vocab)
@@ -124,5 +128,5 @@ def open_job(
         "batch_size": batch_size,
     }
     folder = out / info.name.replace("/", "--") / info.revision
-    run = RunFolder.create(folder, config, sections=sections, facts=seen | (facts or {}))
+    run = RunFolder.create(folder, config, sections=sections, facts=seen | (facts or {}), write=write)
     return Job(model, encoder, config, run, batch_size, pairs, sets, report)

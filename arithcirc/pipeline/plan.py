@@ -1,10 +1,11 @@
 """What a run will cost, said before it starts.
 
 Work is counted in forward passes of one prompt: a suffix replay is the share of a forward that it runs. The rate is
-measured by timing two batches on the loaded model, so times are estimates (attention, memory traffic and small batches
-make stages differ by a factor of up to two); memory counts weights, one batch and the recorded activations.
+measured by timing a few batches on the loaded model, so times are estimates (attention, memory traffic and small
+batches make stages differ by a factor of up to two); memory counts weights, one batch and the recorded activations.
 """
 
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,9 +65,12 @@ def _forwards_per_second(job: Job) -> float:
     rows = min(job.batch_size, 256)
     tokens = torch.from_numpy(job.encoder.frame).repeat(rows, 1)
     job.model.logits(tokens)
-    start = time.perf_counter()
-    job.model.logits(tokens)
-    return rows / max(time.perf_counter() - start, 1e-9)
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        job.model.logits(tokens)
+        seconds.append(time.perf_counter() - start)
+    return rows / max(statistics.median(seconds), 1e-9)
 
 
 def _prompts(job: Job) -> tuple[int, float]:
@@ -85,8 +89,10 @@ def _n_prompts(job: Job) -> tuple[int, int]:
         used = table[(table["change"] == Counterfactual.ANY) & (table["seed"] == 0)]
         return int((used["set"] == "discover").sum()), int((used["set"] == "evaluate").sum())
     if job.pairs is None or job.pair_sets is None:
-        n, cfg = len(job.operators), job.config.prompts
-        return n * cfg.n_discover, n * cfg.n_evaluate
+        cfg = job.config.prompts
+        wanted = cfg.n_discover + cfg.n_evaluate
+        shares = [min(1.0, len(legal) / wanted) for legal in legal_by_operator(job).values()]
+        return round(sum(shares) * cfg.n_discover), round(sum(shares) * cfg.n_evaluate)
     discover = int((job.pair_sets == "discover").sum())
     return discover, len(job.pairs) - discover or discover
 

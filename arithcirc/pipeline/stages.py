@@ -126,7 +126,10 @@ def _shortage(answers: Answers, right: int, wanted: int) -> str | None:
     if right < 2:
         return f"{right} of {len(answers.tried)} prompts answered correctly, at least 2 are needed: operator skipped"
     if right < wanted:
-        return f"only {right} of {len(answers.tried)} prompts answered correctly, {wanted} were asked: fewer are used"
+        asked = f"{wanted} were asked to discover and evaluate"
+        return f"only {right} of {len(answers.tried)} prompts answered correctly, {asked}: fewer are used"
+    if answers.accuracy <= answers.base_rate:
+        return "no better than always giving the most frequent answer: effects mean little"
     return None
 
 
@@ -167,10 +170,12 @@ def _given_prompts(job: Job) -> tuple[list[pd.DataFrame], list[dict[str, object]
         answers = Answers(op, pairs.clean[mine], right[mine], int(mine.sum()), float("nan"))
         wrong = int((~right[mine]).sum())
         note = (
-            f"{wrong} of the {mine.sum()} given prompts are answered wrongly and are used all the same"
+            f"{wrong} of the {mine.sum()} given prompts are not answered as the file says and are used all the same"
             if wrong
             else None
         )
+        if not (sets == "evaluate").any():
+            note = f"{note + '; ' if note else ''}the circuit is judged on the prompts it is chosen on"
         accuracy.append(_accuracy_row(answers, int(right[mine].sum()), note) | {"skipped": None})
     frames = [_pair_rows(pairs[sets == name], name, Counterfactual.ANY, 0) for name in ("discover", "evaluate")]
     if not (sets == "evaluate").any():

@@ -5,6 +5,8 @@
 """
 
 import argparse
+import ctypes
+import gc
 import json
 import statistics
 import tempfile
@@ -71,6 +73,8 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats()
             self._before = torch.cuda.memory_allocated()
         else:
+            gc.collect()
+            ctypes.CDLL("libc.so.6").malloc_trim(0)  # give freed memory back, else a later loop reuses it unseen
             self._before = psutil.Process().memory_info().rss
             self._thread = threading.Thread(target=self._watch, daemon=True)
             self._thread.start()

@@ -153,7 +153,7 @@ def test_an_operator_without_legal_prompts_is_skipped_and_said(cli, toy_folder):
 def test_fewer_right_answers_than_asked_are_used_and_said(cli, toy_folder, tmp_path):
     done = cli("prompts", toy_folder, "--operands", "0..30", "--prompts", "50")
     assert done.code == 0, done.err
-    assert done.out.count("100 were asked: fewer are used") == 4
+    assert done.out.count("100 were asked to discover and evaluate: fewer are used") == 4
     table = RunFolder.open(tmp_path / "runs" / "toy" / "main").table("prompts")
     assert set(table["set"]) == {"discover", "evaluate"}
 
@@ -187,7 +187,7 @@ def test_a_half_written_manifest(cli, toy_folder, finished):
     text = (finished / MANIFEST).read_text()
     (finished / MANIFEST).write_text(text[: len(text) // 2])
     before = contents(finished)
-    cli("analyze", toy_folder, *SMALL).refused("manifest.json is damaged", "delete the folder")
+    cli("analyze", toy_folder, *SMALL).refused("manifest.json is damaged", "move the folder away")
     assert contents(finished) == before
 
 
