@@ -27,7 +27,7 @@ def analyze(
     model
         Hugging Face id or local folder (default: the shipped model).
     """
-    run = _stages("faithfulness", model, options, prompts, circuit, ("model", "prompts", "circuit"))
+    run = _stages("faithfulness", model, options, prompts, circuit)
     if run is not None:
         _report(run)
 
@@ -42,7 +42,7 @@ def prompts_command(
     model
         Hugging Face id or local folder (default: the shipped model).
     """
-    _stages("prompts", model, options, prompts, _CIRCUIT, ("model", "prompts"))
+    _stages("prompts", model, options, prompts, _CIRCUIT)
 
 
 def localize_command(
@@ -55,7 +55,7 @@ def localize_command(
     model
         Hugging Face id or local folder (default: the shipped model).
     """
-    run = _stages("localize", model, options, prompts, _CIRCUIT, ("model", "prompts"))
+    run = _stages("localize", model, options, prompts, _CIRCUIT)
     if run is not None:
         _strongest(run)
 
@@ -74,7 +74,7 @@ def faithfulness_command(
     model
         Hugging Face id or local folder (default: the shipped model).
     """
-    _stages("faithfulness", model, options, prompts, circuit, ("model", "prompts", "circuit"))
+    _stages("faithfulness", model, options, prompts, circuit)
 
 
 def report_command(run: Path) -> None:
@@ -115,7 +115,6 @@ def _stages(
     options: ModelOptions,
     prompts: PromptOptions,
     circuit: CircuitOptions,
-    sections: tuple[str, ...],
 ) -> "RunFolder | None":
     """Plan, run and summarise; None when only the plan was asked for."""
     prompt_config, circuit_config = prompts.config(), circuit.config()
@@ -128,6 +127,7 @@ def _stages(
 
     set_threads(options.threads)
     loaded = load(model, revision=options.revision, device=options.device, dtype=options.dtype)
+    stages = stages_for(goal)
     job: Job = open_job(
         loaded,
         options.out,
@@ -135,11 +135,10 @@ def _stages(
         circuit=circuit_config,
         pairs_file=prompts.pairs,
         batch_size=options.batch_size,
-        sections=sections,
+        sections=list(dict.fromkeys(section for stage in stages for section in stage.sections)),
         facts={"command": COMMAND_LINE.get()},
         write=not options.plan_only,
     )
-    stages = stages_for(goal)
     info = loaded.info
     show.plan(make_plan(job, [s.name for s in stages]), f"{info.name} ({info.revision}, {info.dtype}, {info.device})")
     if options.plan_only:

@@ -51,8 +51,9 @@ def load(
             known = ", ".join(f"{k} ({v})" for k, v in SUPPORTED.items())
             raise ModelError(f"{located.name} is a {architecture}; patches are exact and checked for {known} only")
         network = _network(located, DTYPES[dtype], where)
+        n_params = sum(p.numel() for p in network.parameters())  # before the bridge adds split copies of q, k and v
         bridge = _bridge(located, network, tokenizer, DTYPES[dtype], where)
-    info = _info(located, config, bridge, architecture, tokenizer, dtype, where)
+    info = _info(located, config, bridge, n_params, tokenizer, dtype, where)
     return BridgedModel(bridge, tokenizer, info)
 
 
@@ -179,37 +180,26 @@ def _bridge(located: Located, network: Any, tokenizer: Any, dtype: torch.dtype, 
 
 
 def _info(
-    located: Located, config: Any, bridge: Any, architecture: str, tokenizer: Any, dtype: str, device: torch.device
+    located: Located, config: Any, bridge: Any, n_params: int, tokenizer: Any, dtype: str, device: torch.device
 ) -> ModelInfo:
     cfg = bridge.cfg
     return ModelInfo(
         name=located.name,
         revision=located.revision,
-        architecture=architecture,
+        architecture=config.architectures[0],
         n_layers=cfg.n_layers,
         n_heads=cfg.n_heads,
         d_model=cfg.d_model,
         d_head=cfg.d_head,
         d_mlp=bridge.blocks[0].mlp.W_out.shape[0],
         d_vocab=int(config.vocab_size),
-        n_params=_count(bridge),
+        n_params=n_params,
         parallel=bool(getattr(cfg, "parallel_attn_mlp", False)),
         dtype=dtype,
         device=str(device),
         weights_sha256=_weights_hash(located, config),
         tokenizer_sha256=hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
     )
-
-
-def _count(bridge: Any) -> int:
-    """Parameters of the network, each storage once (the bridge keeps split copies of fused projections)."""
-    names = {n for n, _ in bridge.original_model.named_parameters()}
-    kept = [
-        p
-        for n, p in bridge.original_model.named_parameters()
-        if not {".q.", ".k.", ".v."} & {f".{x}." for x in n.split(".")}
-    ]
-    return sum({p.data_ptr(): p.numel() for p in kept}.values()) if names else 0
 
 
 def _weights_hash(located: Located, config: Any) -> str:
