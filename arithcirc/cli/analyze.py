@@ -140,7 +140,7 @@ def _stages(
         write=not options.plan_only,
     )
     info = loaded.info
-    show.plan(make_plan(job, [s.name for s in stages]), f"{info.name} ({info.revision}, {info.dtype}, {info.device})")
+    show.plan(make_plan(job, stages), f"{info.name} ({info.revision}, {info.dtype}, {info.device})")
     if options.plan_only:
         return None
     with show.progress() as report:

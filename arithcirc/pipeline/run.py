@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from arithcirc.errors import EnvironmentFailure, RequestError
 from arithcirc.models.suffix import is_out_of_memory
 from arithcirc.pipeline.job import Job
-from arithcirc.pipeline.stages import STAGES, Stage
+from arithcirc.pipeline.stage import Stage
+from arithcirc.pipeline.stages import STAGES
 
 Notice = Callable[[str, str], None]
 """`notice(stage, text)`: a stage was skipped, reused, or has something to say."""

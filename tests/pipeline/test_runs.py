@@ -14,10 +14,11 @@ from arithcirc.config import CircuitConfig, PromptConfig
 from arithcirc.errors import EnvironmentFailure
 from arithcirc.pipeline import run as running
 from arithcirc.pipeline.api import analyze, sample_pairs
+from arithcirc.pipeline.circuit_stages import _with_chosen, random_grid
 from arithcirc.pipeline.job import Job, open_job
 from arithcirc.pipeline.plan import make_plan
 from arithcirc.pipeline.run import run_stages, stages_for
-from arithcirc.pipeline.stages import STAGES, _with_chosen, random_grid
+from arithcirc.pipeline.stages import STAGES
 from arithcirc.store import RunFolder
 
 PROMPTS = PromptConfig(operators="+-", operands="0..30", n_discover=3, n_evaluate=2)
@@ -138,11 +139,11 @@ def test_sampled_pairs_are_answered_rightly_and_seeded(toy_model, tmp_path):
     "circuit", [CIRCUIT, CircuitConfig(n_heads=5, mean_prompts=20), CircuitConfig(n_heads=99)], ids=["auto", "5", "99"]
 )
 def test_the_plan_counts_the_rows_that_are_run(toy_model, tmp_path, advanced, circuit):
-    names = [s.name for s in STAGES]
+    stages = stages_for("faithfulness")
     job = open_job(toy_model, tmp_path, prompts=PROMPTS, circuit=circuit)
-    before = make_plan(job, names)
+    before = make_plan(job, stages)
     run_stages(job, stages_for("faithfulness"))
-    after = make_plan(job, names)
+    after = make_plan(job, stages)
     assert not any(s.done for s in before.stages)
     assert all(s.done for s in after.stages)
     assert after.seconds == 0
@@ -157,7 +158,7 @@ def test_with_given_pairs_the_plan_is_exact_too(toy_model, tmp_path, advanced):
     table = table.assign(counterfactual=other.texts(), counterfactual_answer=other.answer)
     table.assign(set=["discover"] * 2 + ["evaluate"] * 3).to_csv(tmp_path / "pairs.csv")
     job = open_job(toy_model, tmp_path, prompts=PROMPTS, circuit=CIRCUIT, pairs_file=tmp_path / "pairs.csv")
-    plan = make_plan(job, [s.name for s in STAGES])
+    plan = make_plan(job, stages_for("faithfulness"))
     run_stages(job, stages_for("faithfulness"))
     assert {s.stage: (s.rows, s.rows) for s in plan.stages} == advanced
 
