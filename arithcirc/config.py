@@ -56,6 +56,77 @@ class CircuitConfig:
 
 
 @dataclass(frozen=True)
+class ProbeConfig:
+    """How the linear probes are trained: correct prompts per operator, Adam's step, rows per step, most epochs."""
+
+    prompts: int = 4000
+    learning_rate: float = 3e-3
+    batch: int = 256
+    epochs: int = 60
+
+    def __post_init__(self) -> None:
+        if self.prompts < 10:
+            raise RequestError(f"--probe-prompts {self.prompts} is too few: give 10 or more, 4000 is the default")
+        if not 0 < self.learning_rate < 1:
+            raise RequestError(f"--probe-lr {self.learning_rate} is not in (0, 1): 0.003 is the default")
+        if min(self.batch, self.epochs) < 1:
+            raise RequestError(f"--probe-batch {self.batch} and --probe-epochs {self.epochs} must be 1 or more")
+
+
+@dataclass(frozen=True)
+class NeuronConfig:
+    """Which neurons count as important: the `top` of each layer from `first_layer` on, by exact effect.
+
+    `top` None: the fewest per layer with which faithfulness reaches the circuit's `target` on the discover prompts,
+    every head and earlier MLP kept. `first_layer` None: per operator, from the probe.
+    """
+
+    top: int | None = None
+    first_layer: int | None = None
+    random_draws: int = 5
+
+    def __post_init__(self) -> None:
+        if self.top is not None and self.top < 1:
+            raise RequestError(f"--top-neurons {self.top} is too few: give 1 or more, or leave it out")
+        if self.first_layer is not None and self.first_layer < 0:
+            raise RequestError(f"--first-layer {self.first_layer} is negative: give a layer, or leave it out")
+        if self.random_draws < 1:
+            raise RequestError(f"--random-neurons {self.random_draws} is too few: at least 1 is needed")
+
+
+@dataclass(frozen=True)
+class HeuristicConfig:
+    """How neurons are labelled. `neurons` is the sha256 of a file of neurons given instead of the ranked ones."""
+
+    preset: str = "paper"
+    threshold: float = 0.6
+    q: float = 0.01
+    draws: int = 400
+    neurons: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold <= 1:
+            raise RequestError(f"--threshold {self.threshold} is not in (0, 1]: 0.6 is the paper's")
+        if not 0 < self.q <= 1:
+            raise RequestError(f"--q {self.q} is not in (0, 1]: 0.01 is the default")
+        if self.draws < 20:
+            raise RequestError(f"--null-draws {self.draws} is too few to read a p-value off: give 20 or more")
+
+
+@dataclass(frozen=True)
+class KnockoutConfig:
+    """Ablations: prompts inside and outside each heuristic, prompts of the by-prompt sweep and of the failures."""
+
+    prompts: int = 100
+    by_prompt: int = 50
+    failures: int = 50
+
+    def __post_init__(self) -> None:
+        if (fewest := min(self.prompts, self.by_prompt, self.failures)) < 1:
+            raise RequestError(f"{fewest} knockout prompts are too few: give 1 or more")
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Which model, by what was loaded: hashes stand for the weights, so a moved folder is still the same model."""
 
@@ -73,6 +144,10 @@ class RunConfig:
     model: ModelConfig
     prompts: PromptConfig = field(default_factory=PromptConfig)
     circuit: CircuitConfig = field(default_factory=CircuitConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    neurons: NeuronConfig = field(default_factory=NeuronConfig)
+    heuristics: HeuristicConfig = field(default_factory=HeuristicConfig)
+    knockout: KnockoutConfig = field(default_factory=KnockoutConfig)
 
     def section(self, name: str) -> dict[str, Any]:
         """One section as plain values."""

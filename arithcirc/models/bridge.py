@@ -19,7 +19,18 @@ from torch import Tensor, nn
 from transformers import Cache, DynamicCache
 
 from arithcirc.errors import NumericsError
-from arithcirc.models.protocol import Activations, BlockArguments, CleanRun, Edit, KnownMlp, ModelInfo, Part, Window
+from arithcirc.models.protocol import (
+    Activations,
+    BlockArguments,
+    CleanRun,
+    Cut,
+    Edit,
+    KnownMlp,
+    ModelInfo,
+    Objective,
+    Part,
+    Window,
+)
 
 
 class _Prefix(Cache):
@@ -62,6 +73,7 @@ class BridgedModel:
         self._blocks: list[nn.Module] = list(bridge.blocks)
         self._mlps: list[nn.Module] = [b.mlp for b in bridge.blocks]
         self._z_readers: list[nn.Module] = [b.attn.o for b in bridge.blocks]
+        self._patterns: list[nn.Module] = [b.attn.hook_pattern for b in bridge.blocks]
         self._post_readers: list[nn.Module] = [b.mlp.out for b in bridge.blocks]
         self._windows: dict[tuple[int, int, int], Window] = {}
         self._keeps_last = "logits_to_keep" in inspect.signature(self._network.forward).parameters
@@ -79,16 +91,44 @@ class BridgedModel:
     # -- forwards -------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def logits(self, tokens: Int[Tensor, "prompt pos"], *, edit: Edit | None = None) -> Float[Tensor, "prompt vocab"]:
-        """Float32 logits at the last position, with activations replaced by `edit` on the way. NumericsError on NaN."""
+    def logits(
+        self, tokens: Int[Tensor, "prompt pos"], *, edit: Edit | None = None, cut: Cut = frozenset()
+    ) -> Float[Tensor, "prompt vocab"]:
+        """Float32 logits at the last position, with activations replaced by `edit` on the way. NumericsError on NaN.
+
+        Attention along the edges in `cut` is masked out before the softmax, in every layer and head.
+        """
+        arguments = {"attention_mask": self._mask(tokens, cut)} if cut else {}
         with ExitStack() as stack:
             if edit is not None:
                 stack.enter_context(self.editing(edit))
-            return self._forward(tokens)
+            return self._forward(tokens, **arguments)
+
+    def _mask(self, tokens: Tensor, cut: Cut) -> Float[Tensor, "prompt 1 pos pos"]:
+        """The causal mask without the edges cut, added to the attention scores."""
+        n_pos = tokens.shape[1]
+        hidden = torch.ones(n_pos, n_pos, dtype=torch.bool, device=self.device).triu(1)
+        for query, key in cut:
+            hidden[query, key] = True
+        mask = torch.zeros(n_pos, n_pos, dtype=self.dtype, device=self.device)
+        return mask.masked_fill(hidden, torch.finfo(self.dtype).min).expand(len(tokens), 1, n_pos, n_pos)
+
+    def gradients(self, tokens: Int[Tensor, "prompt pos"], objective: Objective) -> Activations:
+        """Gradient of each prompt's objective by every `z` and `post`, same shapes: one forward and one backward."""
+        zeros: dict[Part, list[Tensor]] = {"z": [], "post": []}
+
+        def watch(part: Part, _: int, activation: Tensor) -> Tensor:
+            zeros[part].append(torch.zeros_like(activation, requires_grad=True))
+            return activation + zeros[part][-1]
+
+        with torch.enable_grad(), self.editing(watch):
+            total = objective(self._forward(tokens)).sum()
+            found = torch.autograd.grad(total, [*zeros["z"], *zeros["post"]])
+        return Activations(list(found[: self.info.n_layers]), list(found[self.info.n_layers :]))
 
     @torch.no_grad()
     def activations(self, tokens: Int[Tensor, "prompt pos"], *, parts: Collection[str]) -> Activations:
-        """Outputs of all components, for the parts named (`z`, `post`, `mlp_out`)."""
+        """Outputs of all components, for the parts named (`z`, `post`, `mlp_out`, `pattern`)."""
         with self._capturing(parts) as captured:
             self._forward(tokens)
         return captured
@@ -187,6 +227,22 @@ class BridgedModel:
         logits: Tensor = self.bridge.unembed(self.bridge.ln_final(resid))
         return self._finite(logits.float())
 
+    @torch.no_grad()
+    def direct_logits(self, vectors: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
+        """What directions in the final residual write into the logits, float32, centred over the vocabulary.
+
+        The final norm's scale (and, for LayerNorm, its centring) and the unembedding are applied; its division by the
+        residual's size is not, as it depends on the prompt.
+        """
+        norm: nn.Module = self.bridge.ln_final.original_component
+        scale: Tensor = norm.weight.float()  # type: ignore[operator,assignment]
+        unembed: Tensor = self._network.get_output_embeddings().weight.float()  # type: ignore[operator]
+        rows = vectors.float()
+        if isinstance(norm, nn.LayerNorm):
+            rows = rows - rows.mean(-1, keepdim=True)
+        logits = (rows * scale) @ unembed.T
+        return logits - logits.mean(-1, keepdim=True)
+
     # -- hooks --------------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -217,6 +273,8 @@ class BridgedModel:
                     stack.enter_context(_hook_input(self._post_readers[layer], captured.post.append))
                 if "mlp_out" in parts:
                     stack.enter_context(_hook_output(self._mlps[layer], captured.mlp_out.append))
+                if "pattern" in parts:
+                    stack.enter_context(_hook_output(self._patterns[layer], captured.pattern.append))
             yield captured
 
     def _split_heads(self, flat: Tensor) -> Tensor:

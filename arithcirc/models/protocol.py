@@ -19,6 +19,11 @@ Edit = Callable[[Part, int, Tensor], Tensor | None]
 activation to use instead, or None to keep it."""
 
 
+Objective = Callable[[Float[Tensor, "prompt vocab"]], Float[Tensor, "prompt"]]
+"""A number per prompt, from the logits at the last position."""
+Cut = frozenset[tuple[int, int]]
+"""Attention edges (query token index, key token index) that no head may use."""
+
 BlockArguments = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and keyword arguments of a block, without its residual input."""
 
@@ -49,12 +54,14 @@ class Activations:
     """Outputs of every component of some prompts.
 
     `z[layer]` is (prompt, pos, head, d_head); `post[layer]` is (prompt, pos, neuron); `mlp_out[layer]` is
-    (prompt, pos, d_model). Parts that were not asked for are empty lists.
+    (prompt, pos, d_model); `pattern[layer]` is attention, (prompt, head, query, key). Parts that were not asked for
+    are empty lists.
     """
 
     z: list[Float[Tensor, "prompt pos head d_head"]] = field(default_factory=list)
     post: list[Float[Tensor, "prompt pos neuron"]] = field(default_factory=list)
     mlp_out: list[Float[Tensor, "prompt pos d_model"]] = field(default_factory=list)
+    pattern: list[Float[Tensor, "prompt head query key"]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -110,12 +117,21 @@ class HookedModel(Protocol):
         """Type of the weights."""
         ...
 
-    def logits(self, tokens: Int[Tensor, "prompt pos"], *, edit: Edit | None = None) -> Float[Tensor, "prompt vocab"]:
-        """Float32 logits at the last position, with activations replaced by `edit` on the way. NumericsError on NaN."""
+    def logits(
+        self, tokens: Int[Tensor, "prompt pos"], *, edit: Edit | None = None, cut: Cut = frozenset()
+    ) -> Float[Tensor, "prompt vocab"]:
+        """Float32 logits at the last position, with activations replaced by `edit` on the way. NumericsError on NaN.
+
+        Attention along the edges in `cut` is masked out before the softmax, in every layer and head.
+        """
         ...
 
     def activations(self, tokens: Int[Tensor, "prompt pos"], *, parts: Collection[str]) -> Activations:
-        """Outputs of all components, for the parts named (`z`, `post`, `mlp_out`)."""
+        """Outputs of all components, for the parts named (`z`, `post`, `mlp_out`, `pattern`)."""
+        ...
+
+    def gradients(self, tokens: Int[Tensor, "prompt pos"], objective: Objective) -> Activations:
+        """Gradient of each prompt's objective by every `z` and `post`, same shapes: one forward and one backward."""
         ...
 
     def record(self, tokens: Int[Tensor, "prompt pos"], *, parts: Collection[str]) -> CleanRun:
@@ -153,6 +169,14 @@ class HookedModel(Protocol):
 
     def unembed(self, resid: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
         """Final norm and unembedding of final residuals, as float32."""
+        ...
+
+    def direct_logits(self, vectors: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
+        """What directions in the final residual write into the logits, float32, centred over the vocabulary.
+
+        The final norm's scale (and, for LayerNorm, its centring) and the unembedding are applied; its division by the
+        residual's size is not, as it depends on the prompt.
+        """
         ...
 
     def w_out(self, layer: int) -> Float[Tensor, "neuron d_model"]:

@@ -12,7 +12,16 @@ from arithcirc.arithmetic.operators import OperandRange, Operator, parse_operato
 from arithcirc.arithmetic.pairs import Pairs, read_pairs
 from arithcirc.arithmetic.tokens import PromptEncoder, PromptFormat, prompt_encoder
 from arithcirc.circuits.circuit import parse_mlps
-from arithcirc.config import CircuitConfig, ModelConfig, PromptConfig, RunConfig
+from arithcirc.config import (
+    CircuitConfig,
+    HeuristicConfig,
+    KnockoutConfig,
+    ModelConfig,
+    NeuronConfig,
+    ProbeConfig,
+    PromptConfig,
+    RunConfig,
+)
 from arithcirc.errors import PromptError, RequestError
 from arithcirc.measure.metrics import METRICS
 from arithcirc.models.protocol import HookedModel
@@ -93,6 +102,10 @@ def open_job(
     *,
     prompts: PromptConfig,
     circuit: CircuitConfig | None = None,
+    probe: ProbeConfig | None = None,
+    neurons: NeuronConfig | None = None,
+    heuristics: HeuristicConfig | None = None,
+    knockout: KnockoutConfig | None = None,
     pairs_file: Path | None = None,
     batch_size: int = 2048,
     sections: Sequence[str] = ("model", "prompts", "circuit"),
@@ -119,7 +132,15 @@ def open_job(
         if circuit.rank_by not in METRICS:
             raise RequestError(f"--rank-by {circuit.rank_by!r} is not an effect: use one of {', '.join(METRICS)}")
     named = ModelConfig(info.name, info.revision, info.weights_sha256, info.tokenizer_sha256, info.dtype)
-    config = RunConfig(named, prompts, circuit or CircuitConfig())
+    config = RunConfig(
+        named,
+        prompts,
+        circuit or CircuitConfig(),
+        probe or ProbeConfig(),
+        neurons or NeuronConfig(),
+        heuristics or HeuristicConfig(),
+        knockout or KnockoutConfig(),
+    )
     seen = {
         "model": asdict(info),
         "bos_id": encoder.bos,

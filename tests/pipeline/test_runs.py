@@ -18,7 +18,6 @@ from arithcirc.pipeline.circuit_stages import _with_chosen, random_grid
 from arithcirc.pipeline.job import Job, open_job
 from arithcirc.pipeline.plan import make_plan
 from arithcirc.pipeline.run import run_stages, stages_for
-from arithcirc.pipeline.stages import STAGES
 from arithcirc.store import RunFolder
 
 PROMPTS = PromptConfig(operators="+-", operands="0..30", n_discover=3, n_evaluate=2)
