@@ -35,7 +35,7 @@ def test_no_circuit_heads_is_allowed():
 
 
 def test_sections_are_plain_values():
-    assert set(RUN.sections()) == {"model", "prompts", "circuit"}
+    assert set(RUN.sections()) == {"model", "prompts", "circuit", "probe", "neurons", "heuristics", "knockout"}
     assert RUN.section("model")["name"] == "toy"
     assert RUN.section("prompts")["seed"] == 0
 
