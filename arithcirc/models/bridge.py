@@ -235,7 +235,7 @@ class BridgedModel:
         residual's size is not, as it depends on the prompt.
         """
         norm: nn.Module = self.bridge.ln_final.original_component
-        scale: Tensor = norm.weight.float()  # type: ignore[operator,assignment]
+        scale: Tensor = norm.weight.float()  # type: ignore[assignment]
         unembed: Tensor = self._network.get_output_embeddings().weight.float()  # type: ignore[operator]
         rows = vectors.float()
         if isinstance(norm, nn.LayerNorm):
