@@ -17,9 +17,11 @@ Division's ranges of length 2 start every 10, so results 2..9 are in none: that 
 and `a <= v < b`, its k that is not |H|, and its choice of five masks per neuron are not reproduced.
 
 A preset has no empty heuristic, none that holds of every legal prompt, and no set of prompts twice: of a range cut down
-to one number by the end of the operands, that number stays; of .5. where operands end at 99, the range 50..60. Only
-between the two kinds may a set repeat, because they are judged on different maps: for subtraction, `op1 = op2` and
-`result = 0` both stay. Cost: one mask per heuristic over the legal prompts, 1 s for 2,227 heuristics of 87,654 prompts.
+to one number by the end of the operands, that number stays; of .5. where operands end at 99, the range 50..60; of
+subtraction's "both in 0..10" and "op1 in 0..10", the latter. Only between the two kinds may a set repeat, because they
+are judged on different maps: `op1 = op2` and `result = 0` of subtraction both stay, and so do "both = 1 mod 2" and
+"result = 1 mod 2" of multiplication.
+Cost: one mask per heuristic over the legal prompts, 1 s for 2,227 heuristics of 87,654 prompts.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,6 +42,7 @@ from arithcirc.heuristics.families import (
     Pattern,
     Range,
     Variable,
+    column,
     single_value,
 )
 
@@ -57,7 +60,8 @@ def preset(name: str, operator: Operator, operands: OperandRange, limit: int) ->
     if name not in MODULI:
         raise RequestError(f"the preset {name!r} is not known: use {' or '.join(PRESETS)}")
     prompts = fitting_prompts(operator, operands, limit)
-    candidates = _candidates(operator, MODULI[name], operands.high, int(prompts.answer.max(initial=0)))
+    values = {v: np.unique(column(prompts, v)).tolist() for v in VARIABLES}
+    candidates = _candidates(operator, MODULI[name], values) if len(prompts) else ()
     found, seen = [], set()
     for heuristic in candidates:
         mask = heuristic.mask(prompts)
@@ -100,19 +104,19 @@ def exclude_zero(heuristics: Sequence[Heuristic], prompts: Prompts) -> tuple[tup
     return tuple(kept), pd.DataFrame(rows, columns=list(_EXCLUDED))
 
 
-def _candidates(op: Operator, moduli: Sequence[int], high: int, highest: int) -> Iterator[Heuristic]:
+def _candidates(op: Operator, moduli: Sequence[int], values: dict[Variable, list[int]]) -> Iterator[Heuristic]:
     """Every heuristic of the lists; where two are the same set, the one that says it best comes first."""
-    top: dict[Variable, int] = {"op1": high, "op2": high, "result": highest}
     lengths = _OPERAND_LENGTHS.get(op, (10, 30, 50, 100))
-    starts = [(start, n) for n in lengths for start in range(0, high + 1, n)]
+    highest = max(values["op1"][-1], values["op2"][-1])
+    starts = [(start, n) for n in lengths for start in range(0, highest + 1, n)]
     yield Identical()
     for variable in VARIABLES:
-        yield from (single_value(variable, number) for number in range(top[variable] + 1))
+        yield from (single_value(variable, number) for number in values[variable])
     yield from (Range(v, start, start + n) for v in ("op1", "op2") for start, n in starts)
     yield from (
         Range("result", start, start + n)
         for n in _RESULT_LENGTHS.get(op, (10, 30, 50))
-        for start in range(0, highest + 1, max(n // 3, 10))
+        for start in range(0, values["result"][-1] + 1, max(n // 3, 10))
     )
     last_digit = () if 10 in moduli else (10,)
     yield from (Modulo(v, m, n) for v in VARIABLES for n in (*moduli, *last_digit) for m in range(n))
