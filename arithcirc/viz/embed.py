@@ -9,12 +9,14 @@ on, so no text in it can end the element. Numbers travel as base64 float32, abou
 light; what was left out is counted in `omitted`.
 """
 
+import base64
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.io.json import to_json_plotly
@@ -22,9 +24,14 @@ from plotly.io.json import to_json_plotly
 from arithcirc.viz import theme
 from arithcirc.viz.effects import head_carriers, head_heatmap, mlp_heatmap
 from arithcirc.viz.faithfulness import MEASURES, faithfulness_curves
+from arithcirc.viz.frames import RunData
+from arithcirc.viz.plates import PLATES, drawings
 
 BUDGET = 2_400_000
 """Bytes of figure JSON a page may hold; plotly.js adds 4.8 MB, so the page stays below 8 MB."""
+
+PLATES_BUDGET = 1_500_000
+"""Of these, what the figures of the neuron stages may take; the effects get what is left."""
 
 METRIC_CHOICES = {"logit_diff": "logit difference", "E": "E (paper)", "kl": "KL"}
 MEASURE_CHOICES = {
@@ -45,6 +52,7 @@ class FigureGroup:
     selectors: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     figures: dict[str, str] = field(default_factory=dict)
     omitted: int = 0
+    files: str = "effects.parquet"
 
     @property
     def size(self) -> int:
@@ -53,7 +61,7 @@ class FigureGroup:
 
     def default(self) -> list[str]:
         """The values shown first, one per selector: those of the first figure drawn."""
-        return next(iter(self.figures), "").split("|")
+        return next(iter(self.figures), "").split("|") if self.selectors else []
 
     def shown_selectors(self) -> list[tuple[str, dict[str, str], str]]:
         """Selectors that leave a choice, with the value shown first."""
@@ -78,7 +86,20 @@ def bare_json(figure: go.Figure) -> str:
     """A figure's JSON without its template."""
     plain = figure.to_plotly_json()
     plain["layout"].pop("template", None)
-    return cast(str, to_json_plotly(plain))
+    return cast(str, to_json_plotly(_single(plain)))
+
+
+def _single(value: Any) -> Any:
+    """Nested figure data with encoded float64 arrays as float32, which is what a page needs."""
+    if isinstance(value, dict):
+        if value.get("dtype") == "f8" and isinstance(value.get("bdata"), str):
+            exact = np.frombuffer(base64.b64decode(value["bdata"]), dtype="<f8")
+            data = base64.b64encode(exact.astype("<f4").tobytes()).decode("ascii")
+            return value | {"dtype": "f4", "bdata": data}
+        return {key: _single(part) for key, part in value.items()}
+    if isinstance(value, list | tuple) and value and isinstance(value[0], dict):
+        return [_single(part) for part in value]
+    return value
 
 
 def templates_json() -> str:
@@ -103,6 +124,43 @@ def effect_groups(effects: pd.DataFrame, *, budget: int = BUDGET) -> dict[str, F
     if not mlps.empty:
         groups["mlps"] = _mlps(mlps, left)
     return groups
+
+
+def plate_groups(data: RunData, *, budget: int = PLATES_BUDGET) -> dict[str, FigureGroup]:
+    """A group per plate that the run has tables for: all defaults first, then alternatives as the budget allows."""
+    groups: dict[str, FigureGroup] = {}
+    waiting = []
+    left = budget
+    for plate in PLATES:
+        group = FigureGroup(plate.key, plate.label, files=plate.files)
+        for values, draw in drawings(plate, data):
+            if group.figures:
+                waiting.append((group, values, draw))
+            elif (figure := draw()) is not None:
+                group.figures["|".join(values)] = bare_json(figure)
+                left -= group.size
+        if group.figures:
+            groups[plate.key] = group
+    for group, values, draw in waiting:
+        if _expected(group) > left:
+            group.omitted += 1
+        elif (figure := draw()) is not None:
+            text = bare_json(figure)
+            group.figures["|".join(values)] = text
+            left -= len(text)
+    for plate in PLATES:
+        if plate.key in groups:
+            _name_choices(groups[plate.key], [(s.name, s.options(data)) for s in plate.selectors])
+    return groups
+
+
+def _name_choices(group: FigureGroup, selectors: Sequence[tuple[str, dict[str, str]]]) -> None:
+    """Give the group the selectors, with only the values that were drawn."""
+    drawn = [key.split("|") for key in group.figures]
+    group.selectors = [
+        (name, {v: label for v, label in options.items() if any(d[i] == v for d in drawn)})
+        for i, (name, options) in enumerate(selectors)
+    ]
 
 
 def faithfulness_group(table: pd.DataFrame, *, target: float) -> FigureGroup:
@@ -159,11 +217,7 @@ def _fill(
             group.omitted += 1
             continue
         group.figures["|".join(values)] = bare_json(draw(*values))
-    drawn = [key.split("|") for key in group.figures]
-    group.selectors = [
-        (name, {v: label for v, label in options.items() if any(d[i] == v for d in drawn)})
-        for i, (name, options) in enumerate(group.selectors)
-    ]
+    _name_choices(group, list(group.selectors))
     return group
 
 

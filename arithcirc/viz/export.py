@@ -1,7 +1,8 @@
 """Figures of a run as files: .html, and .png, .svg or .pdf when kaleido is there, each with a .json sidecar.
 
 The sidecar says where the picture came from: the command that writes it again, the sha256 of the run's configuration,
-and the sha256 of the table it was drawn from. The HTML holds plotly.js and needs no network. Static images are drawn
+and the sha256 of the table it was drawn from (of every table and array, where there are several). The HTML holds
+plotly.js and needs no network. Static images are drawn
 by kaleido in one browser that is started once for all figures and closed afterwards; it is given the installed
 plotly.js and no MathJax, so it asks the network for nothing either.
 """
@@ -24,6 +25,8 @@ from arithcirc.store import RunFolder, sha256_file, write_atomic, write_text
 from arithcirc.viz import theme
 from arithcirc.viz.effects import head_carriers, head_heatmap, mlp_heatmap
 from arithcirc.viz.faithfulness import faithfulness_curves
+from arithcirc.viz.frames import RunData
+from arithcirc.viz.plates import ARRAYS, PLATES, TABLES, Plate, drawings
 
 STATIC = ("png", "svg", "pdf")
 FORMATS = ("html", *STATIC)
@@ -51,7 +54,7 @@ def write_figures(
     origin = {"command": command or shlex.join(again)}
     written: list[Path] = []
     with _image_server(formats) as image:
-        for name, table, figure in figures:
+        for name, sources, figure in figures:
             for form in formats:
                 path = out / f"{name}.{form}"
                 if form == "html":
@@ -59,7 +62,7 @@ def write_figures(
                 else:
                     write_atomic(path, _writer(image(figure, form)))
                 written.append(path)
-            write_text(out / f"{name}.json", json.dumps(origin | _source(run, table), indent=2) + "\n")
+            write_text(out / f"{name}.json", json.dumps(origin | _source(run, sources), indent=2) + "\n")
     return written
 
 
@@ -73,16 +76,33 @@ def config_hash(run: RunFolder) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _figures(run: RunFolder) -> Iterator[tuple[str, str, go.Figure]]:
-    """`(file stem, table, figure)` for what the run's tables allow."""
+def read_data(run: RunFolder, tables: Sequence[str] = TABLES, *, cells: int = 300) -> RunData:
+    """The run's tables and arrays that figures are drawn from, as far as they exist; maps get at most `cells` cells."""
     held = run.tables()
-    for table, drawings in _drawings(float(run.manifest["config"].get("circuit", {}).get("target", 0.9))).items():
+    arrays = {name: run.arrays(name) for name in ARRAYS if (run.path / f"{name}.safetensors").is_file()}
+    return RunData({t: run.table(t) for t in tables if t in held}, arrays, run.manifest["config"], cells)
+
+
+def _figures(run: RunFolder) -> Iterator[tuple[str, tuple[str, ...], go.Figure]]:
+    """`(file stem, files, figure)` for what the run's tables and arrays allow."""
+    held = run.tables()
+    for table, named in _drawings(float(run.manifest["config"].get("circuit", {}).get("target", 0.9))).items():
         if table not in held:
             continue
         frame = run.table(table)
-        for name, draw in drawings.items():
+        for name, draw in named.items():
             with contextlib.suppress(RequestError):
-                yield name, table, draw(frame)
+                yield name, (f"{table}.parquet",), draw(frame)
+    data = read_data(run)
+    for plate in PLATES:
+        for values, draw_plate in drawings(plate, data, files=True):
+            if (figure := draw_plate()) is not None:
+                yield plate.stem(values), _files(plate, data), figure
+
+
+def _files(plate: Plate, data: RunData) -> tuple[str, ...]:
+    tables = [f"{t}.parquet" for t in (*plate.tables, *plate.uses) if t in data.tables]
+    return (*tables, *(f"{a}.safetensors" for a in plate.arrays))
 
 
 def _drawings(target: float) -> dict[str, dict[str, Draw]]:
@@ -107,16 +127,19 @@ def _html(figure: go.Figure) -> str:
     return cast(str, figure.to_html(config=theme.PLOTLY_CONFIG, include_plotlyjs=True, full_html=True))
 
 
-def _source(run: RunFolder, table: str) -> dict[str, Any]:
-    """What a figure was drawn from, by name and hash; no path of the machine."""
+def _source(run: RunFolder, files: Sequence[str]) -> dict[str, Any]:
+    """What a figure was drawn from, by name and hash; no path of the machine. `also` holds all files but the first."""
     model = run.manifest["config"].get("model", {})
-    return {
+    hashes = {name: sha256_file(run.path / name) for name in files}
+    first, *others = files
+    source = {
         "model": model.get("name"),
         "revision": model.get("revision"),
         "run_config_sha256": config_hash(run),
-        "table": f"{table}.parquet",
-        "table_sha256": sha256_file(run.path / f"{table}.parquet"),
+        "table": first,
+        "table_sha256": hashes[first],
     }
+    return source | ({"also": {name: hashes[name] for name in others}} if others else {})
 
 
 @contextlib.contextmanager

@@ -40,6 +40,20 @@ POSITION_LABELS = {"op1": "op1", "operator": "operator", "op2": "op2", "equals":
 CHANGES = ("any", "op1", "op2", "operator")
 CHANGE_LABELS = {"any": "random prompt", "op1": "op1 only", "op2": "op2 only", "operator": "operator only"}
 CHANGE_COLOURS = {"op1": "#2f7ebc", "operator": "#8a8f98", "op2": "#d9731a"}
+ALL_POSITIONS = ("bos", *POSITIONS)
+GREY = "#8a8f98"
+CHOSEN = "#c2255c"
+FAMILIES = {
+    "range": ("range", "#2f7ebc", "circle"),
+    "modulo": ("modulo", "#d9731a", "square"),
+    "pattern": ("digit pattern", "#1b9e77", "triangle-up"),
+    "value": ("single value", "#b267a8", "diamond"),
+    "both_range": ("both in a range", "#79b4e3", "circle-cross"),
+    "both_modulo": ("both modulo", "#c9a227", "square-cross"),
+    "identical": ("identical", "#a0522d", "x"),
+    "multi_value": ("several values", "#7c8794", "star"),
+}
+"""Word in the tables: name, colour, marker."""
 
 _INK = {
     "light": {"text": "#1c2430", "muted": "#5b6675", "grid": "#e3e7ec", "hover": "#ffffff", "line": "#c3cad3"},
@@ -128,7 +142,7 @@ def operator_title(operator: str) -> str:
 
 def operator_colour(operator: str) -> str:
     """The operator's fixed colour; grey for one we have no colour for."""
-    return OPERATOR_COLOURS.get(operator, CHANGE_COLOURS["operator"])
+    return OPERATOR_COLOURS.get(operator, GREY)
 
 
 def number(value: Any, digits: int = 3) -> str:
@@ -147,6 +161,25 @@ def number(value: Any, digits: int = 3) -> str:
 def percent(value: Any) -> str:
     """A share as per cent with one decimal."""
     return "–" if value is None or pd.isna(value) else f"{number(100 * float(value), 1)}\N{NO-BREAK SPACE}%"
+
+
+def family_name(family: str) -> str:
+    """The family's name for people; the table's own word for one we do not know."""
+    return FAMILIES[family][0] if family in FAMILIES else family.replace("_", " ")
+
+
+def family_order(families: Iterable[Any]) -> list[str]:
+    """Families that occur, in the order of `FAMILIES`; others after them."""
+    found = {str(f) for f in families}
+    return [f for f in FAMILIES if f in found] + sorted(found - set(FAMILIES))
+
+
+def p_value(value: Any) -> str:
+    """A probability for people: three decimals, or a power of ten when it is small."""
+    if value is None or pd.isna(value):
+        return "–"
+    x = float(value)
+    return "0" if x == 0 else f"{x:.0e}".replace("e-0", "e−").replace("e-", "e−") if x < 0.001 else f"{x:.3f}"
 
 
 def facets(operators: Sequence[str], *, shared_y: bool = True, spacing: float | None = None) -> go.Figure:

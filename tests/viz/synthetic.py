@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from viz import synthetic_neurons
 
 from arithcirc.config import ModelConfig, RunConfig
 from arithcirc.store import RunFolder
@@ -152,11 +153,13 @@ TABLES = {
     "circuit": circuit,
     "faithfulness": faithfulness,
     "undefined": undefined,
+    **synthetic_neurons.TABLES,
 }
 STAGES = {
     "prompts": ("accuracy", "prompts"),
     "localize": ("effects",),
     "faithfulness": ("circuit", "faithfulness", "undefined"),
+    **synthetic_neurons.STAGES,
 }
 
 
@@ -176,6 +179,8 @@ def make_run(
         if brief and "effects" in made:
             made["effects"] = made["effects"].query("metric == 'logit_diff' and position == 'equals'")
         written = [run.write_table(t, table) for t, table in made.items()]
+        arrays = [synthetic_neurons.ARRAYS[t] for t in made if t in synthetic_neurons.ARRAYS]
+        written += [run.write_arrays(array, make()) for array, make in arrays]
         if written:
             run.finish(stage, written, seconds=12.345)
     return run

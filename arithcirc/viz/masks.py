@@ -1,0 +1,79 @@
+"""Where on the op1 x op2 plane a heuristic holds, read off its name.
+
+Names are those of the `heuristics` table: "result in 150..180" (150 <= result < 180), "op2 = 8 mod 10",
+"op1 matches .5." (three digits, zero-padded, `.` any digit), "op1 = 42", "both in 0..10", "both = 3 mod 5",
+"op1 = op2", "result in {1, 2, 3}". A name of another form has no mask, and the map stays unmarked.
+"""
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+
+_OF = r"(op1|op2|result|both)"
+_RANGE = re.compile(rf"{_OF} in (-?\d+)\.\.(-?\d+)")
+_MODULO = re.compile(rf"{_OF} = (\d+) mod (\d+)")
+_PATTERN = re.compile(rf"{_OF} matches ([\d.]{{3}})")
+_VALUE = re.compile(rf"{_OF} = (-?\d+)")
+_SET = re.compile(rf"{_OF} in \{{([-\d, ]+)\}}")
+
+Holds = Callable[[np.ndarray], np.ndarray]
+
+
+def mask(name: str, operator: str, first: int, shape: tuple[int, int]) -> np.ndarray | None:
+    """Booleans of shape (op1, op2), operands counted from `first`; None for a name of unknown form."""
+    op1, op2 = np.meshgrid(first + np.arange(shape[0]), first + np.arange(shape[1]), indexing="ij")
+    if name == "op1 = op2":
+        return np.asarray(op1 == op2)
+    found = _parse(name)
+    if found is None:
+        return None
+    variable, holds = found
+    if variable == "both":
+        return np.asarray(holds(op1) & holds(op2))
+    return np.asarray(holds({"op1": op1, "op2": op2, "result": result(operator, op1, op2)}[variable]))
+
+
+def fine(name: str) -> bool:
+    """The heuristic changes from one number to the next, so its map must be looked at cell by cell."""
+    pattern = _PATTERN.fullmatch(name)
+    return " mod " in name or (pattern is not None and pattern.group(2)[-1] != ".")
+
+
+def result(operator: str, op1: np.ndarray, op2: np.ndarray) -> np.ndarray:
+    """op1 operator op2, whole-number division; -1 where it is not defined."""
+    if operator == "/":
+        return np.where(op2 > 0, op1 // np.maximum(op2, 1), -1)
+    known = {"+": op1 + op2, "-": op1 - op2, "*": op1 * op2}
+    return known[operator] if operator in known else np.full_like(op1, -1)
+
+
+def _parse(name: str) -> tuple[str, Holds] | None:
+    """The variable, and the condition on its values."""
+    if m := _RANGE.fullmatch(name):
+        low, high = int(m[2]), int(m[3])
+        return m[1], lambda v: (low <= v) & (v < high)
+    if m := _MODULO.fullmatch(name):
+        residue, modulus = int(m[2]), max(int(m[3]), 1)
+        return m[1], lambda v: (v >= 0) & (v % modulus == residue)
+    if m := _PATTERN.fullmatch(name):
+        return m[1], _digits(m[2])
+    if m := _VALUE.fullmatch(name):
+        value = int(m[2])
+        return m[1], lambda v: v == value
+    if m := _SET.fullmatch(name):
+        values = [int(v) for v in m[2].split(",")]
+        return m[1], lambda v: np.isin(v, values)
+    return None
+
+
+def _digits(pattern: str) -> Holds:
+    wanted = [(int(d), 10 ** (2 - i)) for i, d in enumerate(pattern) if d != "."]
+
+    def holds(v: np.ndarray) -> np.ndarray:
+        matches = np.asarray(v >= 0)
+        for digit, place in wanted:
+            matches = matches & (v // place % 10 == digit)
+        return matches
+
+    return holds
