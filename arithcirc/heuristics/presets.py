@@ -30,7 +30,7 @@ from hashlib import blake2b
 import numpy as np
 import pandas as pd
 
-from arithcirc.arithmetic.operators import DIV, MUL, OperandRange, Operator, Prompts, fitting_prompts
+from arithcirc.arithmetic.operators import ADD, DIV, MUL, OperandRange, Operator, Prompts, fitting_prompts
 from arithcirc.errors import RequestError
 from arithcirc.heuristics.families import (
     VARIABLES,
@@ -57,11 +57,32 @@ _EXCLUDED = ("heuristic", "family", "size", "zero_share", "reason")
 
 def preset(name: str, operator: Operator, operands: OperandRange, limit: int) -> tuple[Heuristic, ...]:
     """The heuristics of a preset for the legal prompts of an operator, in a fixed order. Raises RequestError."""
-    if name not in MODULI:
-        raise RequestError(f"the preset {name!r} is not known: use {' or '.join(PRESETS)}")
+    _check_name(name)
     prompts = fitting_prompts(operator, operands, limit)
     values = {v: np.unique(column(prompts, v)).tolist() for v in VARIABLES}
-    candidates = _candidates(operator, MODULI[name], values) if len(prompts) else ()
+    return _distinct(_candidates(operator, MODULI[name], values), prompts) if len(prompts) else ()
+
+
+def number_preset(name: str, limit: int) -> tuple[tuple[Heuristic, ...], Prompts]:
+    """The ranges, moduli and patterns of single numbers 0..limit, written as op1 of the prompts "n+0=" (also returned).
+
+    Single values are left out: the top 1 of anything is one number.
+    """
+    _check_name(name)
+    numbers = np.arange(limit + 1)
+    prompts = Prompts(np.full(len(numbers), ADD.symbol), numbers, np.zeros_like(numbers), numbers)
+    candidates = _candidates(ADD, MODULI[name], dict.fromkeys(VARIABLES, numbers.tolist()))
+    wanted = (h for h in candidates if h.value == "op1" and h.family != "value")
+    return _distinct(wanted, prompts), prompts
+
+
+def _check_name(name: str) -> None:
+    if name not in MODULI:
+        raise RequestError(f"the preset {name!r} is not known: use {' or '.join(PRESETS)}")
+
+
+def _distinct(candidates: Iterable[Heuristic], prompts: Prompts) -> tuple[Heuristic, ...]:
+    """The first of each set of prompts, per kind; neither the empty set nor all prompts."""
     found, seen = [], set()
     for heuristic in candidates:
         mask = heuristic.mask(prompts)

@@ -110,7 +110,7 @@ def test_the_presets_differ_in_their_moduli_only(op):
 
 @by_operator
 def test_masks_have_one_or_two_wildcards_and_leave_ranges_and_last_digits_to_their_families(op):
-    heuristics = cached("paper", op, SMALL, LIMIT)
+    heuristics = preset("paper", op, OperandRange(0, 130), LIMIT)
     shapes = {h.group.split()[-1] for h in heuristics if h.family == "pattern"}
     assert shapes == {".d.", ".dd", "d.d"}
     assert parse_heuristic("op2 = 8 mod 10") in heuristics
