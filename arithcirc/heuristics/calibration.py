@@ -1,0 +1,237 @@
+"""From scores to p-values and q-values.
+
+Three numbers stand beside a score. `p_hypergeometric` is the exact tail P(X >= hits) for k prompts drawn without
+replacement out of P of which k are in H: what a map of noise would do, far too easy for a smooth map. `p` is read off
+the structured null (nulls.py): with B draws of the best score over the heuristic's group,
+
+    p = (1 + #{draws >= score}) / (1 + B),
+
+and where fewer than ten draws reach the score, the tail beyond the largest tenth of the draws is continued as an
+exponential with their mean excess; best scores are bounded and fall off faster, so this errs towards large p. `p_shift`
+is the same for cyclic shifts, without the tail. Groups closed under renaming have no structured null: for single values
+p = n P(X >= hits), for sets found from the data C(V, s) P(X >= hits), both union bounds on the hypergeometric tail.
+
+q: Benjamini-Hochberg over every (neuron, group, end), each with the p of its best heuristic, and p = 1 where even that
+is below the threshold (no draws are spent there; a larger p only makes q larger). A label's q is that of the test with
+the next larger p. Tests of one neuron depend on each other; BH is known to hold for positive dependence.
+Source: spec of the labels, Nikankin et al. 2024 (arXiv 2410.21272), appendix; Benjamini and Hochberg 1995.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import stats
+
+from arithcirc.arithmetic.operators import Prompts
+from arithcirc.errors import RequestError
+from arithcirc.heuristics.families import BothModulo, BothRange, Heuristic, Identical, Modulo, OneVariable, Range
+from arithcirc.heuristics.matching import End, Scores
+from arithcirc.heuristics.nulls import (
+    Levels,
+    PairSet,
+    corrected,
+    hit_table,
+    pair_maxima,
+    permutations,
+    shifts,
+    value_maxima,
+)
+from arithcirc.heuristics.ranks import Ranks, in_threads
+
+ENOUGH = 10
+"""Draws that must reach a score for the empirical p to be used as it is."""
+UNION_BOUND = ("value", "multi_value")
+"""Families without a structured null."""
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """p-values of an end, NaN where the score is below the threshold; `tests` has one p per (neuron, group)."""
+
+    p: dict[End, Float[np.ndarray, "neuron heuristic"]] = field(default_factory=dict)
+    p_shift: dict[End, Float[np.ndarray, "neuron heuristic"]] = field(default_factory=dict)
+    tests: dict[End, Float[np.ndarray, "neuron group"]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Heuristics of one family, variable and parameter, and how their variable is renamed in each draw."""
+
+    heuristics: Int[np.ndarray, "heuristic"]
+    variable: str
+    held: list[object]
+    renamings: list[tuple[np.ndarray, ...]]
+    seed: int
+
+
+def calibrate(
+    ranks: Ranks,
+    scores: Scores,
+    heuristics: Sequence[Heuristic],
+    prompts: Prompts,
+    *,
+    threshold: float,
+    draws: int,
+    rng: np.random.Generator,
+) -> Calibrated:
+    """p-values of every score at or above the threshold (0 for all of them).
+
+    `ranks` and `scores` are of the same neurons, `scores` of these heuristics on these prompts. Deterministic in `rng`,
+    whatever the number of threads, and a neuron's p does not depend on which other neurons are there.
+    """
+    levels = {v: Levels.make(getattr(prompts, "answer" if v == "result" else v)) for v in ("op1", "op2", "result")}
+    groups = _groups(heuristics, levels, draws, rng)
+    out = Calibrated()
+    for end, values in scores.ends.items():
+        out.p[end], out.p_shift[end] = np.full_like(values, np.nan), np.full_like(values, np.nan)
+        out.tests[end] = np.ones((len(values), len(groups)))
+    prompt_at = _prompt_table(levels)
+
+    def work(item: tuple[slice, np.ndarray]) -> None:
+        columns, block = item
+        for end, values in scores.ends.items():
+            _block(block, values[columns], scores.size, groups, levels, prompt_at, end, threshold, columns, out)
+
+    in_threads(work, list(zip(ranks.columns(), ranks.blocks, strict=True)))
+    for end, values in scores.ends.items():
+        for g, group in enumerate(groups):
+            mine = group.heuristics
+            if heuristics[int(mine[0])].family in UNION_BOUND:
+                row, column = np.nonzero(values[:, mine] >= threshold)
+                column = mine[column]
+                tail = hypergeometric(values[row, column], scores.size[column], ranks.n_prompts)
+                out.p[end][row, column] = np.minimum(1, len(mine) * tail)
+            p = np.where(np.isnan(out.p[end][:, mine]), 1, out.p[end][:, mine])
+            out.tests[end][:, g] = p.min(1)
+    return out
+
+
+def _groups(
+    heuristics: Sequence[Heuristic], levels: dict[str, Levels], draws: int, rng: np.random.Generator
+) -> list[_Group]:
+    """Groups by name, each with its own draws."""
+    by_name: dict[str, list[int]] = {}
+    for i, heuristic in enumerate(heuristics):
+        by_name.setdefault(heuristic.group, []).append(i)
+    groups = []
+    for ids in by_name.values():
+        kinds = [heuristics[i] for i in ids]
+        seed = int(rng.integers(2**31))
+        own = np.random.default_rng(seed)
+        variable = kinds[0].value
+        names = ("op1", "op2") if variable == "operands" else (variable,)
+        sizes = [len(levels[v].values) for v in names]
+        renamings = [tuple(make(n, draws, own) for n in sizes) for make in (permutations, shifts)]
+        renamings = [tuple(a[: min(map(len, r))] for a in r) for r in renamings]
+        groups.append(_Group(np.array(ids), variable, [_held(h, levels) for h in kinds], renamings, seed))
+    return groups
+
+
+def _held(heuristic: Heuristic, levels: dict[str, Levels]) -> object:
+    """Values in a one-variable set (booleans), or the operand indices of a two-variable one."""
+    if isinstance(heuristic, OneVariable):
+        return heuristic.holds(levels[heuristic.value].values)
+    first, second = levels["op1"].values, levels["op2"].values
+    if isinstance(heuristic, Identical):
+        _, rows, columns = np.intersect1d(first, second, return_indices=True)
+        return rows, columns, True
+    if isinstance(heuristic, BothRange):
+        one: OneVariable = Range("op1", heuristic.low, heuristic.high)
+    elif isinstance(heuristic, BothModulo):
+        one = Modulo("op1", heuristic.residue, heuristic.modulus)
+    else:
+        raise RequestError(f"heuristic {heuristic} ({type(heuristic).__name__}) has no null: use one of families.py")
+    return np.flatnonzero(one.holds(first)), np.flatnonzero(one.holds(second)), False
+
+
+def _prompt_table(levels: dict[str, Levels]) -> Int[np.ndarray, "op1 op2"]:
+    """The prompt of each pair of operand indices, -1 where there is none."""
+    table = np.full((len(levels["op1"].values), len(levels["op2"].values)), -1, dtype=np.int64)
+    table[levels["op1"].of, levels["op2"].of] = np.arange(len(levels["op1"].of))
+    return table
+
+
+def _block(
+    ranks: np.ndarray,
+    values: Float[np.ndarray, "neuron heuristic"],
+    size: Int[np.ndarray, "heuristic"],
+    groups: Sequence[_Group],
+    levels: dict[str, Levels],
+    prompt_at: Int[np.ndarray, "op1 op2"],
+    end: End,
+    threshold: float,
+    columns: slice,
+    out: Calibrated,
+) -> None:
+    """Structured p-values of one block of neurons, at one end of their maps."""
+    nobody = np.zeros(len(values), dtype=bool)
+    for variable in ("op1", "op2", "result", "operands"):
+        mine = [g for g in groups if g.variable == variable and not _closed(g)]
+        reach: dict[int, np.ndarray] = {id(g): (values[:, g.heuristics] >= threshold).any(1) for g in mine}
+        some = np.flatnonzero(np.logical_or.reduce([nobody, *reach.values()]))
+        if not len(some):
+            continue
+        table = None if variable == "operands" else hit_table(ranks[:, some], levels[variable], end)
+        for group in mine:
+            here = reach[id(group)][some]
+            if not here.any():
+                continue
+            neurons = some[here]
+            held_scores = values[np.ix_(neurons, group.heuristics)]
+            observed = corrected(held_scores, size[group.heuristics] / len(ranks))
+            cells = np.ix_(np.arange(columns.start, columns.stop)[neurons], group.heuristics)
+            for renaming, tail, target in ((0, True, out.p[end]), (1, False, out.p_shift[end])):
+                if table is None:
+                    first, second = group.renamings[renaming]
+                    rng = np.random.default_rng(group.seed + 1 + renaming)
+                    held = cast("list[PairSet]", group.held)
+                    maxima = pair_maxima(ranks[:, neurons], prompt_at, held, first, second, rng, end)
+                else:
+                    counts, grid = table
+                    sets, names = np.array(group.held, dtype=bool), group.renamings[renaming][0]
+                    maxima = value_maxima(counts[:, :, here], grid, levels[variable].size, sets, names)
+                p = p_values(observed, maxima, tail=tail)
+                target[cells] = np.where(held_scores >= threshold, p, np.nan)
+
+
+def _closed(group: _Group) -> bool:
+    """Single values are closed under renaming: every draw has the same best score."""
+    return all(isinstance(held, np.ndarray) and held.sum() <= 1 for held in group.held)
+
+
+def p_values(
+    observed: Float[np.ndarray, "neuron heuristic"], maxima: Float[np.ndarray, "draw neuron"], *, tail: bool = True
+) -> Float[np.ndarray, "neuron heuristic"]:
+    """P(a draw >= observed), from the draws and, with `tail`, an exponential beyond their largest tenth."""
+    n = len(maxima)
+    ordered = np.sort(maxima, axis=0)
+    reached = np.stack([n - np.searchsorted(ordered[:, i], observed[i] - 1e-12) for i in range(len(observed))])
+    p: np.ndarray = (1 + reached) / (1 + n)
+    top = max(ENOUGH, n // 10)
+    if not tail or n < 2 * top:
+        return p
+    start = ordered[-top - 1]
+    excess = (ordered[-top:] - start).mean(0)
+    beyond = (observed - start[:, None]) / np.where(excess > 0, excess, np.inf)[:, None]
+    continued = top / n * np.exp(-beyond)
+    return np.where((reached < ENOUGH) & (excess > 0)[:, None], np.minimum(p, continued), p)
+
+
+def hypergeometric(
+    scores: Float[np.ndarray, "label"], size: Int[np.ndarray, "label"], n_prompts: int
+) -> Float[np.ndarray, "label"]:
+    """P(X >= hits) for k = |H| prompts drawn from n_prompts of which k are in H; hits = score x k."""
+    hits = np.rint(scores * size)
+    return np.asarray(stats.hypergeom.sf(hits - 1, n_prompts, size, size))
+
+
+def q_values(p: Float[np.ndarray, "label"], tests: Float[np.ndarray, "test"]) -> Float[np.ndarray, "label"]:
+    """Benjamini-Hochberg q of each p, among these tests: that of the test with the next larger p (1 if none)."""
+    ordered = np.sort(tests)
+    adjusted = stats.false_discovery_control(ordered) if len(ordered) else ordered
+    place = np.searchsorted(ordered, p)
+    q: np.ndarray = np.append(adjusted, 1.0)[place]
+    return q
