@@ -1,0 +1,116 @@
+"""Ablation by prompt: knock out the neurons of the heuristics that hold of each prompt.
+
+For a correct prompt, the neurons that carry a heuristic which holds of it (by its operands and true result), best score
+first; the top n of each layer are replaced at `=`. Three arms, on the same prompts and of the same sizes:
+
+    targeted      neurons of heuristics that hold of the prompt
+    random        as many random important neurons of the same layers that were not chosen
+    not_applying  as many labelled neurons of the same layers, best score first, none of whose labels hold of the prompt
+
+so targeted against random asks whether labels point at what a prompt needs, and targeted against not_applying whether
+it matters which label. Where a layer has fewer neurons than n, or fewer others than were chosen, the sets are smaller:
+`neurons` is the mean number really replaced, and arms of unlike sizes do not compare.
+
+Rows: prompts x sizes x arms x ablations. Source: Nikankin et al. 2024 (arXiv 2410.21272), section 4; spec section 7.
+"""
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from arithcirc.arithmetic.tokens import PromptEncoder
+from arithcirc.heuristics.arms import ABLATIONS, Outcomes, Progress, Replacements, outcomes
+from arithcirc.heuristics.labelled import Labels
+from arithcirc.heuristics.paired import accuracy_columns, mcnemar
+from arithcirc.measure.knockout import Knockouts
+from arithcirc.models.protocol import HookedModel
+
+PER_LAYER = (5, 10, 25, 50, 75, 100, 150, 200)
+ARMS = ("targeted", "random", "not_applying")
+COLUMNS = (
+    *("ablation", "arm", "per_layer", "neurons", "n", "correct"),
+    *("accuracy", "low", "high", "probability", "p"),
+)
+
+
+def planned_rows(n: int) -> int:
+    """Rows of n prompts."""
+    return n * len(PER_LAYER) * len(ARMS) * len(ABLATIONS)
+
+
+def knock_out_by_prompt(
+    model: HookedModel,
+    encoder: PromptEncoder,
+    labels: Labels,
+    replaced: Replacements,
+    prompts: Int[np.ndarray, "prompt"],
+    rng: np.random.Generator,
+    *,
+    batch_size: int = 2048,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """One row per ablation, arm and size, on these correct prompts (indices into the labels' prompts)."""
+    sets = [s for p, best in zip(prompts, labels.best(prompts), strict=True) for s in prompt_sets(labels, best, rng)]
+    shape = (len(prompts), len(PER_LAYER), len(ARMS))
+    place = np.arange(len(sets)).reshape(shape)
+    of_prompt = np.broadcast_to(prompts[:, None, None], shape).ravel()
+    values = [replaced.rows(ablation, of_prompt, rng) for ablation in ABLATIONS]
+    n = len(ABLATIONS)
+    rows = Knockouts(np.tile(of_prompt, n), np.tile(place.ravel(), n), np.concatenate(values))
+    done = outcomes(
+        model, encoder, labels.prompts, sets, rows, replaced.values, batch_size=batch_size, progress=progress
+    )
+    sizes = np.array([len(s) for s in sets], dtype=np.int64).reshape(shape)
+    return _table(done, sizes)
+
+
+def prompt_sets(
+    labels: Labels, best: Float[np.ndarray, "neuron"], rng: np.random.Generator
+) -> list[Int[np.ndarray, "_ 2"]]:
+    """One prompt's sets, size-major then arm, from each neuron's best score among heuristics that hold of it."""
+    everything = labels.score.max(axis=1, initial=0.0)
+    holding = _ranked(labels.layers, best, best > 0)
+    foreign = _ranked(labels.layers, everything, (everything > 0) & (best == 0))
+    shuffle = rng.random(len(best))
+    sets = []
+    for n in PER_LAYER:
+        chosen = holding < n
+        counts = np.bincount(labels.layers[chosen], minlength=int(labels.layers.max(initial=0)) + 1)
+        most = counts[labels.layers]
+        others = _ranked(labels.layers, shuffle, ~chosen)
+        sets += [labels.neurons[at] for at in (chosen, others < most, foreign < most)]
+    return sets
+
+
+def _ranked(
+    layers: Int[np.ndarray, "neuron"], score: Float[np.ndarray, "neuron"], candidate: Bool[np.ndarray, "neuron"]
+) -> Float[np.ndarray, "neuron"]:
+    """Place of each candidate in its layer, 0 for the highest score (ties: the lower index); infinite for the rest."""
+    rank = np.full(len(layers), np.inf)
+    for layer in np.unique(layers[candidate]):
+        at = np.flatnonzero(candidate & (layers == layer))
+        rank[at[np.argsort(-score[at], kind="stable")]] = np.arange(len(at))
+    return rank
+
+
+def _table(done: Outcomes, sizes: Int[np.ndarray, "prompt size arm"]) -> pd.DataFrame:
+    shape = (len(ABLATIONS), *sizes.shape)
+    right, probability = done.right.reshape(shape), done.probability.reshape(shape)
+    table = []
+    for a, ablation in enumerate(ABLATIONS):
+        for s, per_layer in enumerate(PER_LAYER):
+            targeted = right[a, :, s, 0]
+            for i, arm in enumerate(ARMS):
+                left = right[a, :, s, i]
+                table.append(
+                    {
+                        "ablation": ablation,
+                        "arm": arm,
+                        "per_layer": per_layer,
+                        "neurons": float(sizes[:, s, i].mean()) if len(sizes) else float("nan"),
+                        **accuracy_columns(left),
+                        "probability": float(probability[a, :, s, i].mean()) if len(left) else float("nan"),
+                        "p": mcnemar(targeted, left) if i else float("nan"),
+                    }
+                )
+    return pd.DataFrame(table, columns=list(COLUMNS))

@@ -1,0 +1,156 @@
+"""Failure modes: do the heuristics of a prompt push its answer less where the model is wrong?
+
+For correct and incorrect prompts, the associated neurons are those that carry a heuristic which holds of the prompt (by
+its operands and true result), and for them
+
+    neurons        how many there are
+    contribution   sum over them of h_n(p) x (what v_n writes into the logit of the true answer)
+
+with h_n at `=`, the final norm's scale folded into W_U and W_U centred over the vocabulary. The final norm also divides
+by the size of the prompt's residual; that division is NOT applied, so contributions are comparable between neurons of a
+prompt and, as far as residuals have like sizes, between prompts. It is what these neurons write directly, not what
+later layers make of it. The two groups are compared by a Mann-Whitney U test, two-sided.
+
+Incorrect prompts are searched among all legal prompts, so a model that makes none costs a sweep over all of them.
+The paper finds as many associated neurons in both groups and a higher contribution where the model is right.
+Source: Nikankin et al. 2024 (arXiv 2410.21272), section 4; spec section 7.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.stats import mannwhitneyu
+
+from arithcirc.arithmetic.tokens import PromptEncoder
+from arithcirc.heuristics.arms import Progress
+from arithcirc.heuristics.labelled import Labels
+from arithcirc.measure.knockout import values_of
+from arithcirc.measure.shared_prefix import predictions
+from arithcirc.models.protocol import HookedModel
+
+FEWEST = 5
+"""Prompts a group needs for a test."""
+MEASURES = ("neurons", "contribution")
+CHUNK = 8_192
+"""Prompts tried between two looks at whether enough were found."""
+
+
+@dataclass(frozen=True)
+class Failures:
+    """Rows of the tables `failures` and `failure_tests` for one operator; `tried` prompts were answered for them."""
+
+    prompts: pd.DataFrame
+    tests: pd.DataFrame
+    tried: int
+
+
+def failures(
+    model: HookedModel,
+    encoder: PromptEncoder,
+    labels: Labels,
+    rng: np.random.Generator,
+    *,
+    n: int,
+    batch_size: int = 2048,
+    progress: Progress | None = None,
+) -> Failures:
+    """At most n correct and n incorrect prompts, with their associated neurons, compared."""
+    chosen, given, tried = _search(model, encoder, labels, rng, n, batch_size, progress)
+    prompts = labels.prompts[chosen]
+    answers = encoder.answers(prompts.answer)
+    right = given == answers
+    associated = labels.best(chosen) > 0
+    written = contributions(model, encoder, labels, chosen, batch_size=batch_size)
+    table = pd.DataFrame(
+        {
+            "prompt": prompts.texts(),
+            "answer": prompts.answer,
+            "given": [str(model.tokenizer.decode([int(t)])) for t in given],
+            "correct": right,
+            "neurons": associated.sum(axis=1),
+            "contribution": np.where(associated, written, 0).sum(axis=1),
+        }
+    )
+    return Failures(table, compare(table), tried)
+
+
+def _search(
+    model: HookedModel,
+    encoder: PromptEncoder,
+    labels: Labels,
+    rng: np.random.Generator,
+    n: int,
+    batch_size: int,
+    progress: Progress | None,
+) -> tuple[Int[np.ndarray, "prompt"], Int[np.ndarray, "prompt"], int]:
+    """The first n right and n wrong prompts in a random order, the tokens given, and how many were tried."""
+    order = rng.permutation(len(labels.prompts))
+    tokens: list[np.ndarray] = []
+    right = np.empty(0, dtype=bool)
+    while len(right) < len(order) and min(int(right.sum()), int((~right).sum())) < n:
+        tried = labels.prompts[order[len(right) : len(right) + CHUNK]]
+        tokens.append(predictions(model, encoder, tried, batch_size=batch_size, progress=progress))
+        right = np.concatenate([right, tokens[-1] == encoder.answers(tried.answer)])
+    kept = np.concatenate([np.flatnonzero(right)[:n], np.flatnonzero(~right)[:n]])
+    given = np.concatenate(tokens) if tokens else np.empty(0, dtype=np.int64)
+    return order[kept], given[kept], len(right)
+
+
+def contributions(
+    model: HookedModel,
+    encoder: PromptEncoder,
+    labels: Labels,
+    prompts: Int[np.ndarray, "prompt"],
+    *,
+    batch_size: int = 2048,
+) -> Float[np.ndarray, "prompt neuron"]:
+    """h_n(p) x the logit v_n writes to the answer of p, for the labels' neurons on some of their prompts."""
+    chosen = labels.prompts[prompts]
+    answers = torch.from_numpy(encoder.answers(chosen.answer)).to(model.device)
+    found = np.zeros((len(prompts), len(labels.neurons)))
+    if not len(prompts):
+        return found
+    posts = values_of(model, torch.from_numpy(encoder.encode(chosen)), batch_size=batch_size)
+    for layer in np.unique(labels.layers):
+        at = np.flatnonzero(labels.layers == layer)
+        ids = torch.from_numpy(labels.neurons[at, 1]).to(model.device)
+        writes = model.direct_logits(model.w_out(int(layer))[ids])
+        found[:, at] = (posts[int(layer)][:, ids].float() * writes[:, answers].T).cpu().numpy()
+    return found
+
+
+def compare(table: pd.DataFrame) -> pd.DataFrame:
+    """One test per measure, correct against incorrect prompts."""
+    right: Bool[np.ndarray, prompt] = table["correct"].to_numpy(dtype=bool)
+    n_right, n_wrong = int(right.sum()), int((~right).sum())
+    rows = []
+    for measure in MEASURES:
+        values = table[measure].to_numpy(dtype=float)
+        u = p = float("nan")
+        note = None
+        if min(n_right, n_wrong) < FEWEST:
+            fewer, word = (n_wrong, "incorrect") if n_wrong <= n_right else (n_right, "correct")
+            note = f"not tested: only {fewer} {word} prompts among all legal ones, at least {FEWEST} are needed"
+        else:
+            test = mannwhitneyu(values[right], values[~right], alternative="two-sided")
+            u, p = float(test.statistic), float(test.pvalue)
+        rows.append(
+            {
+                "measure": measure,
+                "n_correct": n_right,
+                "n_incorrect": n_wrong,
+                "median_correct": _median(values[right]),
+                "median_incorrect": _median(values[~right]),
+                "u": u,
+                "p": p,
+                "note": note,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _median(values: Float[np.ndarray, "_"]) -> float:
+    return float(np.median(values)) if len(values) else float("nan")

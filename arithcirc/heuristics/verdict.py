@@ -1,0 +1,116 @@
+"""Does the bag-of-heuristics prediction hold? Stated before the ablations, judged after them, whatever comes out.
+
+If neurons compute by the heuristics they are labelled with, then under zero ablation
+
+    in_vs_out        accuracy falls more inside H than outside it, when the neurons of H are knocked out
+                     (paired over heuristics, Wilcoxon signed rank, one-sided)
+    beyond_random    and this gap is larger than the one random important neurons of the same layers leave
+                     (the same test; it guards against prompts in H that are merely easier to break)
+    targeted_vs_random          by prompt, the neurons of the heuristics that hold of it matter more than random ones
+    targeted_vs_not_applying    and more than labelled neurons whose labels do not hold of it
+                     (exact McNemar, two-sided, pooled over prompts, at PER_LAYER neurons per layer)
+
+A prediction holds when the difference has its sign and p < LEVEL. Only heuristics with at least FEWEST prompts on both
+sides count. Heuristics share neurons and prompts, so the p of the first two is too small; their mean differences are
+what to read. Failing to hold does not show that the labels are wrong: neurons may be redundant at these sizes.
+"""
+
+import pandas as pd
+from scipy.stats import wilcoxon
+
+LEVEL = 0.01
+FEWEST = 10
+PER_LAYER = 25
+COLUMNS = ("prediction", "statistic", "p", "holds", "detail")
+
+
+def bag_of_heuristics(by_heuristic: pd.DataFrame, by_prompt: pd.DataFrame) -> pd.DataFrame:
+    """One row per prediction for one operator; `statistic` is the difference in accuracy that the prediction is about.
+
+    Positive is as predicted. Takes the tables of `by_heuristic` and `by_prompt`.
+    """
+    rows = [
+        _in_vs_out(by_heuristic),
+        _beyond_random(by_heuristic),
+        _targeted_vs(by_prompt, "random"),
+        _targeted_vs(by_prompt, "not_applying"),
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _row(prediction: str, statistic: float, p: float, detail: str) -> dict[str, object]:
+    return {
+        "prediction": prediction,
+        "statistic": statistic,
+        "p": p,
+        "holds": bool(statistic > 0 and p < LEVEL),
+        "detail": detail,
+    }
+
+
+def _accuracies(by_heuristic: pd.DataFrame, arm: str) -> pd.DataFrame:
+    """Accuracy in and out of each heuristic under zero ablation, where both sides have enough prompts."""
+    mine = by_heuristic[(by_heuristic["ablation"] == "zero") & (by_heuristic["arm"] == arm)]
+    sides = {where: mine[mine["where"] == where].set_index("heuristic") for where in ("in", "out")}
+    enough = (sides["in"]["n"] >= FEWEST) & (sides["out"]["n"] >= FEWEST)
+    return pd.DataFrame({where: side["accuracy"][enough] for where, side in sides.items()})
+
+
+def _paired(differences: pd.Series) -> float:
+    """One-sided p that the differences are not above 0."""
+    if not (differences != 0).any():
+        return 1.0
+    return float(wilcoxon(differences, alternative="greater", method="approx").pvalue)
+
+
+def _in_vs_out(by_heuristic: pd.DataFrame) -> dict[str, object]:
+    left = _accuracies(by_heuristic, "targeted")
+    if left.empty:
+        return _row("in_vs_out", float("nan"), float("nan"), _too_few(by_heuristic))
+    gap = left["out"] - left["in"]
+    p = _paired(gap)
+    detail = (
+        f"with the neurons of a heuristic zeroed, accuracy is {left['in'].mean():.3f} inside it and "
+        f"{left['out'].mean():.3f} outside (means of {len(left)} heuristics; lower inside for {int((gap > 0).sum())}, "
+        f"higher for {int((gap < 0).sum())}; Wilcoxon p = {p:.2g})"
+    )
+    return _row("in_vs_out", float(gap.mean()), p, detail)
+
+
+def _beyond_random(by_heuristic: pd.DataFrame) -> dict[str, object]:
+    targeted, random = (_accuracies(by_heuristic, arm) for arm in ("targeted", "random"))
+    if targeted.empty:
+        return _row("beyond_random", float("nan"), float("nan"), _too_few(by_heuristic))
+    gaps = [side["out"] - side["in"] for side in (targeted, random)]
+    more = gaps[0] - gaps[1]
+    p = _paired(more)
+    detail = (
+        f"the gap between outside and inside is {gaps[0].mean():.3f} for the heuristic's neurons and "
+        f"{gaps[1].mean():.3f} for as many random ones, which leave {random['in'].mean():.3f} inside and "
+        f"{random['out'].mean():.3f} outside ({len(more)} heuristics; Wilcoxon p = {p:.2g})"
+    )
+    return _row("beyond_random", float(more.mean()), p, detail)
+
+
+def _too_few(by_heuristic: pd.DataFrame) -> str:
+    tried = by_heuristic["heuristic"].nunique()
+    return f"not tested: none of {tried} heuristics has {FEWEST} correct prompts both inside and outside it"
+
+
+def _targeted_vs(by_prompt: pd.DataFrame, arm: str) -> dict[str, object]:
+    name = f"targeted_vs_{arm}"
+    mine = by_prompt[(by_prompt["ablation"] == "zero") & (by_prompt["per_layer"] == PER_LAYER)]
+    found = {str(row["arm"]): row for row in mine.to_dict("records")}
+    if not found or not found["targeted"]["n"]:
+        return _row(name, float("nan"), float("nan"), "not tested: no correct prompt to knock out")
+    ours, theirs = found["targeted"], found[arm]
+    words = {
+        "random": "as many random important neurons of the same layers",
+        "not_applying": "labelled neurons whose labels do not hold of the prompt",
+    }
+    detail = (
+        f"with the neurons of each prompt's own heuristics zeroed (up to {PER_LAYER} per layer, {ours['neurons']:.0f} "
+        f"on average), accuracy is {ours['accuracy']:.3f}; with {words[arm]} ({theirs['neurons']:.0f} on average) "
+        f"{theirs['accuracy']:.3f} ({ours['n']} prompts; McNemar p = {theirs['p']:.2g})"
+    )
+    return _row(name, float(theirs["accuracy"] - ours["accuracy"]), float(theirs["p"]), detail)
