@@ -66,13 +66,13 @@ def preset(name: str, operator: Operator, operands: OperandRange, limit: int) ->
 def number_preset(name: str, limit: int) -> tuple[tuple[Heuristic, ...], Prompts]:
     """The ranges, moduli and patterns of single numbers 0..limit, written as op1 of the prompts "n+0=" (also returned).
 
-    Single values are left out: the top 1 of anything is one number.
+    Whatever holds of a single number is left out: the top 1 of any response is one number.
     """
     _check_name(name)
     numbers = np.arange(limit + 1)
     prompts = Prompts(np.full(len(numbers), ADD.symbol), numbers, np.zeros_like(numbers), numbers)
     candidates = _candidates(ADD, MODULI[name], dict.fromkeys(VARIABLES, numbers.tolist()))
-    wanted = (h for h in candidates if h.value == "op1" and h.family != "value")
+    wanted = (h for h in candidates if h.value == "op1" and np.count_nonzero(h.mask(prompts)) > 1)
     return _distinct(wanted, prompts), prompts
 
 
