@@ -170,7 +170,7 @@ def _block(
     nobody = np.zeros(len(values), dtype=bool)
     for variable in ("op1", "op2", "result", "operands"):
         mine = [g for g in groups if g.variable == variable and not _closed(g)]
-        reach: dict[int, np.ndarray] = {id(g): (values[:, g.heuristics] >= threshold).any(1) for g in mine}
+        reach = {id(g): np.asarray((values[:, g.heuristics] >= threshold).any(1)) for g in mine}
         some = np.flatnonzero(np.logical_or.reduce([nobody, *reach.values()]))
         if not len(some):
             continue

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from arithcirc.arithmetic.operators import OperandRange, Operator, parse_operators
 from arithcirc.arithmetic.pairs import Pairs, read_pairs
 from arithcirc.arithmetic.tokens import PromptEncoder, PromptFormat, prompt_encoder
 from arithcirc.circuits.circuit import parse_mlps
+from arithcirc.components import Neuron
 from arithcirc.config import (
     CircuitConfig,
     HeuristicConfig,
@@ -37,7 +39,7 @@ def silent(stage: str, done: int, total: int) -> None:
 
 @dataclass
 class Job:
-    """Everything a stage needs. `pairs` replaces sampling when it is given."""
+    """Everything a stage needs. `pairs` replaces sampling, `neurons` the ranked neurons, when they are given."""
 
     model: HookedModel
     encoder: PromptEncoder
@@ -46,6 +48,7 @@ class Job:
     batch_size: int
     pairs: Pairs | None = None
     pair_sets: np.ndarray | None = None
+    neurons: tuple[Neuron, ...] | None = None
     report: Report = silent
 
     @property
@@ -96,6 +99,32 @@ def _check_tokens(encoder: PromptEncoder, pairs: Pairs) -> None:
         encoder.answers(side.answer)
 
 
+def read_neurons(path: Path, *, n_layers: int, d_mlp: int) -> tuple[Neuron, ...]:
+    """Neurons from a CSV file with the columns `layer` and `neuron`. Raises RequestError naming the row at fault."""
+    if not path.is_file():
+        raise RequestError(f"neurons file {path} does not exist")
+    try:
+        table = pd.read_csv(path)
+    except (ValueError, OSError) as error:
+        raise RequestError(f"neurons file {path.name} cannot be read: {error}") from None
+    if missing := {"layer", "neuron"} - set(table.columns):
+        raise RequestError(f"{path.name} lacks the column(s) {', '.join(sorted(missing))}: it needs layer, neuron")
+    found: dict[Neuron, None] = {}
+    for row, (layer, neuron) in enumerate(table[["layer", "neuron"]].itertuples(index=False), start=1):
+        try:
+            named = Neuron(int(layer), int(neuron))
+        except ValueError:
+            raise RequestError(f"{path.name} row {row}: {layer!r}, {neuron!r} are not whole numbers") from None
+        if not (0 <= named.layer < n_layers and 0 <= named.index < d_mlp):
+            raise RequestError(
+                f"{path.name} row {row}: there is no neuron {named}: layers are 0..{n_layers - 1}, neurons 0..{d_mlp - 1}"
+            )
+        found[named] = None
+    if not found:
+        raise RequestError(f"{path.name} names no neuron: give rows of layer, neuron")
+    return tuple(found)
+
+
 def open_job(
     model: HookedModel,
     out: Path,
@@ -107,6 +136,7 @@ def open_job(
     heuristics: HeuristicConfig | None = None,
     knockout: KnockoutConfig | None = None,
     pairs_file: Path | None = None,
+    neurons_file: Path | None = None,
     batch_size: int = 2048,
     sections: Sequence[str] = ("model", "prompts", "circuit"),
     facts: dict[str, Any] | None = None,
@@ -127,6 +157,10 @@ def open_job(
         symbols = "".join(dict.fromkeys(pairs.clean.symbols.tolist()))
         _check_tokens(encoder, pairs)
         prompts = replace(prompts, pairs=sha256_file(pairs_file), operators=symbols)
+    given = None
+    if neurons_file is not None:
+        given = read_neurons(neurons_file, n_layers=info.n_layers, d_mlp=info.d_mlp)
+        heuristics = replace(heuristics or HeuristicConfig(), neurons=sha256_file(neurons_file))
     if circuit is not None:
         parse_mlps(circuit.mlps, info.n_layers)
         if circuit.rank_by not in METRICS:
@@ -150,4 +184,4 @@ def open_job(
     }
     folder = out / info.name.replace("/", "--") / info.revision
     run = RunFolder.create(folder, config, sections=sections, facts=seen | (facts or {}), write=write)
-    return Job(model, encoder, config, run, batch_size, pairs, sets, report)
+    return Job(model, encoder, config, run, batch_size, pairs, sets, given, report)

@@ -58,7 +58,8 @@ def run_stages(job: Job, stages: Sequence[Stage], *, notice: Notice = quiet) -> 
         job.run.forget([stage.name, *_dependents(stage)])
         start = time.perf_counter()
         outputs = _run(job, stage)
-        job.run.finish(stage.name, outputs, inputs=stage.reads, seconds=time.perf_counter() - start)
+        read = [name for name in stage.reads if (job.run.path / name).exists()]  # a stage may do without, given neurons
+        job.run.finish(stage.name, outputs, inputs=read, seconds=time.perf_counter() - start)
 
 
 def _run(job: Job, stage: Stage) -> list[str]:

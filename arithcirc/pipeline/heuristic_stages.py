@@ -1,0 +1,132 @@
+"""Stage `heuristics`: every important neuron's labels, from its maps over all legal prompts."""
+
+import numpy as np
+import pandas as pd
+
+from arithcirc.arithmetic.operators import Operator, Prompts, operator
+from arithcirc.components import Neuron, Position
+from arithcirc.errors import PromptError
+from arithcirc.heuristics.labels import Labels, label_neurons
+from arithcirc.heuristics.nulls import corrected
+from arithcirc.heuristics.number_neurons import label_numbers, number_responses
+from arithcirc.measure.maps import Maps, activation_maps, value_logits
+from arithcirc.pipeline.job import Job
+from arithcirc.pipeline.prompt_stage import legal_by_operator, used_operators
+from arithcirc.pipeline.stage import Cost
+
+EXAMPLES = 3
+"""Example maps kept per family and operator."""
+
+
+def heuristics_stage(job: Job) -> list[str]:
+    """Tables `heuristics`, `label_summary`, `unlabelled`, `excluded_heuristics`, `answers`, `gallery`, `number_neurons`.
+
+    `answers` says what the model answers to every legal prompt; the maps of the gallery and the first MLP's responses
+    to single numbers are arrays.
+    """
+    prompts = job.run.table("prompts")
+    legal = {op: p for op, p in legal_by_operator(job).items() if op.symbol in used_operators(prompts)}
+    advance = job.counter("heuristics", sum(map(len, legal.values())) + job.encoder.limit + 1)
+    frames: dict[str, list[pd.DataFrame]] = {}
+    arrays: dict[str, np.ndarray] = {}
+
+    def add(name: str, frame: pd.DataFrame) -> None:
+        frames.setdefault(name, []).append(frame)
+
+    for op, mine in legal.items():
+        neurons = job.neurons or important_neurons(job.run.table("neurons"), op)
+        maps = activation_maps(job.model, job.encoder, mine, neurons, batch_size=job.batch_size, progress=advance)
+        values = value_logits(job.model, job.encoder, neurons)
+        cfg = job.config.heuristics
+        labels = label_neurons(
+            maps, values, op, job.operands,
+            preset_name=cfg.preset, threshold=cfg.threshold, level=cfg.q, draws=cfg.draws, rng=job.rng("null", op.name),
+        )  # fmt: skip
+        add("heuristics", labels.table)
+        add("label_summary", summary(labels, op, len(neurons)))
+        add("unlabelled", unlabelled(labels.table))
+        add("excluded_heuristics", labels.excluded.assign(operator=op.symbol))
+        add("answers", _answers(job, maps))
+        gallery, held = _gallery(labels.table, maps, values, job)
+        add("gallery", gallery)
+        arrays |= held
+    responses = number_responses(job.model, job.encoder, batch_size=job.batch_size, progress=advance)
+    add("number_neurons", label_numbers(responses[: job.operands.high + 1], preset_name=job.config.heuristics.preset))
+    tables = {name: pd.concat(parts, ignore_index=True) for name, parts in frames.items()}
+    tables["excluded_heuristics"].insert(0, "operator", tables["excluded_heuristics"].pop("operator"))
+    return [
+        *(job.run.write_table(name, table) for name, table in tables.items()),
+        job.run.write_arrays("gallery", arrays),
+        job.run.write_arrays("number_responses", {"response": responses.numpy()}),
+    ]
+
+
+def count_heuristics(job: Job) -> Cost:
+    """All legal prompts, of which only op2 and `=` are run for each, and the single numbers."""
+    rows = sum(len(p) for p in legal_by_operator(job).values())
+    tail = (job.encoder.length - job.encoder.index(Position.OP2)) / job.encoder.length
+    return Cost(rows + job.encoder.limit + 1, 1.5 * rows * tail)  # half as much again for ranks, scores and nulls
+
+
+def important_neurons(table: pd.DataFrame, op: Operator) -> list[Neuron]:
+    """Important neurons of an operator, from the table `neurons`. Raises PromptError when there is none."""
+    mine = table[(table["operator"] == op.symbol) & table["important"].astype(bool)]
+    pairs = mine[["layer", "neuron"]].drop_duplicates().sort_values(["layer", "neuron"])
+    if pairs.empty:
+        raise PromptError(f"no neuron counts as important for {op.symbol}: give --top-neurons 10 or more")
+    return [Neuron(int(layer), int(index)) for layer, index in pairs.itertuples(index=False)]
+
+
+def summary(labels: Labels, op: Operator, important: int) -> pd.DataFrame:
+    """One row: how many neurons carry a label at the threshold, and at the level of q."""
+    table = labels.table
+    counted = {name: _n_neurons(table[table[name]]) for name in ("matched", "significant")}
+    row = {"operator": op.symbol, "important": important, **counted, "unlabelled": important - counted["significant"]}
+    more = {"heuristics": labels.n_heuristics, "tests": labels.n_tests, "pairs": int(table["significant"].sum())}
+    return pd.DataFrame([row | more])
+
+
+def _n_neurons(table: pd.DataFrame) -> int:
+    return len(table[["layer", "neuron"]].drop_duplicates())
+
+
+def unlabelled(table: pd.DataFrame) -> pd.DataFrame:
+    """Neurons without a significant label, with the best one they have."""
+    named = set(table.loc[table["significant"], ["layer", "neuron"]].itertuples(index=False, name=None))
+    rest = table[[pair not in named for pair in table[["layer", "neuron"]].itertuples(index=False, name=None)]]
+    best = rest.sort_values("score", ascending=False, kind="stable").drop_duplicates(["layer", "neuron"])
+    columns = ["operator", "layer", "neuron", "heuristic", "score", "base_rate", "q", "matched"]
+    return best.sort_values(["layer", "neuron"])[columns].rename(columns={"heuristic": "best"})
+
+
+def _answers(job: Job, maps: Maps) -> pd.DataFrame:
+    """What the model says to every legal prompt; `given` is -1 where it says something that is no number."""
+    number = np.full(max(int(job.encoder.answer_ids.max()), int(maps.given.max(initial=0))) + 1, -1, dtype=np.int64)
+    number[job.encoder.answer_ids] = np.arange(len(job.encoder.answer_ids))
+    p: Prompts = maps.prompts
+    columns = {"operator": p.symbols, "op1": p.op1, "op2": p.op2, "answer": p.answer}
+    return pd.DataFrame(columns | {"given": number[maps.given], "correct": maps.correct})
+
+
+def _gallery(
+    table: pd.DataFrame, maps: Maps, values: np.ndarray, job: Job
+) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """Maps (op1, op2) of the neurons that fit best in each family, by the score corrected for chance; NaN if illegal."""
+    shown = table[table["significant"]].assign(
+        fit=lambda t: corrected(t["score"].to_numpy(), t["base_rate"].to_numpy())
+    )
+    shown = shown.sort_values("fit", ascending=False, kind="stable").drop_duplicates(["family", "layer", "neuron"])
+    shown = shown.groupby(["family", "kind"], sort=False).head(EXAMPLES).drop(columns="fit").reset_index(drop=True)
+    at = {(n.layer, n.index): i for i, n in enumerate(maps.neurons)}
+    arrays = {}
+    keys = []
+    for row in shown.itertuples():
+        i = at[int(row.layer), int(row.neuron)]  # type: ignore[arg-type]
+        line = maps.k[i] if row.kind == "indirect" else maps.k[i] * values[i, maps.prompts.answer]
+        grid = np.full((len(job.operands), len(job.operands)), np.nan, dtype=np.float16)
+        grid[maps.prompts.op1 - job.operands.low, maps.prompts.op2 - job.operands.low] = line.astype(np.float16)
+        name = "K" if row.kind == "indirect" else "KV"
+        keys.append(f"{operator(str(row.operator)).name}.L{row.layer}N{row.neuron}.{name}")
+        arrays[keys[-1]] = grid
+    columns = ["operator", "layer", "neuron", "heuristic", "family", "kind", "end", "score", "base_rate", "q"]
+    return shown[columns].assign(key=keys), arrays
