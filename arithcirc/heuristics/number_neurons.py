@@ -93,5 +93,6 @@ def _group_p(
 ) -> tuple[Float[np.ndarray, "neuron heuristic"], Float[np.ndarray, "neuron group"]]:
     """p of every score among its group, and the p of each group's best."""
     _, group, members_of = np.unique(groups, return_inverse=True, return_counts=True)
-    p = np.minimum(1, members_of[group] * hypergeometric(scores, size, n_numbers))
+    tail = hypergeometric(scores.ravel(), np.tile(size, len(scores)), n_numbers).reshape(scores.shape)
+    p = np.minimum(1, members_of[group] * tail)
     return p, np.stack([p[:, group == g].min(1) for g in range(len(members_of))], axis=1)
