@@ -9,7 +9,7 @@ Source: Nikankin et al. 2024 (arXiv 2410.21272), section 3 and appendix.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from arithcirc.circuits.circuit import RankedHeads, masks_of
-from arithcirc.components import Head
+from arithcirc.components import Head, all_heads
 from arithcirc.measure.batches import batches
-from arithcirc.measure.interventions import ablate_to_means
+from arithcirc.measure.interventions import CircuitMasks, ablate_to_means
 from arithcirc.measure.means import Means
 from arithcirc.measure.metrics import faithfulness, normalized_logit
 from arithcirc.models.protocol import HookedModel
@@ -40,7 +40,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Judged:
-    """Candidates with their rows of the table `faithfulness`, and the prompts on which F is undefined."""
+    """Circuits with their rows of numbers, and the prompts on which F is undefined."""
 
     table: pd.DataFrame
     defined: Bool[np.ndarray, "prompt"]
@@ -77,12 +77,35 @@ def judge(
 ) -> Judged:
     """Faithfulness of each candidate on these prompts, with the full model and the empty circuit beside them."""
     info = model.info
-    everything = tuple(Head(layer, h) for layer in range(info.n_layers) for h in range(info.n_heads))
     layers = tuple(range(info.n_layers))
-    anchors = [Candidate("full", 0, everything, layers), Candidate("empty", 0, (), ())]
+    anchors = [Candidate("full", 0, all_heads(info.n_layers, info.n_heads), layers), Candidate("empty", 0, (), ())]
+    masks = masks_of([(c.heads, c.mlps) for c in candidates], info.n_layers, info.n_heads)
+    found = judge_masks(model, tokens, answers, masks, means, batch_size=batch_size, progress=progress)
     judged = [*anchors, *candidates]
+    labels = pd.DataFrame(
+        {
+            "circuit": [c.label for c in judged],
+            "n_heads": [len(c.heads) for c in judged],
+            "n_mlps": [len(c.mlps) for c in judged],
+            "draw": [c.draw for c in judged],
+        }
+    )
+    return replace(found, table=pd.concat([labels, found.table], axis=1))
+
+
+def judge_masks(
+    model: HookedModel,
+    tokens: Int[Tensor, "prompt pos"],
+    answers: Int[Tensor, "prompt"],
+    circuits: CircuitMasks,
+    means: Means,
+    *,
+    batch_size: int = 2048,
+    progress: Progress | None = None,
+) -> Judged:
+    """Numbers of the full model, of the empty circuit and of each circuit, in this order and without labels."""
     clean = torch.cat([model.logits(batch) for batch in batches(tokens, batch_size)]).log_softmax(-1)
-    masks = masks_of([(c.heads, c.mlps) for c in judged], info.n_layers, info.n_heads)
+    masks = _anchors(model).before(circuits)
     values = ablate_to_means(
         model, tokens, masks, means, _numbers(clean, answers), batch_size=batch_size, progress=progress
     ).cpu()
@@ -92,10 +115,6 @@ def judge(
     kept = per_prompt[:, defined]
     table = pd.DataFrame(
         {
-            "circuit": [c.label for c in judged],
-            "n_heads": [len(c.heads) for c in judged],
-            "n_mlps": [len(c.mlps) for c in judged],
-            "draw": [c.draw for c in judged],
             "n": n_defined,
             "undefined": len(tokens) - n_defined,
             "faithfulness": (kept.mean(1) if n_defined else ratio).numpy(),
@@ -107,6 +126,13 @@ def judge(
         }
     )
     return Judged(table, defined.numpy(), (nl[0] - nl[1]).abs().numpy())
+
+
+def _anchors(model: HookedModel) -> CircuitMasks:
+    """The full model and the empty circuit."""
+    both = torch.tensor([True, False])
+    n_layers, n_heads = model.info.n_layers, model.info.n_heads
+    return CircuitMasks(both[:, None, None].expand(2, n_layers, n_heads), both[:, None].expand(2, n_layers))
 
 
 def _numbers(

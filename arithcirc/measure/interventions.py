@@ -1,7 +1,8 @@
 """Joint ablations: many circuits in one batch.
 
-A circuit keeps some heads and MLPs; everything else is replaced, at every position, by its mean activation. The rows of
-a batch are (circuit, prompt), so a whole faithfulness curve with its random baselines is a few large forwards.
+A circuit keeps some heads, MLPs and single neurons; everything else is replaced, at every position, by its mean
+activation. The rows of a batch are (circuit, prompt), so a whole faithfulness curve with its random baselines is a few
+large forwards. Masks of neurons take one byte per circuit, layer and neuron; they are never repeated over prompts.
 """
 
 from collections.abc import Callable
@@ -22,16 +23,33 @@ Reduce = Callable[[Float[Tensor, "circuit prompt vocab"], slice], Float[Tensor, 
 
 @dataclass(frozen=True)
 class CircuitMasks:
-    """What each circuit keeps: True where a head or a whole MLP is left as it is."""
+    """What each circuit keeps: True where a head, a whole MLP or (with `neurons`) one neuron is left as it is.
+
+    A neuron is kept when its own entry or its whole MLP's is True.
+    """
 
     heads: Bool[Tensor, "circuit layer head"]
     mlps: Bool[Tensor, "circuit layer"]
+    neurons: Bool[Tensor, "circuit layer neuron"] | None = None
 
     def __len__(self) -> int:
         return len(self.heads)
 
     def __getitem__(self, index: slice) -> "CircuitMasks":
-        return CircuitMasks(self.heads[index], self.mlps[index])
+        neurons = None if self.neurons is None else self.neurons[index]
+        return CircuitMasks(self.heads[index], self.mlps[index], neurons)
+
+    def before(self, others: "CircuitMasks") -> "CircuitMasks":
+        """These circuits, then others; neither side needs masks of neurons."""
+        neurons = None
+        if (given := self.neurons if others.neurons is None else others.neurons) is not None:
+            neurons = torch.cat([_neurons_or_none(m, given) for m in (self, others)])
+        return CircuitMasks(torch.cat([self.heads, others.heads]), torch.cat([self.mlps, others.mlps]), neurons)
+
+
+def _neurons_or_none(masks: CircuitMasks, like: Tensor) -> Bool[Tensor, "circuit layer neuron"]:
+    """Masks of neurons; no single neuron kept where there are none."""
+    return like.new_zeros(len(masks), *like.shape[1:]) if masks.neurons is None else masks.neurons
 
 
 def ablate_to_means(
@@ -90,13 +108,15 @@ def _keep(circuits: CircuitMasks, n_prompts: int, means: Means) -> Callable[[str
 
     def edit(part: str, layer: int, value: Tensor) -> Tensor | None:
         if part == "z":
-            kept = circuits.heads[:, layer].repeat_interleave(n_prompts, 0)[:, None, :, None]
-            mean = means.z[layer]
+            kept, mean = circuits.heads[:, layer, :, None], means.z[layer]
         else:
-            kept = circuits.mlps[:, layer].repeat_interleave(n_prompts, 0)[:, None, None]
-            mean = means.post[layer]
+            kept, mean = circuits.mlps[:, layer, None], means.post[layer]
+            if circuits.neurons is not None:
+                kept = kept | circuits.neurons[:, layer]
         if bool(kept.all()):
             return None
-        return torch.where(kept.to(value.device), value, mean.to(value.device, value.dtype))
+        rows = rearrange(value, "(circuit prompt) ... -> circuit prompt ...", prompt=n_prompts)
+        mean = mean.to(value.device, value.dtype)
+        return torch.where(kept[:, None, None].to(value.device), rows, mean).flatten(0, 1)
 
     return edit
