@@ -20,7 +20,7 @@ from jaxtyping import Bool, Int
 from arithcirc.arithmetic.tokens import PromptEncoder
 from arithcirc.heuristics.arms import Ablation, Outcomes, Progress, Replacements, outcomes
 from arithcirc.heuristics.correct import CorrectPrompts
-from arithcirc.heuristics.labelled import Labels
+from arithcirc.heuristics.labelled import Labelled
 from arithcirc.heuristics.paired import accuracy_columns, mcnemar
 from arithcirc.measure.knockout import Knockouts
 from arithcirc.models.protocol import HookedModel
@@ -46,7 +46,7 @@ class _Case:
     sets: dict[str, int]
 
 
-def planned_rows(labels: Labels, n: int) -> int:
+def planned_rows(labels: Labelled, n: int) -> int:
     """Rows if every prompt is answered correctly: what there is to do at most."""
     inside = labels.masks.sum(axis=1)
     outside = len(labels.prompts) - inside
@@ -56,7 +56,7 @@ def planned_rows(labels: Labels, n: int) -> int:
 def knock_out_by_heuristic(
     model: HookedModel,
     encoder: PromptEncoder,
-    labels: Labels,
+    labels: Labelled,
     replaced: Replacements,
     correct: CorrectPrompts,
     rng: np.random.Generator,
@@ -107,7 +107,7 @@ def _rows(cases: list[_Case], replaced: Replacements, rng: np.random.Generator) 
     return Knockouts(*(np.concatenate([empty, *parts]) for parts in (prompts, sets, values)))
 
 
-def _table(labels: Labels, cases: list[_Case], sizes: list[int], done: Outcomes) -> pd.DataFrame:
+def _table(labels: Labelled, cases: list[_Case], sizes: list[int], done: Outcomes) -> pd.DataFrame:
     table, at = [], 0
     for case in cases:
         right: dict[tuple[Ablation, str, str], np.ndarray] = {}

@@ -1,15 +1,18 @@
 """Ablation by prompt: knock out the neurons of the heuristics that hold of each prompt.
 
 For a correct prompt, the neurons that carry a heuristic which holds of it (by its operands and true result), best score
-first; the top n of each layer are replaced at `=`. Three arms, on the same prompts and of the same sizes:
+first; the top n of each layer are replaced at `=`. The arms, on the same prompts:
 
-    targeted      neurons of heuristics that hold of the prompt
-    random        as many random important neurons of the same layers that were not chosen
-    not_applying  as many labelled neurons of the same layers, best score first, none of whose labels hold of the prompt
+    targeted         neurons of heuristics that hold of the prompt
+    random           as many random important neurons of the same layers that were not chosen
+    not_applying     as many labelled neurons of the same layers, best score first, none of whose labels hold of the
+                     prompt; most neurons carry several labels, so there are often few of them
+    targeted_as_few  the best of targeted, in each layer as many as not_applying has
 
-so targeted against random asks whether labels point at what a prompt needs, and targeted against not_applying whether
-it matters which label. Where a layer has fewer neurons than n, or fewer others than were chosen, the sets are smaller:
-`neurons` is the mean number really replaced, and arms of unlike sizes do not compare.
+so targeted against random asks whether labels point at what a prompt needs, and targeted_as_few against not_applying
+whether it matters which label. Where a layer has fewer neurons than n, or fewer others than were chosen, the sets are
+smaller: `neurons` is the mean number really replaced. Arms of unlike sizes do not compare, so p is missing where a
+control replaces less than SAME_SIZE of its rival's neurons.
 
 Rows: prompts x sizes x arms x ablations. Source: Nikankin et al. 2024 (arXiv 2410.21272), section 4; spec section 7.
 """
@@ -20,13 +23,16 @@ from jaxtyping import Bool, Float, Int
 
 from arithcirc.arithmetic.tokens import PromptEncoder
 from arithcirc.heuristics.arms import ABLATIONS, Outcomes, Progress, Replacements, outcomes
-from arithcirc.heuristics.labelled import Labels
+from arithcirc.heuristics.labelled import Labelled
 from arithcirc.heuristics.paired import accuracy_columns, mcnemar
 from arithcirc.measure.knockout import Knockouts
 from arithcirc.models.protocol import HookedModel
 
 PER_LAYER = (5, 10, 25, 50, 75, 100, 150, 200)
-ARMS = ("targeted", "random", "not_applying")
+RIVALS = {"targeted": None, "random": "targeted", "not_applying": "targeted_as_few", "targeted_as_few": None}
+"""Arms, each control with the arm it is tested against."""
+ARMS = tuple(RIVALS)
+SAME_SIZE = 0.9
 COLUMNS = (
     *("ablation", "arm", "per_layer", "neurons", "n", "correct"),
     *("accuracy", "low", "high", "probability", "p"),
@@ -41,7 +47,7 @@ def planned_rows(n: int) -> int:
 def knock_out_by_prompt(
     model: HookedModel,
     encoder: PromptEncoder,
-    labels: Labels,
+    labels: Labelled,
     replaced: Replacements,
     prompts: Int[np.ndarray, "prompt"],
     rng: np.random.Generator,
@@ -65,7 +71,7 @@ def knock_out_by_prompt(
 
 
 def prompt_sets(
-    labels: Labels, best: Float[np.ndarray, "neuron"], rng: np.random.Generator
+    labels: Labelled, best: Float[np.ndarray, "neuron"], rng: np.random.Generator
 ) -> list[Int[np.ndarray, "_ 2"]]:
     """One prompt's sets, size-major then arm, from each neuron's best score among heuristics that hold of it."""
     everything = labels.score.max(axis=1, initial=0.0)
@@ -78,7 +84,9 @@ def prompt_sets(
         counts = np.bincount(labels.layers[chosen], minlength=int(labels.layers.max(initial=0)) + 1)
         most = counts[labels.layers]
         others = _ranked(labels.layers, shuffle, ~chosen)
-        sets += [labels.neurons[at] for at in (chosen, others < most, foreign < most)]
+        unrelated = foreign < most
+        few = np.bincount(labels.layers[unrelated], minlength=len(counts))[labels.layers]
+        sets += [labels.neurons[at] for at in (chosen, others < most, unrelated, holding < few)]
     return sets
 
 
@@ -99,18 +107,21 @@ def _table(done: Outcomes, sizes: Int[np.ndarray, "prompt size arm"]) -> pd.Data
     table = []
     for a, ablation in enumerate(ABLATIONS):
         for s, per_layer in enumerate(PER_LAYER):
-            targeted = right[a, :, s, 0]
-            for i, arm in enumerate(ARMS):
+            mean_size = sizes[:, s].mean(axis=0) if len(sizes) else np.full(len(ARMS), np.nan)
+            for i, (arm, rival) in enumerate(RIVALS.items()):
                 left = right[a, :, s, i]
+                p = float("nan")
+                if rival is not None and mean_size[i] >= SAME_SIZE * mean_size[ARMS.index(rival)] > 0:
+                    p = mcnemar(right[a, :, s, ARMS.index(rival)], left)
                 table.append(
                     {
                         "ablation": ablation,
                         "arm": arm,
                         "per_layer": per_layer,
-                        "neurons": float(sizes[:, s, i].mean()) if len(sizes) else float("nan"),
+                        "neurons": float(mean_size[i]),
                         **accuracy_columns(left),
                         "probability": float(probability[a, :, s, i].mean()) if len(left) else float("nan"),
-                        "p": mcnemar(targeted, left) if i else float("nan"),
+                        "p": p,
                     }
                 )
     return pd.DataFrame(table, columns=list(COLUMNS))

@@ -26,7 +26,7 @@ from scipy.stats import mannwhitneyu
 
 from arithcirc.arithmetic.tokens import PromptEncoder
 from arithcirc.heuristics.arms import Progress
-from arithcirc.heuristics.labelled import Labels
+from arithcirc.heuristics.labelled import Labelled
 from arithcirc.measure.knockout import values_of
 from arithcirc.measure.shared_prefix import predictions
 from arithcirc.models.protocol import HookedModel
@@ -50,7 +50,7 @@ class Failures:
 def failures(
     model: HookedModel,
     encoder: PromptEncoder,
-    labels: Labels,
+    labels: Labelled,
     rng: np.random.Generator,
     *,
     n: int,
@@ -80,7 +80,7 @@ def failures(
 def _search(
     model: HookedModel,
     encoder: PromptEncoder,
-    labels: Labels,
+    labels: Labelled,
     rng: np.random.Generator,
     n: int,
     batch_size: int,
@@ -102,7 +102,7 @@ def _search(
 def contributions(
     model: HookedModel,
     encoder: PromptEncoder,
-    labels: Labels,
+    labels: Labelled,
     prompts: Int[np.ndarray, "prompt"],
     *,
     batch_size: int = 2048,

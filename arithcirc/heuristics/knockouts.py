@@ -19,7 +19,7 @@ from arithcirc.errors import PromptError, RequestError
 from arithcirc.heuristics.arms import outcomes
 from arithcirc.heuristics.by_heuristic import as_many_others
 from arithcirc.heuristics.correct import CorrectPrompts
-from arithcirc.heuristics.labelled import Labels
+from arithcirc.heuristics.labelled import Labelled
 from arithcirc.heuristics.paired import accuracy_columns
 from arithcirc.measure.knockout import Knockouts, NeuronSets, Values, knock_out, zero_values
 from arithcirc.models.protocol import HookedModel
@@ -90,7 +90,7 @@ def read_prompt(text: str, operands: OperandRange, limit: int) -> Prompts:
 def knock_out_prompt(
     model: HookedModel,
     encoder: PromptEncoder,
-    labels: Labels,
+    labels: Labelled,
     prompt: Prompts,
     *,
     per_layer: int | None = None,
@@ -114,7 +114,7 @@ def knock_out_prompt(
     return _show(model, encoder, labels, [place], labels.neurons[chosen], values, top)[0]
 
 
-def _strongest(labels: Labels, best: Float[np.ndarray, "neuron"], per_layer: int | None) -> np.ndarray:
+def _strongest(labels: Labelled, best: Float[np.ndarray, "neuron"], per_layer: int | None) -> np.ndarray:
     """Neurons with a heuristic that holds, the best-scored of each layer."""
     chosen = best > 0
     for layer in np.unique(labels.layers):
@@ -126,7 +126,7 @@ def _strongest(labels: Labels, best: Float[np.ndarray, "neuron"], per_layer: int
 def knock_out_heuristic(
     model: HookedModel,
     encoder: PromptEncoder,
-    labels: Labels,
+    labels: Labelled,
     name: str,
     rng: np.random.Generator,
     *,
@@ -179,7 +179,7 @@ def _by_layer(members: Members) -> dict[int, tuple[int, ...]]:
 def _show(
     model: HookedModel,
     encoder: PromptEncoder,
-    labels: Labels,
+    labels: Labelled,
     places: Sequence[int],
     members: Members,
     values: Values | None,

@@ -1,4 +1,4 @@
-"""Labels as they are used: which neurons carry which heuristic, and which heuristics hold of which prompt.
+"""Labelled as they are used: which neurons carry which heuristic, and which heuristics hold of which prompt.
 
 Built from the matched rows of the table `heuristics` for one operator. Two names that select the same legal prompts
 ("result in {0, 1}" and "result in 0..2" of a division) are one heuristic here, with the neurons of both; it keeps the
@@ -19,7 +19,7 @@ from arithcirc.heuristics.names import parse_heuristic
 
 
 @dataclass(frozen=True)
-class Labels:
+class Labelled:
     """One operator's labels on its legal prompts; `score` is 0 where a neuron does not carry the heuristic.
 
     `neurons` are (layer, neuron), ascending; `masks` say which of `prompts` belong to each heuristic.
@@ -33,7 +33,7 @@ class Labels:
     score: Float[np.ndarray, "neuron heuristic"]
 
     @classmethod
-    def of(cls, matched: pd.DataFrame, important: pd.DataFrame, prompts: Prompts) -> "Labels":
+    def of(cls, matched: pd.DataFrame, important: pd.DataFrame, prompts: Prompts) -> "Labelled":
         """From rows (layer, neuron, heuristic, score) that count as labels, and the important (layer, neuron)."""
         names, families, masks, number = _distinct(matched, prompts)
         pairs = pd.concat([frame[["layer", "neuron"]] for frame in (important, matched)]).to_numpy(dtype=np.int64)

@@ -7,16 +7,20 @@ If neurons compute by the heuristics they are labelled with, then under zero abl
     beyond_random    and this gap is larger than the one random important neurons of the same layers leave
                      (the same test; it guards against prompts in H that are merely easier to break)
     targeted_vs_random          by prompt, the neurons of the heuristics that hold of it matter more than random ones
-    targeted_vs_not_applying    and more than labelled neurons whose labels do not hold of it
-                     (exact McNemar, two-sided, pooled over prompts, at PER_LAYER neurons per layer)
+    targeted_vs_not_applying    and more than as many labelled neurons whose labels do not hold of it
+                     (exact McNemar, two-sided, over prompts, at PER_LAYER neurons per layer, or at the largest size
+                     below that at which the control replaces as many neurons)
 
 A prediction holds when the difference has its sign and p < LEVEL. Only heuristics with at least FEWEST prompts on both
-sides count. Heuristics share neurons and prompts, so the p of the first two is too small; their mean differences are
-what to read. Failing to hold does not show that the labels are wrong: neurons may be redundant at these sizes.
+sides count, and for beyond_random only those with as many random neurons as their own. Heuristics share neurons and
+prompts, so the p of the first two is too small; their mean differences are what to read. Failing to hold does not show
+that the labels are wrong: neurons may be redundant at these sizes.
 """
 
 import pandas as pd
 from scipy.stats import wilcoxon
+
+from arithcirc.heuristics.by_prompt import RIVALS, SAME_SIZE
 
 LEVEL = 0.01
 FEWEST = 10
@@ -49,11 +53,12 @@ def _row(prediction: str, statistic: float, p: float, detail: str) -> dict[str, 
 
 
 def _accuracies(by_heuristic: pd.DataFrame, arm: str) -> pd.DataFrame:
-    """Accuracy in and out of each heuristic under zero ablation, where both sides have enough prompts."""
+    """Accuracy in and out of each heuristic under zero ablation, and neurons, where both sides have enough prompts."""
     mine = by_heuristic[(by_heuristic["ablation"] == "zero") & (by_heuristic["arm"] == arm)]
     sides = {where: mine[mine["where"] == where].set_index("heuristic") for where in ("in", "out")}
     enough = (sides["in"]["n"] >= FEWEST) & (sides["out"]["n"] >= FEWEST)
-    return pd.DataFrame({where: side["accuracy"][enough] for where, side in sides.items()})
+    accuracies = {where: side["accuracy"][enough] for where, side in sides.items()}
+    return pd.DataFrame({**accuracies, "neurons": sides["in"]["neurons"][enough]})
 
 
 def _paired(differences: pd.Series) -> float:
@@ -81,6 +86,11 @@ def _beyond_random(by_heuristic: pd.DataFrame) -> dict[str, object]:
     targeted, random = (_accuracies(by_heuristic, arm) for arm in ("targeted", "random"))
     if targeted.empty:
         return _row("beyond_random", float("nan"), float("nan"), _too_few(by_heuristic))
+    alike = random["neurons"] >= SAME_SIZE * targeted["neurons"]
+    if not alike.any():
+        why = f"not tested: no heuristic of {len(targeted)} leaves as many other important neurons in its layers"
+        return _row("beyond_random", float("nan"), float("nan"), why)
+    targeted, random = targeted[alike], random[alike]
     gaps = [side["out"] - side["in"] for side in (targeted, random)]
     more = gaps[0] - gaps[1]
     p = _paired(more)
@@ -98,19 +108,21 @@ def _too_few(by_heuristic: pd.DataFrame) -> str:
 
 
 def _targeted_vs(by_prompt: pd.DataFrame, arm: str) -> dict[str, object]:
-    name = f"targeted_vs_{arm}"
-    mine = by_prompt[(by_prompt["ablation"] == "zero") & (by_prompt["per_layer"] == PER_LAYER)]
-    found = {str(row["arm"]): row for row in mine.to_dict("records")}
-    if not found or not found["targeted"]["n"]:
-        return _row(name, float("nan"), float("nan"), "not tested: no correct prompt to knock out")
-    ours, theirs = found["targeted"], found[arm]
+    name, rival = f"targeted_vs_{arm}", RIVALS[arm]
+    zero = by_prompt[(by_prompt["ablation"] == "zero") & (by_prompt["per_layer"] <= PER_LAYER)]
+    controls = zero[(zero["arm"] == arm) & zero["p"].notna()].sort_values("per_layer").to_dict("records")
+    if not controls:
+        why = "not tested: no correct prompt, or never as many neurons to compare with"
+        return _row(name, float("nan"), float("nan"), why)
+    theirs = controls[-1]
+    ours = zero[(zero["arm"] == rival) & (zero["per_layer"] == theirs["per_layer"])].to_dict("records")[0]
     words = {
-        "random": "as many random important neurons of the same layers",
+        "random": "random important neurons of the same layers",
         "not_applying": "labelled neurons whose labels do not hold of the prompt",
     }
     detail = (
-        f"with the neurons of each prompt's own heuristics zeroed (up to {PER_LAYER} per layer, {ours['neurons']:.0f} "
-        f"on average), accuracy is {ours['accuracy']:.3f}; with {words[arm]} ({theirs['neurons']:.0f} on average) "
-        f"{theirs['accuracy']:.3f} ({ours['n']} prompts; McNemar p = {theirs['p']:.2g})"
+        f"with neurons of each prompt's own heuristics zeroed (at most {theirs['per_layer']} per layer, "
+        f"{ours['neurons']:.0f} on average), accuracy is {ours['accuracy']:.3f}; with as many {words[arm]} "
+        f"({theirs['neurons']:.0f}) {theirs['accuracy']:.3f} ({ours['n']} prompts; McNemar p = {theirs['p']:.2g})"
     )
     return _row(name, float(theirs["accuracy"] - ours["accuracy"]), float(theirs["p"]), detail)

@@ -9,7 +9,7 @@ import torch
 from arithcirc.arithmetic.operators import ADD, OperandRange, legal_prompts
 from arithcirc.arithmetic.tokens import PromptEncoder, prompt_encoder
 from arithcirc.heuristics.failures import compare, contributions, failures
-from arithcirc.heuristics.labelled import Labels
+from arithcirc.heuristics.labelled import Labelled
 from arithcirc.heuristics.names import parse_heuristic
 from arithcirc.models.bridge import BridgedModel
 
@@ -32,11 +32,13 @@ def encoder(model: BridgedModel) -> PromptEncoder:
 
 
 @pytest.fixture(scope="module")
-def labels() -> Labels:
-    return Labels.of(planted.label_table(), planted.important_table(), PROMPTS)
+def labels() -> Labelled:
+    return Labelled.of(planted.label_table(), planted.important_table(), PROMPTS)
 
 
-def test_the_wrong_prompts_are_found_and_described(model: BridgedModel, encoder: PromptEncoder, labels: Labels) -> None:
+def test_the_wrong_prompts_are_found_and_described(
+    model: BridgedModel, encoder: PromptEncoder, labels: Labelled
+) -> None:
     told: list[int] = []
     found = failures(model, encoder, labels, np.random.default_rng(0), n=200, progress=told.append)
     table, wrong = found.prompts, ~found.prompts["correct"]
@@ -52,7 +54,7 @@ def test_the_wrong_prompts_are_found_and_described(model: BridgedModel, encoder:
 
 
 def test_contributions_are_what_leaves_the_residual_with_the_neurons(
-    model: BridgedModel, encoder: PromptEncoder, labels: Labels
+    model: BridgedModel, encoder: PromptEncoder, labels: Labelled
 ) -> None:
     chosen = np.random.default_rng(1).permutation(len(PROMPTS))[:12]
     prompts = PROMPTS[chosen]
@@ -72,7 +74,9 @@ def test_contributions_are_what_leaves_the_residual_with_the_neurons(
         np.testing.assert_allclose(found[:, place], lost.numpy(), rtol=1e-2, atol=0.1)
 
 
-def test_associated_neurons_are_counted_and_summed(model: BridgedModel, encoder: PromptEncoder, labels: Labels) -> None:
+def test_associated_neurons_are_counted_and_summed(
+    model: BridgedModel, encoder: PromptEncoder, labels: Labelled
+) -> None:
     table = failures(model, encoder, labels, np.random.default_rng(2), n=10).prompts
     order = {text: i for i, text in enumerate(PROMPTS.texts())}
     for row in table.itertuples():
@@ -111,7 +115,7 @@ def test_too_few_prompts_are_said_and_not_tested(right: int, wrong: int, says: s
 
 
 def test_a_model_that_errs_nowhere_is_no_error(
-    encoder: PromptEncoder, labels: Labels, tmp_path_factory: pytest.TempPathFactory
+    encoder: PromptEncoder, labels: Labelled, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     sound = planted.load_adder(tmp_path_factory.mktemp("sound"))
     found = failures(sound, encoder, labels, np.random.default_rng(0), n=5)

@@ -18,7 +18,7 @@ from arithcirc.heuristics.by_heuristic import as_many_others, knock_out_by_heuri
 from arithcirc.heuristics.by_prompt import PER_LAYER, knock_out_by_prompt, prompt_sets
 from arithcirc.heuristics.correct import CorrectPrompts
 from arithcirc.heuristics.knockouts import knock_out_heuristic, knock_out_prompt, read_prompt
-from arithcirc.heuristics.labelled import Labels
+from arithcirc.heuristics.labelled import Labelled
 from arithcirc.heuristics.names import parse_heuristic
 from arithcirc.heuristics.paired import interval, mcnemar
 from arithcirc.heuristics.verdict import bag_of_heuristics
@@ -43,8 +43,8 @@ def encoder(model: BridgedModel) -> PromptEncoder:
 
 
 @pytest.fixture(scope="module")
-def labels() -> Labels:
-    return Labels.of(planted.label_table(), planted.important_table(), PROMPTS)
+def labels() -> Labelled:
+    return Labelled.of(planted.label_table(), planted.important_table(), PROMPTS)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def replaced(model: BridgedModel, encoder: PromptEncoder) -> Replacements:
     return replacements(model, encoder, PROMPTS, means, np.random.default_rng(0))
 
 
-def swept(model: BridgedModel, encoder: PromptEncoder, labels: Labels, replaced: Replacements, **options: object):
+def swept(model: BridgedModel, encoder: PromptEncoder, labels: Labelled, replaced: Replacements, **options: object):
     """The sweep by heuristic, always with the same draws."""
     correct = CorrectPrompts(model, encoder, PROMPTS)
     return knock_out_by_heuristic(model, encoder, labels, replaced, correct, np.random.default_rng(1), **options)
@@ -82,7 +82,7 @@ def test_a_planted_neuron_is_found_by_exact_patching(model: BridgedModel, encode
 
 
 def test_without_its_neuron_a_heuristic_loses_exactly_its_prompts(
-    model: BridgedModel, encoder: PromptEncoder, labels: Labels, replaced: Replacements
+    model: BridgedModel, encoder: PromptEncoder, labels: Labelled, replaced: Replacements
 ) -> None:
     told: list[int] = []
     table = swept(model, encoder, labels, replaced, n=2000, progress=told.append).set_index("heuristic")
@@ -101,7 +101,7 @@ def test_without_its_neuron_a_heuristic_loses_exactly_its_prompts(
 
 
 def test_mean_and_resample_also_break_the_planted_heuristics(
-    model: BridgedModel, encoder: PromptEncoder, labels: Labels, replaced: Replacements
+    model: BridgedModel, encoder: PromptEncoder, labels: Labelled, replaced: Replacements
 ) -> None:
     table = swept(model, encoder, labels, replaced, n=60)
     mine = table[(table["heuristic"] == "op2 = 8 mod 10") & (table["where"] == "in")].set_index("ablation")
@@ -111,7 +111,7 @@ def test_mean_and_resample_also_break_the_planted_heuristics(
 
 
 def test_batches_do_not_matter(
-    model: BridgedModel, encoder: PromptEncoder, labels: Labels, replaced: Replacements
+    model: BridgedModel, encoder: PromptEncoder, labels: Labelled, replaced: Replacements
 ) -> None:
     whole = swept(model, encoder, labels, replaced, n=12)
     pd.testing.assert_frame_equal(swept(model, encoder, labels, replaced, n=12, batch_size=50), whole)
@@ -119,7 +119,7 @@ def test_batches_do_not_matter(
 
 
 def test_a_prompt_fails_without_the_neurons_of_its_own_heuristics_only(
-    model: BridgedModel, encoder: PromptEncoder, labels: Labels, replaced: Replacements
+    model: BridgedModel, encoder: PromptEncoder, labels: Labelled, replaced: Replacements
 ) -> None:
     chosen = np.random.default_rng(2).permutation(len(PROMPTS))[:40]
     told: list[int] = []
@@ -141,14 +141,14 @@ def test_a_prompt_fails_without_the_neurons_of_its_own_heuristics_only(
 # -- labels -----------------------------------------------------------------------------------------------------------
 
 
-def test_names_of_the_same_prompts_are_one_heuristic(labels: Labels) -> None:
+def test_names_of_the_same_prompts_are_one_heuristic(labels: Labelled) -> None:
     h = labels.index("op1 matches .1.")  # with operands up to 30, what op1 in 10..20 says
     assert labels.names[h] == "op1 in 10..20"
     assert labels.neurons[labels.carried[:, h]].tolist() == [[1, 3], [1, 4], [1, 37]]
     assert "op1 matches .1." not in labels.names
 
 
-def test_best_scores_are_over_the_heuristics_that_hold(labels: Labels) -> None:
+def test_best_scores_are_over_the_heuristics_that_hold(labels: Labelled) -> None:
     table = planted.label_table()
     for p in (5, 333, 345, 900):
         one = PROMPTS[np.array([p])]
@@ -161,11 +161,11 @@ def test_best_scores_are_over_the_heuristics_that_hold(labels: Labels) -> None:
 
 def test_labels_of_no_legal_prompt_and_no_labels_at_all_are_allowed() -> None:
     table = planted.label_table().head(1).assign(heuristic="op1 = 250")
-    empty = Labels.of(table, planted.important_table(), PROMPTS)
+    empty = Labelled.of(table, planted.important_table(), PROMPTS)
     assert empty.names == ()
     assert by_heuristic.planned_rows(empty, 10) == 0
     assert (empty.best(np.array([0, 1])) == 0).all()
-    assert len(Labels.of(table[:0], planted.important_table()[:0], PROMPTS).neurons) == 0
+    assert len(Labelled.of(table[:0], planted.important_table()[:0], PROMPTS).neurons) == 0
 
 
 # -- sets and prompts -------------------------------------------------------------------------------------------------
@@ -190,12 +190,12 @@ def test_sets_of_a_prompt_are_those_of_the_definition() -> None:
     score = np.where(rng.random((240, 9)) < 0.1, rng.choice([0.6, 0.7, 0.8], (240, 9)), 0)
     masks = rng.random((9, len(PROMPTS))) < 0.3
     names = tuple(map(str, range(9)))
-    labels = Labels(PROMPTS, names, names, masks, neurons, score)
+    labels = Labelled(PROMPTS, names, names, masks, neurons, score)
     for p in range(5):
         best = labels.best(np.array([p]))[0]
         sets = iter(prompt_sets(labels, best, rng))
         for n in PER_LAYER:
-            targeted, random, foreign = ({tuple(m) for m in next(sets).tolist()} for _ in range(3))
+            targeted, random, foreign, few = ({tuple(m) for m in next(sets).tolist()} for _ in range(4))
             for layer in (1, 3):
                 rows = [(best[i], tuple(m)) for i, m in enumerate(neurons.tolist()) if m[0] == layer]
                 expected = [m for b, m in sorted(rows, key=lambda r: (-r[0], r[1])) if b > 0][:n]
@@ -205,6 +205,8 @@ def test_sets_of_a_prompt_are_those_of_the_definition() -> None:
                 none = [m for b, m in rows if b == 0 and score[neurons.tolist().index(list(m))].any()]
                 assert sum(1 for m in foreign if m[0] == layer) == min(len(expected), len(none))
                 assert {m for m in foreign if m[0] == layer} <= set(none)
+                as_few = sum(1 for m in foreign if m[0] == layer)
+                assert {m for m in few if m[0] == layer} == set(expected[:as_few])
             assert not random & targeted
 
 
@@ -244,7 +246,7 @@ def test_wilson_and_mcnemar_by_hand() -> None:
 
 
 def test_the_verdict_on_the_planted_model(
-    model: BridgedModel, encoder: PromptEncoder, labels: Labels, replaced: Replacements
+    model: BridgedModel, encoder: PromptEncoder, labels: Labelled, replaced: Replacements
 ) -> None:
     heuristic = swept(model, encoder, labels, replaced, n=20)
     chosen = np.flatnonzero(IN_ONE["op2 = 8 mod 10"])[:30]
@@ -263,7 +265,10 @@ def test_the_verdict_on_the_planted_model(
 
 def by_heuristic_table(targeted_in: list[float], random_in: list[float], n: int = 50) -> pd.DataFrame:
     rows = [
-        {"heuristic": str(h), "ablation": "zero", "arm": arm, "where": where, "n": n, "accuracy": accuracy}
+        {
+            **{"heuristic": str(h), "ablation": "zero", "arm": arm, "where": where},
+            **{"neurons": 7, "n": n, "accuracy": accuracy},
+        }
         for arm, inside in (("targeted", targeted_in), ("random", random_in))
         for h, low in enumerate(inside)
         for where, accuracy in (("in", low), ("out", 1.0))
@@ -275,12 +280,12 @@ def by_prompt_table() -> pd.DataFrame:
     return pd.DataFrame(
         {
             "ablation": "zero",
-            "arm": ["targeted", "random", "not_applying"],
+            "arm": ["targeted", "random", "not_applying", "targeted_as_few"],
             "per_layer": 25,
-            "neurons": [40.0, 40.0, 12.0],
+            "neurons": [40.0, 40.0, 12.0, 12.0],
             "n": 50,
-            "accuracy": [0.9, 0.5, 1.0],
-            "p": [np.nan, 1e-5, 0.06],
+            "accuracy": [0.9, 0.5, 1.0, 0.95],
+            "p": [np.nan, 1e-5, 0.06, np.nan],
         }
     )
 
@@ -301,7 +306,7 @@ def test_the_verdict_says_what_the_tables_say(targeted: list[float], random: lis
 
 def test_without_enough_prompts_nothing_holds() -> None:
     few = by_heuristic_table([0.0] * 9, [1.0] * 9, n=9)
-    verdict = bag_of_heuristics(few, by_prompt_table().assign(n=0))
+    verdict = bag_of_heuristics(few, by_prompt_table().assign(n=0, p=np.nan))
     assert not verdict["holds"].any()
     assert verdict["p"].isna().all()
     assert verdict["detail"].str.startswith("not tested").all()
@@ -310,7 +315,7 @@ def test_without_enough_prompts_nothing_holds() -> None:
 # -- one case ---------------------------------------------------------------------------------------------------------
 
 
-def test_one_prompt_before_and_after(model: BridgedModel, encoder: PromptEncoder, labels: Labels) -> None:
+def test_one_prompt_before_and_after(model: BridgedModel, encoder: PromptEncoder, labels: Labelled) -> None:
     case = knock_out_prompt(model, encoder, labels, read_prompt("12+18=", OPERANDS, planted.LIMIT))
     assert (case.prompt, case.answer) == ("12+18=", 30)
     assert {"op1 in 10..20", "op2 = 8 mod 10", "op2 = 3 mod 5"} == set(case.heuristics)
@@ -327,7 +332,7 @@ def test_one_prompt_before_and_after(model: BridgedModel, encoder: PromptEncoder
     assert few.neurons == {1: (11, 37)}
 
 
-def test_one_heuristic_before_and_after(model: BridgedModel, encoder: PromptEncoder, labels: Labels) -> None:
+def test_one_heuristic_before_and_after(model: BridgedModel, encoder: PromptEncoder, labels: Labelled) -> None:
     case = knock_out_heuristic(model, encoder, labels, "OP2=8 mod 10", np.random.default_rng(1), n=30)
     assert (case.operator, case.heuristic, case.neurons) == ("+", "op2 = 8 mod 10", {1: (11,)})
     assert (case.inside.n, case.inside.accuracy, case.inside.random) == (30, 0, 1)
@@ -355,7 +360,7 @@ def test_a_prompt_that_is_not_legal_is_refused(text: str, says: str) -> None:
         read_prompt(text, OPERANDS, planted.LIMIT)
 
 
-def test_a_prompt_of_another_operator_is_refused(model: BridgedModel, encoder: PromptEncoder, labels: Labels) -> None:
+def test_a_prompt_of_another_operator_is_refused(model: BridgedModel, encoder: PromptEncoder, labels: Labelled) -> None:
     with pytest.raises(PromptError, match="not one legal prompt of these labels"):
         knock_out_prompt(model, encoder, labels, read_prompt("12-3=", OPERANDS, 60))
 
@@ -369,7 +374,7 @@ def test_a_prompt_of_another_operator_is_refused(model: BridgedModel, encoder: P
     ],
 )
 def test_a_heuristic_nobody_carries_is_refused(
-    model: BridgedModel, encoder: PromptEncoder, labels: Labels, name: str, says: str
+    model: BridgedModel, encoder: PromptEncoder, labels: Labelled, name: str, says: str
 ) -> None:
     with pytest.raises(RequestError, match=says):
         knock_out_heuristic(model, encoder, labels, name, np.random.default_rng(0))
@@ -378,6 +383,17 @@ def test_a_heuristic_nobody_carries_is_refused(
 def test_division_edge_cases_have_labels_too() -> None:
     prompts = legal_prompts(DIV, OperandRange(0, 6), 60)
     table = planted.label_table().head(3).assign(heuristic=["result in {0, 1}", "result in 0..2", "op1 = 0"])
-    labels = Labels.of(table, planted.important_table(), prompts)
+    labels = Labelled.of(table, planted.important_table(), prompts)
     assert labels.names == ("result in {0, 1}", "op1 = 0")
     assert labels.carried[:, 0].sum() == 2
+
+
+def test_arms_of_unlike_sizes_are_not_tested() -> None:
+    smaller = by_heuristic_table([0.1 + 0.01 * h for h in range(30)], [0.9] * 30)
+    smaller.loc[smaller["arm"] == "random", "neurons"] = 3
+    prompt = pd.concat([by_prompt_table(), by_prompt_table().assign(per_layer=10)], ignore_index=True)
+    prompt.loc[(prompt["per_layer"] == 25), "p"] = np.nan
+    verdict = bag_of_heuristics(smaller, prompt).set_index("prediction")
+    assert verdict.loc["in_vs_out", "holds"]
+    assert verdict.loc["beyond_random", "detail"].startswith("not tested: no heuristic of 30")
+    assert "at most 10 per layer" in verdict.loc["targeted_vs_random", "detail"]
