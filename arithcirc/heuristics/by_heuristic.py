@@ -19,7 +19,6 @@ from jaxtyping import Bool, Int
 
 from arithcirc.arithmetic.tokens import PromptEncoder
 from arithcirc.heuristics.arms import Ablation, Outcomes, Progress, Replacements, outcomes
-from arithcirc.heuristics.correct import CorrectPrompts
 from arithcirc.heuristics.labelled import Labelled
 from arithcirc.heuristics.paired import accuracy_columns, mcnemar
 from arithcirc.measure.knockout import Knockouts
@@ -47,9 +46,9 @@ class _Case:
 
 
 def planned_rows(labels: Labelled, n: int) -> int:
-    """Rows if every prompt is answered correctly: what there is to do at most."""
-    inside = labels.masks.sum(axis=1)
-    outside = len(labels.prompts) - inside
+    """Rows that `knock_out_by_heuristic` runs."""
+    inside = (labels.masks & labels.correct).sum(axis=1)
+    outside = labels.correct.sum() - inside
     return int(len(ARMS) * (np.minimum(inside, n) + np.minimum(outside, n)).sum())
 
 
@@ -58,7 +57,6 @@ def knock_out_by_heuristic(
     encoder: PromptEncoder,
     labels: Labelled,
     replaced: Replacements,
-    correct: CorrectPrompts,
     rng: np.random.Generator,
     *,
     n: int,
@@ -67,20 +65,31 @@ def knock_out_by_heuristic(
 ) -> pd.DataFrame:
     """One row per heuristic, arm, and prompts in or out."""
     order = rng.permutation(len(labels.prompts))
-    kinds = [order[keep] for mask in labels.masks for keep in (mask[order], ~mask[order])]
-    found = correct.first(kinds, n)
     sets: list[np.ndarray] = []
     cases: list[_Case] = []
     for h in range(len(labels.names)):
         carried = labels.carried[:, h]
         sets += [labels.neurons[carried], labels.neurons[as_many_others(labels.layers, carried, rng)]]
         places = {"targeted": len(sets) - 2, "random": len(sets) - 1}
-        cases.append(_Case(h, {"in": found[2 * h], "out": found[2 * h + 1]}, places))
+        inside, outside = in_and_out(labels, h, order, n)
+        cases.append(_Case(h, {"in": inside, "out": outside}, places))
     rows = _rows(cases, replaced, rng)
     done = outcomes(
         model, encoder, labels.prompts, sets, rows, replaced.values, batch_size=batch_size, progress=progress
     )
     return _table(labels, cases, [len(s) for s in sets], done)
+
+
+def in_and_out(
+    labels: Labelled, heuristic: int, order: Int[np.ndarray, "prompt"], n: int
+) -> tuple[Int[np.ndarray, "_"], Int[np.ndarray, "_"]]:
+    """The first n correct prompts inside a heuristic and outside it, in this order, which all heuristics share.
+
+    Heuristics then have most of their prompts in common, and each is recorded once.
+    """
+    right = order[labels.correct[order]]
+    inside = labels.masks[heuristic][right]
+    return right[inside][:n], right[~inside][:n]
 
 
 def as_many_others(

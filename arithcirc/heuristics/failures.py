@@ -11,7 +11,7 @@ by the size of the prompt's residual; that division is NOT applied, so contribut
 prompt and, as far as residuals have like sizes, between prompts. It is what these neurons write directly, not what
 later layers make of it. The two groups are compared by a Mann-Whitney U test, two-sided.
 
-Incorrect prompts are searched among all legal prompts, so a model that makes none costs a sweep over all of them.
+Both groups are drawn from all legal prompts, so that the few that a good model gets wrong are found.
 The paper finds as many associated neurons in both groups and a higher contribution where the model is right.
 Source: Nikankin et al. 2024 (arXiv 2410.21272), section 4; spec section 7.
 """
@@ -25,78 +25,62 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import mannwhitneyu
 
 from arithcirc.arithmetic.tokens import PromptEncoder
-from arithcirc.heuristics.arms import Progress
 from arithcirc.heuristics.labelled import Labelled
 from arithcirc.measure.knockout import values_of
-from arithcirc.measure.shared_prefix import predictions
 from arithcirc.models.protocol import HookedModel
 
 FEWEST = 5
 """Prompts a group needs for a test."""
 MEASURES = ("neurons", "contribution")
-CHUNK = 8_192
-"""Prompts tried between two looks at whether enough were found."""
+NO_NUMBER = "no number"
+"""What stands for an answer that is no number."""
 
 
 @dataclass(frozen=True)
 class Failures:
-    """Rows of the tables `failures` and `failure_tests` for one operator; `tried` prompts were answered for them."""
+    """Rows of the tables `failures` and `failure_tests` for one operator."""
 
     prompts: pd.DataFrame
     tests: pd.DataFrame
-    tried: int
+
+
+def planned_rows(labels: Labelled, n: int) -> int:
+    """Prompts that `failures` compares."""
+    right = int(labels.correct.sum())
+    return min(n, right) + min(n, len(labels.correct) - right)
 
 
 def failures(
     model: HookedModel,
     encoder: PromptEncoder,
     labels: Labelled,
+    given: Int[np.ndarray, "prompt"],
     rng: np.random.Generator,
     *,
     n: int,
     batch_size: int = 2048,
-    progress: Progress | None = None,
 ) -> Failures:
-    """At most n correct and n incorrect prompts, with their associated neurons, compared."""
-    chosen, given, tried = _search(model, encoder, labels, rng, n, batch_size, progress)
+    """At most n correct and n incorrect prompts, drawn from all legal ones, with their associated neurons, compared.
+
+    `given` is the number the model answers to each of the labels' prompts, -1 where it says something else.
+    """
+    order = rng.permutation(len(labels.prompts))
+    right = labels.correct[order]
+    chosen = np.concatenate([order[right][:n], order[~right][:n]])
     prompts = labels.prompts[chosen]
-    answers = encoder.answers(prompts.answer)
-    right = given == answers
     associated = labels.best(chosen) > 0
     written = contributions(model, encoder, labels, chosen, batch_size=batch_size)
     table = pd.DataFrame(
         {
             "prompt": prompts.texts(),
             "answer": prompts.answer,
-            "given": [str(model.tokenizer.decode([int(t)])) for t in given],
-            "correct": right,
+            "given": [str(number) if number >= 0 else NO_NUMBER for number in given[chosen].tolist()],
+            "correct": labels.correct[chosen],
             "neurons": associated.sum(axis=1),
             "contribution": np.where(associated, written, 0).sum(axis=1),
         }
     )
-    return Failures(table, compare(table), tried)
-
-
-def _search(
-    model: HookedModel,
-    encoder: PromptEncoder,
-    labels: Labelled,
-    rng: np.random.Generator,
-    n: int,
-    batch_size: int,
-    progress: Progress | None,
-) -> tuple[Int[np.ndarray, "prompt"], Int[np.ndarray, "prompt"], int]:
-    """The first n right and n wrong prompts in a random order, the tokens given, and how many were tried."""
-    order = rng.permutation(len(labels.prompts))
-    tokens: list[np.ndarray] = []
-    right = np.empty(0, dtype=bool)
-    while len(right) < len(order) and min(int(right.sum()), int((~right).sum())) < n:
-        tried = labels.prompts[order[len(right) : len(right) + CHUNK]]
-        tokens.append(predictions(model, encoder, tried, batch_size=batch_size, progress=progress))
-        right = np.concatenate([right, tokens[-1] == encoder.answers(tried.answer)])
-    kept = np.concatenate([np.flatnonzero(right)[:n], np.flatnonzero(~right)[:n]])
-    given = np.concatenate(tokens) if tokens else np.empty(0, dtype=np.int64)
-    return order[kept], given[kept], len(right)
+    return Failures(table, compare(table))
 
 
 def contributions(

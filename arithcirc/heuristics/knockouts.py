@@ -17,8 +17,7 @@ from arithcirc.arithmetic.operators import OperandRange, Prompts, operator
 from arithcirc.arithmetic.tokens import PromptEncoder
 from arithcirc.errors import PromptError, RequestError
 from arithcirc.heuristics.arms import outcomes
-from arithcirc.heuristics.by_heuristic import as_many_others
-from arithcirc.heuristics.correct import CorrectPrompts
+from arithcirc.heuristics.by_heuristic import as_many_others, in_and_out
 from arithcirc.heuristics.labelled import Labelled
 from arithcirc.heuristics.paired import accuracy_columns
 from arithcirc.measure.knockout import Knockouts, NeuronSets, Values, knock_out, zero_values
@@ -142,9 +141,7 @@ def knock_out_heuristic(
     """
     h = labels.index(name)
     order = rng.permutation(len(labels.prompts))
-    inside = labels.masks[h][order]
-    correct = CorrectPrompts(model, encoder, labels.prompts, batch_size=batch_size)
-    sides = correct.first([order[inside], order[~inside]], n)
+    sides = in_and_out(labels, h, order, n)
     if not len(sides[0]):
         raise RequestError(f"{model.info.name} answers no prompt of {name!r} correctly: choose another heuristic")
     carried = labels.carried[:, h]

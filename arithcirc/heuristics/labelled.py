@@ -22,10 +22,12 @@ from arithcirc.heuristics.names import parse_heuristic
 class Labelled:
     """One operator's labels on its legal prompts; `score` is 0 where a neuron does not carry the heuristic.
 
-    `neurons` are (layer, neuron), ascending; `masks` say which of `prompts` belong to each heuristic.
+    `correct` says which of `prompts` the model answers correctly; `neurons` are (layer, neuron), ascending; `masks` say
+    which prompts belong to each heuristic.
     """
 
     prompts: Prompts
+    correct: Bool[np.ndarray, "prompt"]
     names: tuple[str, ...]
     families: tuple[str, ...]
     masks: Bool[np.ndarray, "heuristic prompt"]
@@ -33,7 +35,9 @@ class Labelled:
     score: Float[np.ndarray, "neuron heuristic"]
 
     @classmethod
-    def of(cls, matched: pd.DataFrame, important: pd.DataFrame, prompts: Prompts) -> "Labelled":
+    def of(
+        cls, matched: pd.DataFrame, important: pd.DataFrame, prompts: Prompts, correct: Bool[np.ndarray, "prompt"]
+    ) -> "Labelled":
         """From rows (layer, neuron, heuristic, score) that count as labels, and the important (layer, neuron)."""
         names, families, masks, number = _distinct(matched, prompts)
         pairs = pd.concat([frame[["layer", "neuron"]] for frame in (important, matched)]).to_numpy(dtype=np.int64)
@@ -45,7 +49,7 @@ class Labelled:
         score = np.zeros((len(neurons), len(names)))
         at = (np.array(rows, dtype=np.int64)[kept], columns[kept])
         np.maximum.at(score, at, matched["score"].to_numpy(dtype=float)[kept])
-        return cls(prompts, names, families, masks, neurons, score)
+        return cls(prompts, correct, names, families, masks, neurons, score)
 
     @property
     def layers(self) -> Int[np.ndarray, "neuron"]:

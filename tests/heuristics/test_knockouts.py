@@ -14,21 +14,21 @@ from arithcirc.components import Neuron
 from arithcirc.errors import PromptError, RequestError
 from arithcirc.heuristics import by_heuristic, by_prompt
 from arithcirc.heuristics.arms import Replacements, replacements
-from arithcirc.heuristics.by_heuristic import as_many_others, knock_out_by_heuristic
+from arithcirc.heuristics.by_heuristic import as_many_others, in_and_out, knock_out_by_heuristic
 from arithcirc.heuristics.by_prompt import PER_LAYER, knock_out_by_prompt, prompt_sets
-from arithcirc.heuristics.correct import CorrectPrompts
 from arithcirc.heuristics.knockouts import knock_out_heuristic, knock_out_prompt, read_prompt
 from arithcirc.heuristics.labelled import Labelled
 from arithcirc.heuristics.names import parse_heuristic
 from arithcirc.heuristics.paired import interval, mcnemar
 from arithcirc.heuristics.verdict import bag_of_heuristics
-from arithcirc.measure.answers import predictions
 from arithcirc.measure.means import mean_activations
 from arithcirc.models.bridge import BridgedModel
 from arithcirc.models.suffix import Patch, SuffixEngine
 
 OPERANDS = OperandRange.parse(planted.OPERANDS)
 PROMPTS = legal_prompts(ADD, OPERANDS, planted.LIMIT)
+RIGHT = np.ones(len(PROMPTS), dtype=bool)
+"""The planted model answers everything correctly."""
 IN_ONE = {name: parse_heuristic(name).mask(PROMPTS) for name in planted.PLANTED}
 
 
@@ -44,7 +44,7 @@ def encoder(model: BridgedModel) -> PromptEncoder:
 
 @pytest.fixture(scope="module")
 def labels() -> Labelled:
-    return Labelled.of(planted.label_table(), planted.important_table(), PROMPTS)
+    return Labelled.of(planted.label_table(), planted.important_table(), PROMPTS, RIGHT)
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +55,7 @@ def replaced(model: BridgedModel, encoder: PromptEncoder) -> Replacements:
 
 def swept(model: BridgedModel, encoder: PromptEncoder, labels: Labelled, replaced: Replacements, **options: object):
     """The sweep by heuristic, always with the same draws."""
-    correct = CorrectPrompts(model, encoder, PROMPTS)
-    return knock_out_by_heuristic(model, encoder, labels, replaced, correct, np.random.default_rng(1), **options)
+    return knock_out_by_heuristic(model, encoder, labels, replaced, np.random.default_rng(1), **options)
 
 
 # -- the planted neurons ----------------------------------------------------------------------------------------------
@@ -161,11 +160,11 @@ def test_best_scores_are_over_the_heuristics_that_hold(labels: Labelled) -> None
 
 def test_labels_of_no_legal_prompt_and_no_labels_at_all_are_allowed() -> None:
     table = planted.label_table().head(1).assign(heuristic="op1 = 250")
-    empty = Labelled.of(table, planted.important_table(), PROMPTS)
+    empty = Labelled.of(table, planted.important_table(), PROMPTS, RIGHT)
     assert empty.names == ()
     assert by_heuristic.planned_rows(empty, 10) == 0
     assert (empty.best(np.array([0, 1])) == 0).all()
-    assert len(Labelled.of(table[:0], planted.important_table()[:0], PROMPTS).neurons) == 0
+    assert len(Labelled.of(table[:0], planted.important_table()[:0], PROMPTS, RIGHT).neurons) == 0
 
 
 # -- sets and prompts -------------------------------------------------------------------------------------------------
@@ -190,7 +189,7 @@ def test_sets_of_a_prompt_are_those_of_the_definition() -> None:
     score = np.where(rng.random((240, 9)) < 0.1, rng.choice([0.6, 0.7, 0.8], (240, 9)), 0)
     masks = rng.random((9, len(PROMPTS))) < 0.3
     names = tuple(map(str, range(9)))
-    labels = Labelled(PROMPTS, names, names, masks, neurons, score)
+    labels = Labelled(PROMPTS, RIGHT, names, names, masks, neurons, score)
     for p in range(5):
         best = labels.best(np.array([p]))[0]
         sets = iter(prompt_sets(labels, best, rng))
@@ -210,17 +209,17 @@ def test_sets_of_a_prompt_are_those_of_the_definition() -> None:
             assert not random & targeted
 
 
-def test_correct_prompts_are_the_first_right_ones(toy_model: BridgedModel) -> None:
-    encoder = prompt_encoder(toy_model.tokenizer, vocab_size=toy_model.info.d_vocab)
-    prompts = legal_prompts(ADD, OPERANDS, 60)
-    right = predictions(toy_model, encoder, prompts, batch_size=512) == encoder.answers(prompts.answer)
-    assert 3 <= right.sum() < 100
+def test_prompts_inside_and_outside_are_the_first_correct_ones() -> None:
     rng = np.random.default_rng(5)
-    candidates = [rng.permutation(len(prompts))[:size] for size in (961, 200, 1, 0)]
-    for n in (1, 3, 1000):
-        found = CorrectPrompts(toy_model, encoder, prompts).first(candidates, n)
-        for ours, order in zip(found, candidates, strict=True):
-            assert ours.tolist() == order[right[order]][:n].tolist()
+    correct, order = rng.random(len(PROMPTS)) < 0.3, rng.permutation(len(PROMPTS))
+    labels = Labelled.of(planted.label_table(), planted.important_table(), PROMPTS, correct)
+    total = 0
+    for h, mask in enumerate(labels.masks):
+        inside, outside = in_and_out(labels, h, order, 15)
+        assert inside.tolist() == [p for p in order if mask[p] and correct[p]][:15]
+        assert outside.tolist() == [p for p in order if not mask[p] and correct[p]][:15]
+        total += len(inside) + len(outside)
+    assert total * len(by_heuristic.ARMS) == by_heuristic.planned_rows(labels, 15)
 
 
 def test_a_resampled_row_never_takes_its_own_prompt(replaced: Replacements) -> None:
@@ -383,7 +382,7 @@ def test_a_heuristic_nobody_carries_is_refused(
 def test_division_edge_cases_have_labels_too() -> None:
     prompts = legal_prompts(DIV, OperandRange(0, 6), 60)
     table = planted.label_table().head(3).assign(heuristic=["result in {0, 1}", "result in 0..2", "op1 = 0"])
-    labels = Labelled.of(table, planted.important_table(), prompts)
+    labels = Labelled.of(table, planted.important_table(), prompts, prompts.answer > 0)
     assert labels.names == ("result in {0, 1}", "op1 = 0")
     assert labels.carried[:, 0].sum() == 2
 
