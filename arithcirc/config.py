@@ -57,10 +57,13 @@ class CircuitConfig:
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """How the linear probes are trained: correct prompts per operator, Adam's step, rows per step, most epochs."""
+    """How the linear probes are trained: prompts tried per operator, Adam's step, rows per step, most epochs.
+
+    The correct ones of the prompts tried are used. The paper's step and batch are 3e-4 and 32.
+    """
 
     prompts: int = 4000
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-2
     batch: int = 256
     epochs: int = 60
 
@@ -68,7 +71,7 @@ class ProbeConfig:
         if self.prompts < 10:
             raise RequestError(f"--probe-prompts {self.prompts} is too few: give 10 or more, 4000 is the default")
         if not 0 < self.learning_rate < 1:
-            raise RequestError(f"--probe-lr {self.learning_rate} is not in (0, 1): 0.003 is the default")
+            raise RequestError(f"--probe-lr {self.learning_rate} is not in (0, 1): 0.01 is the default")
         if min(self.batch, self.epochs) < 1:
             raise RequestError(f"--probe-batch {self.batch} and --probe-epochs {self.epochs} must be 1 or more")
 
