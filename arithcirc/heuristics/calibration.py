@@ -216,7 +216,7 @@ def p_values(
     start = ordered[-top - 1]
     excess = (ordered[-top:] - start).mean(0)
     beyond = (observed - start[:, None]) / np.where(excess > 0, excess, np.inf)[:, None]
-    continued = top / n * np.exp(-beyond)
+    continued = top / n * np.exp(-np.maximum(beyond, 0))
     return np.where((reached < ENOUGH) & (excess > 0)[:, None], np.minimum(p, continued), p)
 
 

@@ -21,6 +21,8 @@ from jaxtyping import Bool, Float, Int
 from arithcirc.heuristics.ranks import Ranks, in_threads
 
 End = Literal["top", "bottom"]
+Members = Int[np.ndarray, "_"]
+"""Prompt indices of one set; sets differ in length."""
 ENDS: tuple[End, ...] = ("top", "bottom")
 _CHUNK = 127  # rows whose 0/1 sum fits int8
 
@@ -33,12 +35,12 @@ class Scores:
     size: Int[np.ndarray, "heuristic"]
 
 
-def members(masks: Iterable[Bool[np.ndarray, "prompt"]]) -> list[Int[np.ndarray, "member"]]:
+def members(masks: Iterable[Bool[np.ndarray, "prompt"]]) -> list[Members]:
     """Prompt indices of each heuristic, from its mask."""
     return [np.flatnonzero(mask) for mask in masks]
 
 
-def score(ranks: Ranks, heuristics: Sequence[Int[np.ndarray, "member"]], *, ends: Sequence[End] = ENDS) -> Scores:
+def score(ranks: Ranks, heuristics: Sequence[Members], *, ends: Sequence[End] = ENDS) -> Scores:
     """Score every neuron against every heuristic, given as prompt indices (`members`); |H| = 0 scores 0."""
     size = np.array([len(h) for h in heuristics], dtype=np.int64)
     found: dict[End, np.ndarray] = {end: np.zeros((ranks.n_neurons, len(heuristics))) for end in ends}

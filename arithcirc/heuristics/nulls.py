@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 
 from arithcirc.heuristics.matching import End, in_end
 
@@ -83,7 +83,7 @@ def _grid(n_prompts: int) -> Int[np.ndarray, "level"]:
 
 
 def hit_table(
-    ranks: Int[np.ndarray, "prompt neuron"], levels: Levels, end: End
+    ranks: Integer[np.ndarray, "prompt neuron"], levels: Levels, end: End
 ) -> tuple[Int[np.ndarray, "value level neuron"], Int[np.ndarray, "level"]]:
     """How many prompts of each value are among the end's k prompts, for every k of the grid; and the grid."""
     n_prompts, n_neurons = ranks.shape
@@ -128,7 +128,7 @@ def value_maxima(
 
 
 def pair_maxima(
-    ranks: Int[np.ndarray, "prompt neuron"],
+    ranks: Integer[np.ndarray, "prompt neuron"],
     prompt_at: Int[np.ndarray, "op1 op2"],
     held: Sequence[PairSet],
     op1: Int[np.ndarray, "draw op1"],

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 
 BLOCK = 64
 _TIE_SEED = 20_260_101
@@ -61,7 +61,7 @@ def rank_maps(maps: Float[np.ndarray, "neuron prompt"]) -> Ranks:
     return Ranks(tuple(in_threads(rank, range(0, n_neurons, BLOCK))), n_prompts)
 
 
-def _order(values: Float[np.ndarray, "prompt"], tie: Int[np.ndarray, "prompt"]) -> Int[np.ndarray, "prompt"]:
+def _order(values: Float[np.ndarray, "prompt"], tie: Integer[np.ndarray, "prompt"]) -> Int[np.ndarray, "prompt"]:
     """Tie numbers of the prompts, largest value first."""
     values = np.where(np.isnan(values), -np.inf, values).astype(np.float32) + np.float32(0)  # -0 and 0 are equal
     bits = values.view(np.uint32)

@@ -19,7 +19,7 @@ EXAMPLES = 3
 
 
 def heuristics_stage(job: Job) -> list[str]:
-    """Tables `heuristics`, `label_summary`, `unlabelled`, `excluded_heuristics`, `answers`, `gallery`, `number_neurons`.
+    """Tables `heuristics`, `label_summary`, `unlabelled`, `excluded_heuristics`, `answers`, `gallery`, numbers.
 
     `answers` says what the model answers to every legal prompt; the maps of the gallery and the first MLP's responses
     to single numbers are arrays.
@@ -111,7 +111,7 @@ def _answers(job: Job, maps: Maps) -> pd.DataFrame:
 def _gallery(
     table: pd.DataFrame, maps: Maps, values: np.ndarray, job: Job
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Maps (op1, op2) of the neurons that fit best in each family, by the score corrected for chance; NaN if illegal."""
+    """Maps (op1, op2) of the neurons that fit best in each family, by the score corrected for chance; NaN: illegal."""
     shown = table[table["significant"]].assign(
         fit=lambda t: corrected(t["score"].to_numpy(), t["base_rate"].to_numpy())
     )

@@ -117,7 +117,7 @@ def read_neurons(path: Path, *, n_layers: int, d_mlp: int) -> tuple[Neuron, ...]
             raise RequestError(f"{path.name} row {row}: {layer!r}, {neuron!r} are not whole numbers") from None
         if not (0 <= named.layer < n_layers and 0 <= named.index < d_mlp):
             raise RequestError(
-                f"{path.name} row {row}: there is no neuron {named}: layers are 0..{n_layers - 1}, neurons 0..{d_mlp - 1}"
+                f"{path.name} row {row}: no neuron {named}: layers are 0..{n_layers - 1}, neurons 0..{d_mlp - 1}"
             )
         found[named] = None
     if not found:
