@@ -1,6 +1,6 @@
 """Accuracies with their uncertainty, and tests of two ablations on the same prompts.
 
-interval   Wilson's 95% interval of a share; unlike the normal one it does not collapse at 0 and 1
+accuracy   with Wilson's 95% interval
 mcnemar    exact McNemar test, two-sided: of the prompts that one ablation leaves right and the other does not,
            each is equally often the better one (a sign test; p = 1 when they never differ)
 """
@@ -9,19 +9,13 @@ import numpy as np
 from jaxtyping import Bool
 from scipy.stats import binomtest
 
-
-def interval(correct: int, n: int) -> tuple[float, float]:
-    """Wilson's 95% interval; NaN without prompts."""
-    if n == 0:
-        return float("nan"), float("nan")
-    found = binomtest(correct, n).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
+from arithcirc.measure.intervals import wilson
 
 
 def accuracy_columns(right: Bool[np.ndarray, "prompt"]) -> dict[str, float | int]:
     """n, correct, accuracy and its interval, as the tables write them."""
     n, correct = len(right), int(right.sum())
-    low, high = interval(correct, n)
+    low, high = wilson(correct, n)
     return {"n": n, "correct": correct, "accuracy": correct / n if n else float("nan"), "low": low, "high": high}
 
 

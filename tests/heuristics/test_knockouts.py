@@ -19,7 +19,7 @@ from arithcirc.heuristics.by_prompt import PER_LAYER, knock_out_by_prompt, promp
 from arithcirc.heuristics.knockouts import knock_out_heuristic, knock_out_prompt, read_prompt
 from arithcirc.heuristics.labelled import Labelled
 from arithcirc.heuristics.names import parse_heuristic
-from arithcirc.heuristics.paired import interval, mcnemar
+from arithcirc.heuristics.paired import accuracy_columns, mcnemar
 from arithcirc.heuristics.verdict import bag_of_heuristics
 from arithcirc.measure.means import mean_activations
 from arithcirc.models.bridge import BridgedModel
@@ -236,7 +236,9 @@ def test_a_resampled_row_never_takes_its_own_prompt(replaced: Replacements) -> N
 def test_wilson_and_mcnemar_by_hand() -> None:
     z, k, n = 1.959963984540054, 7, 10
     centre, half = (k + z**2 / 2) / (n + z**2), z / (n + z**2) * (k * (n - k) / n + z**2 / 4) ** 0.5
-    assert interval(k, n) == pytest.approx((centre - half, centre + half))
+    found = accuracy_columns(np.arange(n) < k)
+    assert (found["n"], found["correct"], found["accuracy"]) == (10, 7, 0.7)
+    assert (found["low"], found["high"]) == pytest.approx((centre - half, centre + half))
     ours = np.array([True] * 8 + [False] + [True] * 5)
     theirs = np.array([False] * 8 + [True] + [True] * 5)
     assert mcnemar(ours, theirs) == pytest.approx(2 * (1 + 9) / 2**9)
