@@ -11,7 +11,7 @@ from arithcirc.heuristics.families import BothModulo, Heuristic, Modulo, MultiVa
 from arithcirc.heuristics.labels import COLUMNS, label_neurons
 from arithcirc.measure.maps import Maps
 
-OPERANDS, LIMIT = OperandRange(0, 59), 118
+OPERANDS, LIMIT = OperandRange(0, 99), 198
 
 
 def maps_of(op: Operator, lines: list[np.ndarray], *, noise: float, seed: int = 0) -> Maps:
@@ -29,19 +29,19 @@ def labelled(op: Operator, lines: list[np.ndarray], *, noise: float, draws: int 
 
 
 def test_planted_heuristics_are_recovered_with_this_precision_and_recall():
-    """40 neurons with a rule each and 40 of noise: recall >= .95, and >= .95 of the significant labels overlap it."""
+    """48 neurons with a rule each and 48 of noise: recall >= .95, and >= .95 of the significant labels overlap it."""
     prompts = fitting_prompts(ADD, OPERANDS, LIMIT)
     rules: list[Heuristic] = [
         *(Modulo("op2", r, 10) for r in range(10)),
-        *(Range("op1", a, a + 10) for a in range(0, 60, 10)),
+        *(Range("op1", a, a + 10) for a in range(0, 100, 10)),
         *(Range("result", a, a + 10) for a in range(20, 100, 10)),
         *(Modulo("result", r, 5) for r in range(5)),
         *(BothModulo(r, 4) for r in range(4)),
-        *(Pattern("op1", f".{d}.") for d in range(6)),
+        *(Pattern("op2", f".{d}.") for d in range(10)),
         Modulo("op1", 1, 2),
     ]
     silent = [np.zeros(len(prompts)) for _ in range(len(rules))]
-    found = labelled(ADD, [*(1.0 * r.mask(prompts) for r in rules), *silent], noise=0.3)
+    found = labelled(ADD, [*(1.0 * r.mask(prompts) for r in rules), *silent], noise=0.4, draws=200)
     table = found.table[found.table["significant"] & (found.table["end"] == "top")]
     same = {i: r.mask(prompts) for i, r in enumerate(rules)}
     hit, right = set(), 0
