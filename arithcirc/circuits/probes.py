@@ -71,9 +71,9 @@ class Probes:
 
 
 class _Split(NamedTuple):
-    train: Int[Tensor, "example"]
-    validation: Int[Tensor, "example"]
-    test: Int[Tensor, "example"]
+    train: Int[Tensor, "chosen"]
+    validation: Int[Tensor, "chosen"]
+    test: Int[Tensor, "chosen"]
 
 
 def train_probes(
@@ -116,7 +116,7 @@ def _split(n: int, generator: Generator) -> _Split:
 
 
 def _standardised(
-    features: Float[Tensor, "site example d"], train: Int[Tensor, "example"]
+    features: Float[Tensor, "site example d"], train: Int[Tensor, "chosen"]
 ) -> Float[Tensor, "site example width"]:
     """Zero mean and unit spread over the training examples, per site and feature, and a column of ones."""
     values = features.float()
