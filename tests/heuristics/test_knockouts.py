@@ -18,9 +18,11 @@ from arithcirc.heuristics.by_heuristic import as_many_others, in_and_out, knock_
 from arithcirc.heuristics.by_prompt import PER_LAYER, knock_out_by_prompt, prompt_sets
 from arithcirc.heuristics.knockouts import knock_out_heuristic, knock_out_prompt, read_prompt
 from arithcirc.heuristics.labelled import Labelled
+from arithcirc.heuristics.labels import label_neurons
 from arithcirc.heuristics.names import parse_heuristic
 from arithcirc.heuristics.paired import accuracy_columns, mcnemar
 from arithcirc.heuristics.verdict import bag_of_heuristics
+from arithcirc.measure.maps import activation_maps, value_logits
 from arithcirc.measure.means import mean_activations
 from arithcirc.models.bridge import BridgedModel
 from arithcirc.models.suffix import Patch, SuffixEngine
@@ -78,6 +80,24 @@ def test_a_planted_neuron_is_found_by_exact_patching(model: BridgedModel, encode
     ).mean((1, 2))
     assert neurons[int(right.argmin())] == planted.PLANTED[name]
     assert sorted(right.tolist())[:2] == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("name", planted.PLANTED)
+def test_a_planted_neuron_is_labelled_and_then_breaks_its_prompts(
+    model: BridgedModel, encoder: PromptEncoder, name: str
+) -> None:
+    neurons = [Neuron(1, n) for n in range(planted.N_NEURONS)]
+    maps = activation_maps(model, encoder, PROMPTS, neurons, batch_size=512)
+    values, rng = value_logits(model, encoder, neurons), np.random.default_rng(0)
+    table = label_neurons(maps, values, ADD, OPERANDS, preset_name="reference", rng=rng).table
+    mine = table[(table["neuron"] == planted.PLANTED[name].index) & table["matched"]].set_index("heuristic")
+    assert (mine.loc[name, "score"], mine.loc[name, "end"]) == (1, "top")
+    assert mine["score"].idxmax() == name
+    assert mine.loc[name, "p"] < 1e-3
+    labels = Labelled.of(table[table["matched"]], planted.important_table(), PROMPTS, maps.correct)
+    case = knock_out_heuristic(model, encoder, labels, name, rng, n=300)
+    assert planted.PLANTED[name].index in case.neurons[1]
+    assert (case.inside.accuracy, case.outside.accuracy) == (0, 1)
 
 
 def test_without_its_neuron_a_heuristic_loses_exactly_its_prompts(
