@@ -10,6 +10,7 @@ makes it. Reads the run from disk only: neither torch nor transformers is import
 import base64
 import hashlib
 import shlex
+from collections.abc import Hashable
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
@@ -20,12 +21,31 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from arithcirc.config import CircuitConfig, PromptConfig
+from arithcirc.config import (
+    CircuitConfig,
+    HeuristicConfig,
+    KnockoutConfig,
+    NeuronConfig,
+    ProbeConfig,
+    PromptConfig,
+)
 from arithcirc.store import RunFolder, write_text
 from arithcirc.viz import theme
 from arithcirc.viz.effects import head_names
-from arithcirc.viz.embed import FigureGroup, effect_groups, faithfulness_group, templates_json
+from arithcirc.viz.embed import BUDGET, FigureGroup, effect_groups, faithfulness_group, plate_groups, templates_json
+from arithcirc.viz.export import read_data
+from arithcirc.viz.findings import head_findings, neuron_findings, number_findings, probe_findings
+from arithcirc.viz.frames import RunData, has
 from arithcirc.viz.summary import CARRIER_SEMS, CARRIER_SHARE, CARRIERS_SHOWN, OperatorSummary, summarise
+from arithcirc.viz.verdicts import (
+    excluded_lists,
+    failure_findings,
+    family_rows,
+    knockout_findings,
+    label_findings,
+    unlabelled_lists,
+    verdicts,
+)
 from arithcirc.viz.words import carrier_list, sentences
 
 REPORT = "report.html"
@@ -36,18 +56,62 @@ MADE_BY = {
     "circuit": "faithfulness",
     "faithfulness": "faithfulness",
     "undefined": "faithfulness",
+    "probes": "probe",
+    "first_layers": "probe",
+    "neurons": "neurons",
+    "neuron_agreement": "neurons",
+    "neuron_faithfulness": "neurons",
+    "neuron_overlap": "neurons",
+    "heads": "heads",
+    "head_copies": "heads",
+    "head_cuts": "heads",
+    "number_neurons": "heads",
+    "heuristics": "heuristics",
+    "label_summary": "heuristics",
+    "unlabelled": "heuristics",
+    "excluded_heuristics": "heuristics",
+    "gallery": "heuristics",
+    "knockouts_by_heuristic": "knockout",
+    "knockouts_by_prompt": "knockout",
+    "bag_of_heuristics": "knockout",
+    "failures": "failures",
+    "failure_tests": "failures",
 }
 """Which command makes which table."""
 
-_OPTIONS = {
-    "operators": "operators", "operands": "operands", "n_discover": "prompts", "seed": "seed", "pairs": "pairs",
-    "counterfactual_seeds": "counterfactual-seeds", "prefix": "prefix", "template": "template", "n_heads": "heads",
-    "mlps": "mlps", "rank_by": "rank-by", "target": "target", "random_circuits": "random-circuits",
-    "mean_prompts": "mean-prompts",
+MAY_BE_EMPTY = ("undefined", "unlabelled", "excluded_heuristics")
+"""Tables without rows that say something: there were none."""
+
+_OPTIONS: dict[str, tuple[Any, dict[str, str]]] = {
+    "prompts": (PromptConfig, {
+        "operators": "operators", "operands": "operands", "n_discover": "prompts", "seed": "seed", "pairs": "pairs",
+        "counterfactual_seeds": "counterfactual-seeds", "prefix": "prefix", "template": "template",
+    }),
+    "circuit": (CircuitConfig, {
+        "n_heads": "heads", "mlps": "mlps", "rank_by": "rank-by", "target": "target",
+        "random_circuits": "random-circuits", "mean_prompts": "mean-prompts",
+    }),
+    "probe": (ProbeConfig, {
+        "prompts": "probe-prompts", "learning_rate": "probe-lr", "batch": "probe-batch", "epochs": "probe-epochs",
+    }),
+    "neurons": (NeuronConfig, {
+        "top": "top-neurons", "first_layer": "first-layer", "random_draws": "random-neurons",
+    }),
+    "heuristics": (HeuristicConfig, {
+        "preset": "preset", "threshold": "threshold", "q": "q", "draws": "null-draws", "neurons": "neurons",
+    }),
+    "knockout": (KnockoutConfig, {}),
 }  # fmt: skip
+_SECTIONS = {
+    "prompts": ("prompts",), "localize": ("prompts",), "faithfulness": ("prompts", "circuit"),
+    "probe": ("prompts", "probe"),
+}  # fmt: skip
+"""Sections of the configuration a command takes options for; all of them where it is not listed."""
 
 CIRCUIT_ROWS = 64
 UNDEFINED_ROWS = 20
+MAP_CELLS = 60
+"""Cells of an activation map along each side on the page; exported figures have more."""
 
 
 def render_report(run: RunFolder) -> str:
@@ -61,19 +125,20 @@ def render_report(run: RunFolder) -> str:
     )
     environment.filters |= {
         "num": theme.number,
+        "count": theme.count,
         "optitle": theme.operator_title,
         "sentences": sentences,
         "carriers": carrier_list,
     }
     plotly, page = _script(get_plotlyjs()), _script(_asset("report.js"))
-    tables = {name: run.table(name) for name in MADE_BY if name in run.tables()}
+    data = read_data(run, tuple(MADE_BY), cells=MAP_CELLS)
     text = environment.get_template("report.html").render(
         csp=_policy(plotly, page),
         style=Markup(_asset("report.css")),  # noqa: S704  our own file
         plotly=Markup(plotly),  # noqa: S704  the installed plotly.js
         page=Markup(page),  # noqa: S704  our own file
         templates=Markup(templates_json()),  # noqa: S704  escaped by embed.safe
-        **_content(run, tables),
+        **_content(run, data),
     )
     return str(text)
 
@@ -85,14 +150,15 @@ def write_report(run: RunFolder) -> Path:
     return path
 
 
-def _content(run: RunFolder, tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
+def _content(run: RunFolder, data: RunData) -> dict[str, Any]:
+    tables = dict(data.tables)
     config, facts = run.manifest["config"], run.manifest.get("facts", {})
     model = _model(facts, config)
     target = float(config.get("circuit", {}).get("target", 0.9))
     layers, heads = model.get("n_layers"), model.get("n_heads")
     total = int(layers) * int(heads) if layers and heads else None
     summaries = summarise(tables, total_heads=total, target=target)
-    groups = _groups(tables, target)
+    groups = _groups(data, target)
     return {
         "name": str(model.get("name", "model")),
         "revision": str(model.get("revision", "")),
@@ -100,7 +166,9 @@ def _content(run: RunFolder, tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
         "summaries": summaries,
         "target": target,
         "tables": tables,
-        "missing": _missing(tables, config, model),
+        "missing": _missing(tables),
+        "empty": {name for name, table in tables.items() if table.empty},
+        "may_be_empty": MAY_BE_EMPTY,
         "commands": {name: _command(MADE_BY[name], config, model) for name in MADE_BY},
         "groups": {key: (group, Markup(group.safe_json())) for key, group in groups.items()},  # noqa: S704
         "circuit": _circuit(tables, summaries),
@@ -118,6 +186,7 @@ def _content(run: RunFolder, tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
         "stage_rows": [
             (stage, theme.number(record.get("seconds"), 1)) for stage, record in run.manifest["stages"].items()
         ],
+        **_neuron_content(data),
         "notes": _flat(run.manifest.get("notes", {})),
         "git_sha": run.manifest.get("git_sha"),
         "created": run.manifest.get("created", ""),
@@ -130,19 +199,56 @@ def _model(facts: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     return {**facts, **(nested if isinstance(nested, dict) else {}), **config.get("model", {})}
 
 
-def _groups(tables: dict[str, pd.DataFrame], target: float) -> dict[str, FigureGroup]:
-    groups: dict[str, FigureGroup] = {}
+def _neuron_content(data: RunData) -> dict[str, Any]:
+    """What the sections about probes, neurons, heads, labels, ablations and failures say."""
+    return {
+        "verdicts": verdicts(data),
+        "findings": {
+            "probe": probe_findings(data),
+            "neurons": neuron_findings(data),
+            "heads": head_findings(data),
+            "numbers": number_findings(data),
+            "labels": label_findings(data),
+            "knockouts": knockout_findings(data),
+            "failures": failure_findings(data),
+        },
+        "first_layers": _records(data, "first_layers", ("layer", "accuracy", "best", "base_rate", "rule")),
+        "label_rows": _records(data, "label_summary", ("important", "matched", "significant")),
+        "family_rows": family_rows(data),
+        "unlabelled": unlabelled_lists(data),
+        "excluded": excluded_lists(data),
+        "threshold": f"{data.threshold:g}",
+        "level": f"{data.level:g}",
+    }
+
+
+def _records(data: RunData, name: str, columns: tuple[str, ...]) -> list[dict[Hashable, Any]]:
+    """A table's rows by operator, when it has these columns."""
+    if not has(data.tables, name, "operator", *columns):
+        return []
+    table = data.tables[name]
+    order = {operator: i for i, operator in enumerate(theme.ordered(table["operator"]))}
+    return table.sort_values("operator", key=lambda c: c.map(order)).to_dict("records")
+
+
+def _groups(data: RunData, target: float) -> dict[str, FigureGroup]:
+    tables = data.tables
+    groups = plate_groups(data)
     if "effects" in tables and not tables["effects"].empty:
-        groups |= effect_groups(tables["effects"])
+        groups |= effect_groups(tables["effects"], budget=BUDGET - sum(g.size for g in groups.values()))
     curves = tables.get("faithfulness")
     if curves is not None and not curves.empty:
         groups["curves"] = faithfulness_group(curves, target=target)
     return groups
 
 
-def _missing(tables: dict[str, pd.DataFrame], config: dict[str, Any], model: dict[str, Any]) -> list[tuple[str, str]]:
-    """`(table, command)` for every table the run does not have."""
-    return [(name, _command(stage, config, model)) for name, stage in MADE_BY.items() if name not in tables]
+def _missing(tables: dict[str, pd.DataFrame]) -> list[tuple[str, list[str]]]:
+    """`(stage, its tables that the run does not have)`."""
+    found: dict[str, list[str]] = {}
+    for name, stage in MADE_BY.items():
+        if name not in tables:
+            found.setdefault(stage, []).append(name)
+    return list(found.items())
 
 
 def _command(stage: str, config: dict[str, Any], model: dict[str, Any]) -> str:
@@ -152,12 +258,12 @@ def _command(stage: str, config: dict[str, Any], model: dict[str, Any]) -> str:
         parts.append(f"--revision={model['revision']}")
     if model.get("dtype", "float32") != "float32":
         parts.append(f"--dtype={model['dtype']}")
-    sections: dict[str, Any] = {"prompts": PromptConfig(), "circuit": CircuitConfig()}
-    for section in ("prompts", "circuit") if stage in {"faithfulness", "analyze"} else ("prompts",):
-        held, usual = config.get(section, {}), asdict(sections[section])
+    for section in _SECTIONS.get(stage, tuple(_OPTIONS)):
+        made, names = _OPTIONS[section]
+        held, usual = config.get(section, {}), asdict(made())
         for key, value in held.items():
-            if key in _OPTIONS and value != usual.get(key):
-                parts.append(f"--{_OPTIONS[key]}={'FILE' if key == 'pairs' else value}")
+            if key in names and value is not None and value != usual.get(key):
+                parts.append(f"--{names[key]}={'FILE' if key in {'pairs', 'neurons'} else value}")
     return shlex.join(parts)
 
 

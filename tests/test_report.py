@@ -15,6 +15,7 @@ from viz import synthetic
 from arithcirc.report import MADE_BY, render_report, write_report
 from arithcirc.store import RunFolder
 from arithcirc.viz import embed, theme
+from arithcirc.viz.plates import PLATES
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGS = [
@@ -30,8 +31,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 @pytest.fixture(scope="module")
-def page(run: RunFolder) -> str:
-    return render_report(run)
+def report(run: RunFolder) -> Path:
+    return write_report(run)
+
+
+@pytest.fixture(scope="module")
+def page(report: Path) -> str:
+    return report.read_text(encoding="utf-8")
 
 
 def words(page: str) -> str:
@@ -68,17 +74,31 @@ def test_the_circuit_table_lists_the_circuit(page: str) -> None:
     assert f"1 L3H0 {effect}" in text
 
 
-@pytest.mark.parametrize("table", list(MADE_BY))
-def test_a_missing_table_names_its_command(table: str, tmp_path: Path) -> None:
-    others = tuple(name for name in synthetic.TABLES if name != table)
-    text = words(render_report(synthetic.make_run(tmp_path / "run", tables=others, brief=True)))
-    assert "This run is not complete" in text
-    assert f"arithcirc {MADE_BY[table]} neox-arith --revision=step4000" in text
-
-
-def test_a_run_without_any_table_still_has_a_page(tmp_path: Path) -> None:
+def test_a_run_without_any_table_names_every_table_with_its_command(tmp_path: Path) -> None:
     text = words(render_report(synthetic.make_run(tmp_path / "run", tables=())))
     assert "nothing to sum up" in text
+    assert "This run is not complete" in text
+    boxes = text.split("Not computed yet:")[1:]
+    for table, stage in MADE_BY.items():
+        box = next(b for b in boxes if re.search(rf"\(tables? [^)]*\b{table}\b", b))
+        assert f"Make it with arithcirc {stage} neox-arith --revision=step4000" in box
+
+
+@pytest.mark.parametrize("stage", ["faithfulness", "probe", "neurons", "heads", "heuristics", "knockout", "failures"])
+def test_a_stage_alone_has_a_page_that_names_the_others(stage: str, tmp_path: Path) -> None:
+    run = synthetic.make_run(tmp_path / "run", tables=synthetic.STAGES[stage])
+    text = words(render_report(run))
+    assert set(re.findall(r"Make it with arithcirc (\w+)", text)) == set(MADE_BY.values()) - {stage}
+
+
+def test_an_empty_table_is_said_to_be_empty(tmp_path: Path) -> None:
+    run = synthetic.make_run(tmp_path / "run", tables=synthetic.STAGES["failures"])
+    run.write_table("failures", synthetic.TABLES["failures"]().head(0))
+    run.write_table("unlabelled", synthetic.TABLES["unlabelled"]().head(0))
+    text = words(render_report(run))
+    assert "Empty: labelled neurons on correct and incorrect prompts (table failures )" in text
+    assert "It is made by arithcirc failures" in text
+    assert "None: every important neuron has at least one label" in text
 
 
 def test_a_skipped_operator_is_named_with_its_reason(tmp_path: Path) -> None:
@@ -105,8 +125,9 @@ def test_facts_of_the_model_may_be_nested(tmp_path: Path) -> None:
 
 
 def test_hostile_text_is_inert(tmp_path: Path) -> None:
-    run = synthetic.make_run(tmp_path / "run", name=HOSTILE, brief=True)
+    run = synthetic.make_run(tmp_path / "run", name=HOSTILE, tables=("accuracy", "prompts", "failures"))
     run.write_table("undefined", synthetic.undefined().assign(prompt=HOSTILE))
+    run.write_table("unlabelled", synthetic.TABLES["unlabelled"]().assign(best=HOSTILE))
     page = render_report(run)
     assert HOSTILE not in page
     assert "<img" not in re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
@@ -176,9 +197,11 @@ def open_page(browser: Any, path: Path, size: tuple[int, int], scheme: str) -> t
         lambda r: None if r.url == path.as_uri() or r.url.startswith(("data:", "blob:")) else wrong.append(r.url),
     )
     page.goto(path.as_uri())
-    page.wait_for_function(
-        "document.querySelectorAll('.plot').length === document.querySelectorAll('.js-plotly-plot').length"
-    )
+    waiting = "document.querySelectorAll('.plot').length - document.querySelectorAll('.js-plotly-plot').length"
+    for _ in range(600):  # figures are drawn when the browser is idle; the page forbids the eval of wait_for_function
+        if not page.evaluate(waiting):
+            break
+        page.wait_for_timeout(50)
     return page, wrong
 
 
@@ -186,13 +209,15 @@ def open_page(browser: Any, path: Path, size: tuple[int, int], scheme: str) -> t
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [(1280, 800), (1920, 1080)])
 def test_opens_from_disk_with_every_figure_drawn(
-    browser: Any, run: RunFolder, size: tuple[int, int], scheme: str
+    browser: Any, report: Path, size: tuple[int, int], scheme: str
 ) -> None:
-    page, wrong = open_page(browser, write_report(run), size, scheme)
-    assert page.locator("figure[data-group]").count() == 4
-    for i in range(4):
+    page, wrong = open_page(browser, report, size, scheme)
+    figures = 4 + len(PLATES)
+    assert page.locator("figure[data-group]").count() == figures
+    for i in range(figures):
         assert page.locator(".js-plotly-plot").nth(i).locator("svg.main-svg").count() >= 1
-    assert page.locator(".heatmaplayer image").count() == 8
+    assert page.locator("figure[data-group=heads] .heatmaplayer image").count() == 4
+    assert page.locator("figure[data-group=gallery] .heatmaplayer image").count() == 8
     assert page.evaluate("document.documentElement.scrollWidth") == size[0]
     ink = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (ink == "rgb(255, 255, 255)") == (scheme == "light")
@@ -201,8 +226,8 @@ def test_opens_from_disk_with_every_figure_drawn(
 
 
 @pytest.mark.browser
-def test_every_choice_of_every_selector_draws(browser: Any, run: RunFolder) -> None:
-    page, wrong = open_page(browser, write_report(run), (1280, 800), "light")
+def test_every_choice_of_every_selector_draws(browser: Any, report: Path) -> None:
+    page, wrong = open_page(browser, report, (1280, 800), "light")
     labels = page.locator("fieldset label")
     titles = set()
     for i in range(labels.count()):
@@ -217,7 +242,7 @@ def test_every_choice_of_every_selector_draws(browser: Any, run: RunFolder) -> N
 
 @pytest.mark.browser
 def test_hostile_name_runs_nothing(browser: Any, tmp_path: Path) -> None:
-    report = write_report(synthetic.make_run(tmp_path / "run", name=HOSTILE, brief=True))
+    report = write_report(synthetic.make_run(tmp_path / "run", name=HOSTILE, tables=("accuracy", "probes")))
     page, wrong = open_page(browser, report, (1280, 800), "light")
     assert page.evaluate("window.stolen") is None
     assert wrong == []

@@ -32,7 +32,46 @@
 
   function drawAll(printing) {
     groups.forEach(function (group) {
-      draw(group, printing === true);
+      if (group.drawn || printing === true) show(group, printing === true);
+    });
+  }
+
+  function show(group, printing) {
+    group.drawn = true;
+    draw(group, printing);
+  }
+
+  // What is near the window is drawn at once, the rest one by one when the browser has nothing else to do.
+  function drawSoon() {
+    const waiting = groups.filter(function (group) {
+      return !group.drawn;
+    });
+    if (!waiting.length) return;
+    show(waiting[0], false);
+    later(drawSoon);
+  }
+
+  function later(task) {
+    if (window.requestIdleCallback) window.requestIdleCallback(task, { timeout: 400 });
+    else window.setTimeout(task, 30);
+  }
+
+  function watch() {
+    const observer = new IntersectionObserver(
+      function (entries) {
+        entries.forEach(function (entry) {
+          const group = groups.find(function (g) {
+            return g.root === entry.target;
+          });
+          if (!entry.isIntersecting) return;
+          observer.unobserve(entry.target);
+          if (!group.drawn) show(group, false);
+        });
+      },
+      { rootMargin: "600px" }
+    );
+    groups.forEach(function (group) {
+      observer.observe(group.root);
     });
   }
 
@@ -45,16 +84,23 @@
       plot: root.querySelector(".plot"),
       empty: root.querySelector(".no-figure"),
       caption: root.querySelector(".plot-title"),
+      drawn: false,
     };
+    const first = group.figures[chosenKey(group)];
+    if (first) {
+      group.plot.style.minHeight = (first.layout.height || 380) + "px";
+      if (first.layout.title) group.caption.textContent = first.layout.title.text;
+    }
     groups.push(group);
     root.querySelectorAll("input").forEach(function (input) {
       input.addEventListener("change", function () {
-        draw(group, false);
+        show(group, false);
       });
     });
   });
 
-  drawAll(false);
+  watch();
+  later(drawSoon);
   dark.addEventListener("change", function () {
     drawAll(false);
   });

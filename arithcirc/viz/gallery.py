@@ -24,6 +24,9 @@ COLUMNS = 4
 MAPS = 8
 CROP = 50
 SPARSE_CROP = 100
+MARK = "#e6a700"
+"""Colour of what marks the heuristic: apart from both ends of the diverging scale, in light and dark."""
+
 _BAR = {"len": 0.6}
 
 
@@ -56,10 +59,10 @@ def gallery_maps(
         _add_map(figure, (i // COLUMNS + 1, i % COLUMNS + 1), values, str(entry["heuristic"]), (operator, first, cells))
     figure.update_layout(
         title=f"{theme.operator_title(operator)}: activations of labelled neurons, marked where the heuristic holds",
-        height=110 + 330 * height,
+        height=110 + 275 * height,
         margin={"t": 96},
     )
-    colour_axis(figure, "% of the map's largest", -100, 100, **_BAR)
+    colour_axis(figure, "% of the map's largest", -100.0, 100.0, **_BAR)
     figure.update_xaxes(title="op2", showgrid=False, zeroline=False, nticks=6)
     figure.update_yaxes(title="op1", showgrid=False, zeroline=False, nticks=6)
     return figure
@@ -128,8 +131,9 @@ def _add_outline(figure: go.Figure, place: tuple[int, int], where: np.ndarray, a
             z=(where > 0).astype(np.int8),
             **axes,
             contours={"start": 0.5, "end": 0.5, "size": 1, "coloring": "none"},
-            line={"color": theme.CHOSEN, "width": 1.5, "smoothing": 0},
+            line={"color": MARK, "width": 2, "smoothing": 0},
             showscale=False,
+            showlegend=False,
             hoverinfo="skip",
         ),
         row=place[0],
@@ -144,7 +148,7 @@ def _add_dots(figure: go.Figure, place: tuple[int, int], where: np.ndarray, firs
             x=(x + first).astype(np.int16),
             y=(y + first).astype(np.int16),
             mode="markers",
-            marker={"size": 3, "color": theme.CHOSEN},
+            marker={"size": 3, "color": MARK},
             hoverinfo="skip",
             showlegend=False,
         ),

@@ -116,15 +116,16 @@ def head_cuts(table: pd.DataFrame) -> go.Figure:
     for panel, operator in enumerate(present, start=1):
         part = rows[rows["operator"] == operator]
         facts = numbers(part, ["accuracy", "low", "high", "n", "logit_diff", "kl"])
+        colour = theme.operator_colour(operator)
         figure.add_trace(
             go.Scatter(
                 x=facts[:, 0],
                 y=[names[c] for c in part["cut"].astype(str)],
-                error_x=interval(facts[:, 0], facts[:, 1], facts[:, 2], thickness=2),
+                error_x=interval(facts[:, 0], facts[:, 1], facts[:, 2], thickness=2, color=colour),
                 mode="markers",
                 marker={
                     "size": 10,
-                    "color": [theme.GREY if c == "none" else theme.operator_colour(operator) for c in part["cut"]],
+                    "color": [theme.GREY if c == "none" else colour for c in part["cut"]],
                 },
                 customdata=facts,
                 hovertemplate="%{y}<br>accuracy %{x:.3f}, 95% from %{customdata[1]:.3f} to %{customdata[2]:.3f}, "
@@ -160,7 +161,7 @@ def number_responses(table: pd.DataFrame | None, response: np.ndarray) -> go.Fig
         height=grid_height(len(chosen), extra=130),
         annotations=[{"text": ""}],
     )
-    colour_axis(figure, "% of the neuron's largest", -100, 100)
+    colour_axis(figure, "% of the neuron's largest", -100.0, 100.0)
     figure.update_xaxes(title="number after the beginning-of-sequence token", showgrid=False, zeroline=False)
     figure.update_yaxes(
         title="neuron", type="category", showgrid=False, autorange="reversed", tickfont={"size": 9}, dtick=1

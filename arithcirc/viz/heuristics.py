@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 
 from arithcirc.viz import theme
 from arithcirc.viz.frames import RunData, flags, has, neuron_count, numbers, require
-from arithcirc.viz.panels import colour_axis, grid_height, heat, legend_below
+from arithcirc.viz.panels import colour_axis, grid_height, heat, legend_below, level
 
 SHOWN = 500
 """Labels drawn per operator, and as many again that are not significant."""
@@ -26,7 +26,7 @@ KINDS = {"significant": "significant labels", "matched": "labels at the threshol
 _NAMED = ("operator", "layer", "neuron", "heuristic", "family")
 
 
-def labelled_share(summary: pd.DataFrame, *, threshold: float = 0.6, level: float = 0.01) -> go.Figure:
+def labelled_share(summary: pd.DataFrame, *, threshold: float = 0.6, q_level: float = 0.01) -> go.Figure:
     """Two bars per operator, with counts on them."""
     rows = require(summary, "label_summary", ("operator", "important", "matched", "significant"))
     rows = rows.set_index("operator").loc[theme.ordered(rows["operator"])]
@@ -35,7 +35,7 @@ def labelled_share(summary: pd.DataFrame, *, threshold: float = 0.6, level: floa
     figure = go.Figure(layout={"template": theme.template("light")})
     bars = (
         ("matched", f"a label with score ≥ {threshold:g}", theme.GREY),
-        ("significant", f"one that also has q < {level:g}", theme.OPERATOR_COLOURS["+"]),
+        ("significant", f"one that also has q < {q_level:g}", theme.OPERATOR_COLOURS["+"]),
     )
     for name, label, colour in bars:
         counts = rows[name].to_numpy(dtype=np.float64)
@@ -118,7 +118,9 @@ def score_scatter(table: pd.DataFrame, *, threshold: float = 0.6) -> go.Figure:
     rows = require(table, "heuristics", (*_NAMED, "score", "base_rate", "q", "significant"))
     present = theme.ordered(rows["operator"])
     figure = theme.facets(present)
-    drawn, named = 0, set[str]()
+    drawn = 0
+    for family in theme.family_order(rows["family"]):
+        _add_key(figure, family)
     for panel, operator in enumerate(present, start=1):
         part = rows[rows["operator"] == operator]
         significant = flags(part, "significant")
@@ -126,8 +128,7 @@ def score_scatter(table: pd.DataFrame, *, threshold: float = 0.6) -> go.Figure:
             shown = sample(part[significant == filled], SHOWN)
             drawn += len(shown)
             for family in theme.family_order(shown["family"]):
-                _add_scores(figure, panel, shown[shown["family"] == family], family, filled, family not in named)
-                named.add(family)
+                _add_scores(figure, panel, shown[shown["family"] == family], family, filled)
         _add_luck(figure, panel, threshold)
     counted = f"{drawn:,} of {len(rows):,} drawn" if drawn < len(rows) else f"all {drawn:,}"
     figure.update_layout(title=f"Score against base rate of neuron and heuristic; filled: significant ({counted})")
@@ -150,7 +151,16 @@ def sample(rows: pd.DataFrame, count: int) -> pd.DataFrame:
     return rows.iloc[np.sort(np.random.default_rng(0).choice(len(rows), count, replace=False))]
 
 
-def _add_scores(figure: go.Figure, panel: int, rows: pd.DataFrame, family: str, filled: bool, legend: bool) -> None:
+def _add_key(figure: go.Figure, family: str) -> None:
+    """The family's entry in the legend: a mark that is drawn nowhere."""
+    name, colour, symbol = theme.FAMILIES.get(family, (theme.family_name(family), theme.GREY, "circle"))
+    marker = {"size": 8, "symbol": symbol, "color": colour}
+    figure.add_trace(
+        go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name=name, legendgroup=family), row=1, col=1
+    )
+
+
+def _add_scores(figure: go.Figure, panel: int, rows: pd.DataFrame, family: str, filled: bool) -> None:
     name, colour, symbol = theme.FAMILIES.get(family, (theme.family_name(family), theme.GREY, "circle"))
     who = zip(rows["layer"], rows["neuron"], rows["heuristic"], rows["q"], strict=True)
     figure.add_trace(
@@ -159,7 +169,7 @@ def _add_scores(figure: go.Figure, panel: int, rows: pd.DataFrame, family: str, 
             y=rows["score"].to_numpy(dtype=np.float32),
             mode="markers",
             marker={
-                "size": 6 if filled else 5,
+                "size": 7 if filled else 6,
                 "symbol": symbol if filled else f"{symbol}-open",
                 "color": colour,
                 "opacity": 0.9 if filled else 0.45,
@@ -168,7 +178,7 @@ def _add_scores(figure: go.Figure, panel: int, rows: pd.DataFrame, family: str, 
             hovertemplate="%{text}<br>score %{y:.3f}, base rate %{x:.4f}<extra></extra>",
             name=name,
             legendgroup=family,
-            showlegend=legend,
+            showlegend=False,
         ),
         row=1,
         col=panel,
@@ -191,5 +201,4 @@ def _add_luck(figure: go.Figure, panel: int, threshold: float) -> None:
         row=1,
         col=panel,
     )
-    note = {"annotation_text": f"threshold {threshold:g}", "annotation_font_size": theme.SMALL} if panel == 1 else {}
-    figure.add_hline(y=threshold, line_dash="dash", row=1, col=panel, annotation_position="bottom right", **note)
+    level(figure, panel, threshold, f"threshold {threshold:g}")

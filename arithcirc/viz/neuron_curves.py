@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from arithcirc.viz import theme
 from arithcirc.viz.faithfulness import MEASURES, value_range
 from arithcirc.viz.frames import flags, numbers, require
-from arithcirc.viz.panels import at, band, count_axis, legend_below
+from arithcirc.viz.panels import at, band, count_axis, legend_below, level
 
 HEADS = {"circuit": "circuit's heads", "all": "every head"}
 _STYLES = {
@@ -39,8 +39,7 @@ def neuron_faithfulness(
             _add_ranked(figure, panel, part[part["ranking"] == ranking].sort_values("top"), ranking, measure)
         _add_chosen(figure, panel, part, measure)
         if target is not None and measure.startswith("faithfulness"):
-            note = {"annotation_text": f"target {target:g}", "annotation_font_size": theme.SMALL} if panel == 1 else {}
-            figure.add_hline(y=target, line_dash="dash", row=1, col=panel, annotation_position="bottom right", **note)
+            level(figure, panel, target, f"target {target:g}")
     label = MEASURES[measure]
     figure.update_layout(
         title=f"{label[0].upper()}{label[1:]} against neurons kept per layer; kept too: {HEADS[heads]}"

@@ -41,10 +41,11 @@ def agreement(table: pd.DataFrame) -> go.Figure:
         subplot_titles=["rank correlation over all neurons", f"share of the exact top k found, {k}"],
     )
     figure.update_layout(template=theme.template("light"), annotations=[{"font": {"size": theme.FONT_SIZE}}] * 2)
-    for operator in theme.ordered(rows["operator"]):
-        part = rows[rows["operator"] == operator].sort_values("layer")
-        facts = numbers(part, ["spearman", "overlap", "expected", "top", "n", "pearson"])
-        _agreement_lines(figure, operator, part["layer"].to_numpy(dtype=np.int64), facts)
+    for add in (_agreement_lines, _chance_line):
+        for operator in theme.ordered(rows["operator"]):
+            part = rows[rows["operator"] == operator].sort_values("layer")
+            facts = numbers(part, ["spearman", "overlap", "expected", "top", "n", "pearson"])
+            add(figure, operator, part["layer"].to_numpy(dtype=np.int64), facts)
     figure.update_layout(title="First-order estimate against exact effect of every neuron, per layer")
     legend_below(figure, 380)
     few = rows["layer"].max() <= 16
@@ -76,15 +77,18 @@ def _agreement_lines(figure: go.Figure, operator: str, layers: np.ndarray, facts
             hovertemplate=f"{hover}<extra>{name}</extra>",
         )
         figure.add_trace(line, row=1, col=panel)
+
+
+def _chance_line(figure: go.Figure, operator: str, layers: np.ndarray, facts: np.ndarray) -> None:
     chance = go.Scatter(
         x=layers,
         y=facts[:, 2],
         mode="lines",
-        line={"color": colour, "width": 1, "dash": "dot"},
+        line={"color": theme.operator_colour(operator), "width": 1, "dash": "dot"},
         name="expected by chance (in the operator's colour)",
         legendgroup="chance",
         showlegend=not any(t.legendgroup == "chance" for t in figure.data),
-        hovertemplate=f"by chance %{{y:.3f}}<extra>{name}</extra>",
+        hovertemplate=f"by chance %{{y:.3f}}<extra>{theme.operator_title(operator)}</extra>",
     )
     figure.add_trace(chance, row=1, col=2)
 

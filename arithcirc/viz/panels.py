@@ -5,7 +5,7 @@ Nothing here knows a table: callers pass arrays and the words of the hover text.
 drawn at log2(1 + count), which shows 0 and spreads the small ones; ticks carry the counts themselves.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,10 +107,10 @@ def interval(value: np.ndarray, low: np.ndarray, high: np.ndarray, **options: An
 
 def at(counts: Any) -> np.ndarray:
     """Where counts are drawn: log2(1 + count)."""
-    return np.log2(1.0 + np.asarray(counts, dtype=np.float64))
+    return np.asarray(np.log2(1.0 + np.asarray(counts, dtype=np.float64)))
 
 
-def count_axis(figure: go.Figure, counts: Sequence[float], title: str) -> None:
+def count_axis(figure: go.Figure, counts: Iterable[Any], title: str) -> None:
     """Ticks at counts drawn by `at`, left out where they would touch."""
     values = sorted({float(c) for c in counts})
     span = float(at(values[-1]) - at(values[0])) if values else 0.0
@@ -140,3 +140,11 @@ def note(figure: go.Figure, panel: int, text: str, *, row: int = 1) -> None:
         text=text, x=0.02, y=0.99, xref="x domain", yref="y domain", xanchor="left", yanchor="top",
         showarrow=False, font={"size": theme.SMALL}, align="left", row=row, col=panel,
     )  # fmt: skip
+
+
+def level(figure: go.Figure, panel: int, y: float, label: str) -> None:
+    """A dashed horizontal line, named in the first panel only."""
+    named = {
+        "annotation_text": label, "annotation_font_size": theme.SMALL, "annotation_position": "bottom right",
+    } if panel == 1 else {}  # fmt: skip
+    figure.add_hline(y=y, line_dash="dash", row=1, col=panel, **named)

@@ -135,7 +135,7 @@ PLATES: tuple[Plate, ...] = (
     ),
     Plate(
         "labelled", "Share of important neurons with a label", ("label_summary",),
-        lambda d: labelled_share(d.tables["label_summary"], threshold=d.threshold, level=d.level),
+        lambda d: labelled_share(d.tables["label_summary"], threshold=d.threshold, q_level=d.level),
     ),
     Plate(
         "families", "Families by layer", ("heuristics",), lambda d, kind: family_shares(d, kind=kind),

@@ -115,7 +115,7 @@ class OperatorSummary:
 def summarise(tables: dict[str, pd.DataFrame], *, total_heads: int | None, target: float) -> list[OperatorSummary]:
     """One summary per operator that any table names, in the order + - * /."""
     named = (t["operator"] for t in tables.values() if "operator" in t.columns)
-    operators = theme.ordered(o for column in named for o in column.unique())
+    operators = theme.ordered(o for column in named for o in column.unique() if o != "all")
     found = []
     for operator in operators:
         parts = {name: t[t["operator"] == operator] for name, t in tables.items() if "operator" in t.columns}

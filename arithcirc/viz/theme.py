@@ -163,6 +163,11 @@ def percent(value: Any) -> str:
     return "–" if value is None or pd.isna(value) else f"{number(100 * float(value), 1)}\N{NO-BREAK SPACE}%"
 
 
+def count(value: Any) -> str:
+    """A whole number with thousands separated; a dash when missing."""
+    return "–" if value is None or pd.isna(value) else f"{int(value):,}"
+
+
 def family_name(family: str) -> str:
     """The family's name for people; the table's own word for one we do not know."""
     return FAMILIES[family][0] if family in FAMILIES else family.replace("_", " ")
