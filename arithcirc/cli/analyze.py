@@ -1,16 +1,25 @@
-"""`analyze` and its stages as commands. Heavy imports stay inside the functions."""
+"""`analyze`, the stages up to the circuit, `report` and `export` as commands. Heavy imports stay in the functions."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arithcirc.cli import show
-from arithcirc.cli.options import COMMAND_LINE, CircuitOptions, ModelOptions, PromptOptions
+from arithcirc.cli.execute import Asked, execute, write_the_report
+from arithcirc.cli.options import (
+    CircuitOptions,
+    HeuristicOptions,
+    KnockoutOptions,
+    ModelOptions,
+    NeuronOptions,
+    ProbeOptions,
+    PromptOptions,
+)
 
 if TYPE_CHECKING:
-    from arithcirc.pipeline.job import Job
     from arithcirc.store import RunFolder
 
 _MODEL, _PROMPTS, _CIRCUIT = ModelOptions(), PromptOptions(), CircuitOptions()
+_PROBE, _NEURONS, _HEURISTICS, _KNOCKOUT = ProbeOptions(), NeuronOptions(), HeuristicOptions(), KnockoutOptions()
 
 
 def analyze(
@@ -19,17 +28,24 @@ def analyze(
     options: ModelOptions = _MODEL,
     prompts: PromptOptions = _PROMPTS,
     circuit: CircuitOptions = _CIRCUIT,
+    probe: ProbeOptions = _PROBE,
+    neurons: NeuronOptions = _NEURONS,
+    heuristics: HeuristicOptions = _HEURISTICS,
+    knockout: KnockoutOptions = _KNOCKOUT,
 ) -> None:
-    """Run the whole analysis and write the report: prompts, localisation, circuit, faithfulness.
+    """Run the whole analysis and write the report: circuit, probes, neurons, heads, heuristics, knockouts, failures.
 
     Parameters
     ----------
     model
         Hugging Face id or local folder (default: the shipped model).
     """
-    run = _stages("faithfulness", model, options, prompts, circuit)
-    if run is not None:
-        _report(run)
+    asked = Asked(
+        prompts.config(), circuit.config(), probe.config(), neurons.config(), heuristics.config(), knockout.config()
+    )
+    job = execute((), model, options, asked, prompts.pairs)
+    if job is not None:
+        write_the_report(job.run)
 
 
 def prompts_command(
@@ -42,7 +58,7 @@ def prompts_command(
     model
         Hugging Face id or local folder (default: the shipped model).
     """
-    _stages("prompts", model, options, prompts, _CIRCUIT)
+    execute(("prompts",), model, options, Asked(prompts.config()), prompts.pairs)
 
 
 def localize_command(
@@ -55,9 +71,9 @@ def localize_command(
     model
         Hugging Face id or local folder (default: the shipped model).
     """
-    run = _stages("localize", model, options, prompts, _CIRCUIT)
-    if run is not None:
-        _strongest(run)
+    job = execute(("localize",), model, options, Asked(prompts.config()), prompts.pairs)
+    if job is not None:
+        _strongest(job.run)
 
 
 def faithfulness_command(
@@ -74,7 +90,7 @@ def faithfulness_command(
     model
         Hugging Face id or local folder (default: the shipped model).
     """
-    _stages("faithfulness", model, options, prompts, circuit)
+    execute(("faithfulness",), model, options, Asked(prompts.config(), circuit.config()), prompts.pairs)
 
 
 def report_command(run: Path) -> None:
@@ -87,7 +103,7 @@ def report_command(run: Path) -> None:
     """
     from arithcirc.store import RunFolder
 
-    _report(RunFolder.open(run))
+    write_the_report(RunFolder.open(run))
 
 
 def export_command(run: Path, *, out: Path, formats: str = "html") -> None:
@@ -109,56 +125,6 @@ def export_command(run: Path, *, out: Path, formats: str = "html") -> None:
     show.out.print(f"{len(written)} figures: {out}")
 
 
-def _stages(
-    goal: str,
-    model: str | None,
-    options: ModelOptions,
-    prompts: PromptOptions,
-    circuit: CircuitOptions,
-) -> "RunFolder | None":
-    """Plan, run and summarise; None when only the plan was asked for."""
-    prompt_config, circuit_config = prompts.config(), circuit.config()
-    check_batch_size(options.batch_size)
-    show.passing("loading ...")
-    from arithcirc.models.load import load, set_threads
-    from arithcirc.pipeline.job import open_job
-    from arithcirc.pipeline.plan import make_plan
-    from arithcirc.pipeline.run import run_stages, stages_for
-
-    set_threads(options.threads)
-    loaded = load(model, revision=options.revision, device=options.device, dtype=options.dtype)
-    stages = stages_for(goal)
-    job: Job = open_job(
-        loaded,
-        options.out,
-        prompts=prompt_config,
-        circuit=circuit_config,
-        pairs_file=prompts.pairs,
-        batch_size=options.batch_size,
-        sections=list(dict.fromkeys(section for stage in stages for section in stage.sections)),
-        facts={"command": COMMAND_LINE.get()},
-        write=not options.plan_only,
-    )
-    info = loaded.info
-    show.plan(make_plan(job, stages), f"{info.name} ({info.revision}, {info.dtype}, {info.device})")
-    if options.plan_only:
-        return None
-    with show.progress() as report:
-        job.report = report
-        run_stages(job, stages, notice=show.notice)
-    show.summary(job.run)
-    show.out.print(f"tables: {job.run.path}")
-    return job.run
-
-
-def check_batch_size(batch_size: int) -> None:
-    """Refuse a batch of nothing."""
-    from arithcirc.errors import RequestError
-
-    if batch_size < 1:
-        raise RequestError(f"--batch-size {batch_size} is too small: give 1 or more (2048 is the default)")
-
-
 def _strongest(run: "RunFolder") -> None:
     """The strongest heads at `=` per operator, on the terminal."""
     effects = run.table("effects")
@@ -167,9 +133,3 @@ def _strongest(run: "RunFolder") -> None:
         top = rows.sort_values("mean", ascending=False).head(5)
         named = [f"L{r.layer}H{r.head}@{r.position} {r.mean:.2f}" for r in top.itertuples()]
         show.out.print(f"{operator}  strongest heads (logit difference, nats): {', '.join(named)}")
-
-
-def _report(run: "RunFolder") -> None:
-    from arithcirc.report import write_report
-
-    show.out.print(f"report: {write_report(run)}")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from arithcirc.cli import analyze, models, show, train
+from arithcirc.cli import analyze, mechanism, models, show, train
 from arithcirc.cli.options import COMMAND_LINE
 from arithcirc.errors import ArithcircError
 
@@ -30,6 +30,8 @@ def build() -> App:
     app.command(analyze.prompts_command, name="prompts")
     app.command(analyze.localize_command, name="localize")
     app.command(analyze.faithfulness_command, name="faithfulness")
+    for name in ("probe", "neurons", "heads", "heuristics", "knockout", "failures"):
+        app.command(getattr(mechanism, f"{name}_command"), name=name)
     app.command(analyze.report_command, name="report")
     app.command(analyze.export_command, name="export")
     app.command(train.train)

@@ -7,7 +7,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from arithcirc.config import CircuitConfig, PromptConfig
+from arithcirc.config import (
+    CircuitConfig,
+    HeuristicConfig,
+    KnockoutConfig,
+    NeuronConfig,
+    ProbeConfig,
+    PromptConfig,
+)
 
 DEFAULT_OUT = Path("runs")
 COMMAND_LINE: ContextVar[str | None] = ContextVar("command_line", default=None)
@@ -84,3 +91,67 @@ class CircuitOptions:
             random_circuits=self.random_circuits,
             mean_prompts=self.mean_prompts,
         )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ProbeOptions:
+    """How the linear probes are trained."""
+
+    probe_prompts: Annotated[int, Parameter(help="Prompts tried per operator; the correct ones are used.")] = 4000
+    probe_lr: Annotated[float, Parameter(help="Adam's learning rate (the paper's is 0.0003).")] = (
+        ProbeConfig.learning_rate
+    )
+    probe_batch: Annotated[int, Parameter(help="Prompts per step (the paper's is 32).")] = ProbeConfig.batch
+    probe_epochs: Annotated[int, Parameter(help="Most epochs; a probe stops when it no longer improves.")] = (
+        ProbeConfig.epochs
+    )
+
+    def config(self) -> ProbeConfig:
+        """The configuration these options stand for."""
+        return ProbeConfig(self.probe_prompts, self.probe_lr, self.probe_batch, self.probe_epochs)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class NeuronOptions:
+    """Which neurons count as important."""
+
+    top_neurons: Annotated[
+        int | None, Parameter(help="Neurons per layer (default: fewest that reach --target with all heads).")
+    ] = None
+    first_layer: Annotated[int | None, Parameter(help="First layer with heuristics (default: from the probe).")] = None
+    random_neurons: Annotated[int, Parameter(help="Random rankings of neurons, as the baseline.")] = 5
+
+    def config(self) -> NeuronConfig:
+        """The configuration these options stand for."""
+        return NeuronConfig(self.top_neurons, self.first_layer, self.random_neurons)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class HeuristicOptions:
+    """How neurons are labelled."""
+
+    preset: Annotated[str, Parameter(help="List of heuristics: paper or reference.")] = "paper"
+    threshold: Annotated[float, Parameter(help="Score from which a neuron carries a label.")] = 0.6
+    q: Annotated[float, Parameter(help="False-discovery rate below which a label is significant.")] = 0.01
+    null_draws: Annotated[int, Parameter(help="Relabellings behind each p-value.")] = HeuristicConfig.draws
+
+    def config(self) -> HeuristicConfig:
+        """The configuration these options stand for."""
+        return HeuristicConfig(self.preset, self.threshold, self.q, self.null_draws)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class KnockoutOptions:
+    """How many prompts the ablations and the comparison of right and wrong answers use."""
+
+    knockout_prompts: Annotated[int, Parameter(help="Correct prompts inside each heuristic, and outside.")] = 100
+    by_prompt: Annotated[int, Parameter(help="Prompts whose own heuristics are knocked out.")] = 50
+    failures: Annotated[int, Parameter(help="Correct prompts, and incorrect ones, to compare.")] = 50
+
+    def config(self) -> KnockoutConfig:
+        """The configuration these options stand for."""
+        return KnockoutConfig(self.knockout_prompts, self.by_prompt, self.failures)

@@ -7,7 +7,14 @@ import numpy as np
 from arithcirc.arithmetic.operators import OperandRange, legal_prompts, operator
 from arithcirc.arithmetic.pairs import Counterfactual, Pairs, counterfactuals, legal_pool, select_distinct
 from arithcirc.arithmetic.tokens import PromptEncoder
-from arithcirc.config import CircuitConfig, PromptConfig
+from arithcirc.config import (
+    CircuitConfig,
+    HeuristicConfig,
+    KnockoutConfig,
+    NeuronConfig,
+    ProbeConfig,
+    PromptConfig,
+)
 from arithcirc.errors import PromptError
 from arithcirc.measure.answers import find_correct
 from arithcirc.models.protocol import HookedModel
@@ -22,21 +29,35 @@ def analyze(
     *,
     prompts: PromptConfig | None = None,
     circuit: CircuitConfig | None = None,
+    probe: ProbeConfig | None = None,
+    neurons: NeuronConfig | None = None,
+    heuristics: HeuristicConfig | None = None,
+    knockout: KnockoutConfig | None = None,
     pairs_file: Path | None = None,
     batch_size: int = 2048,
     report: Report = silent,
+    upto: str | None = None,
 ) -> RunFolder:
-    """Run every stage into `<out>/<model>/<revision>` and return the run; finished stages are reused."""
+    """Run every stage into `<out>/<model>/<revision>` and return the run; finished stages are reused.
+
+    `upto` names a stage to stop at: it and what it needs are run.
+    """
+    stages = stages_for(*([upto] if upto else []))
     job = open_job(
         model,
         Path(out),
         prompts=prompts or PromptConfig(),
         circuit=circuit,
+        probe=probe,
+        neurons=neurons,
+        heuristics=heuristics,
+        knockout=knockout,
         pairs_file=pairs_file,
         batch_size=batch_size,
+        sections=list(dict.fromkeys(section for stage in stages for section in stage.sections)),
         report=report,
     )
-    run_stages(job, stages_for("faithfulness"))
+    run_stages(job, stages)
     return job.run
 
 

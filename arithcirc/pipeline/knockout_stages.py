@@ -56,7 +56,7 @@ def knockout_stage(job: Job) -> list[str]:
     for symbol, labels, _ in labelled:
         name = operator(symbol).name
         rng = job.rng("knockout", name)
-        replaced = replacements(job.model, job.encoder, labels.prompts, means, rng, batch_size=job.batch_size)
+        replaced = replacements(job.model, job.encoder, labels.prompts, means, rng)
         heuristic = knock_out_by_heuristic(
             job.model, job.encoder, labels, replaced, job.rng("knockout by heuristic", name),
             n=cfg.prompts, batch_size=job.batch_size, progress=advance,
@@ -138,7 +138,7 @@ def failures_stage(job: Job) -> list[str]:
     for symbol, labels, given in labelled:
         found = failing.failures(
             job.model, job.encoder, labels, given, job.rng("failures", operator(symbol).name),
-            n=n, batch_size=job.batch_size,
+            n=n,
         )  # fmt: skip
         for frames, frame in ((prompts, found.prompts), (tests, found.tests)):
             frame.insert(0, "operator", symbol)

@@ -21,20 +21,25 @@ def quiet(stage: str, text: str) -> None:
     """Say nothing."""
 
 
-def stages_for(goal: str) -> list[Stage]:
-    """A stage and all it needs, in order. Raises RequestError for an unknown name."""
+def stages_for(*goals: str, given_neurons: bool = False) -> list[Stage]:
+    """Stages and all they need, in order; all stages without a goal. Raises RequestError for an unknown name.
+
+    With given neurons nothing has to rank them: `heuristics` then needs the prompts only.
+    """
     by_name = {s.name: s for s in STAGES}
-    if goal not in by_name:
-        raise RequestError(f"unknown stage {goal!r}: use one of {', '.join(by_name)}")
+    if unknown := [g for g in goals if g not in by_name]:
+        raise RequestError(f"unknown stage {unknown[0]!r}: use one of {', '.join(by_name)}")
     wanted: set[str] = set()
 
     def add(name: str) -> None:
         if name not in wanted:
             wanted.add(name)
             for need in by_name[name].needs:
-                add(need)
+                if not (given_neurons and need == "neurons"):
+                    add(need)
 
-    add(goal)
+    for goal in goals or by_name:
+        add(goal)
     return [s for s in STAGES if s.name in wanted]
 
 

@@ -1,0 +1,90 @@
+"""From options to a finished run: load, plan, run the stages, summarise. Heavy imports stay inside the functions."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from arithcirc.cli import show
+from arithcirc.cli.options import COMMAND_LINE, ModelOptions
+from arithcirc.config import (
+    CircuitConfig,
+    HeuristicConfig,
+    KnockoutConfig,
+    NeuronConfig,
+    ProbeConfig,
+    PromptConfig,
+)
+
+if TYPE_CHECKING:
+    from arithcirc.pipeline.job import Job
+    from arithcirc.store import RunFolder
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Configurations a command was given; those of stages it does not run stay None."""
+
+    prompts: PromptConfig
+    circuit: CircuitConfig | None = None
+    probe: ProbeConfig | None = None
+    neurons: NeuronConfig | None = None
+    heuristics: HeuristicConfig | None = None
+    knockout: KnockoutConfig | None = None
+
+
+def execute(
+    goals: tuple[str, ...],
+    model: str | None,
+    options: ModelOptions,
+    asked: Asked,
+    pairs: Path | None,
+    *,
+    neurons_file: Path | None = None,
+) -> "Job | None":
+    """Plan, run and summarise some stages (all without goals); None when only the plan was asked for."""
+    check_batch_size(options.batch_size)
+    show.passing("loading ...")
+    from arithcirc.models.load import load, set_threads
+    from arithcirc.pipeline.job import open_job
+    from arithcirc.pipeline.plan import make_plan
+    from arithcirc.pipeline.run import run_stages, stages_for
+
+    set_threads(options.threads)
+    loaded = load(model, revision=options.revision, device=options.device, dtype=options.dtype)
+    stages = stages_for(*goals, given_neurons=neurons_file is not None)
+    job = open_job(
+        loaded,
+        options.out,
+        **vars(asked),
+        pairs_file=pairs,
+        neurons_file=neurons_file,
+        batch_size=options.batch_size,
+        sections=list(dict.fromkeys(section for stage in stages for section in stage.sections)),
+        facts={"command": COMMAND_LINE.get()},
+        write=not options.plan_only,
+    )
+    info = loaded.info
+    show.plan(make_plan(job, stages), f"{info.name} ({info.revision}, {info.dtype}, {info.device})")
+    if options.plan_only:
+        return None
+    with show.progress() as report:
+        job.report = report
+        run_stages(job, stages, notice=show.notice)
+    show.summary(job.run)
+    show.out.print(f"tables: {job.run.path}")
+    return job
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Refuse a batch of nothing."""
+    from arithcirc.errors import RequestError
+
+    if batch_size < 1:
+        raise RequestError(f"--batch-size {batch_size} is too small: give 1 or more (2048 is the default)")
+
+
+def write_the_report(run: "RunFolder") -> None:
+    """Write the report and say where it is."""
+    from arithcirc.report import write_report
+
+    show.out.print(f"report: {write_report(run)}")
