@@ -5,7 +5,7 @@ it: positions < p and layers <= l stay clean. An exact patch therefore needs onl
 from p on, attending to the clean keys and values of the prefix. Patches at the same position share one replay: the
 batch starts with the patches of the lowest layer and grows by those of layer l when block l + 1 is about to run, so
 every block is called once per tile however many patches there are. An MLP is not run where its output is known to be
-clean or is read by nothing (the last block before the last position).
+clean or is read by nothing (the last block before the last position), and patches that change no value are not run.
 
     delta of a head       (z' - z) W_O[h]          enters after the block (parallel residual), or
                                                     before the block's own MLP (sequential: the block is replayed at p)
@@ -43,10 +43,12 @@ class Patch:
     index: int
 
 
+_READS = {Head: "z", Mlp: "mlp_out", Neuron: "post"}
+
+
 def parts_needed(components: Sequence[Component]) -> set[str]:
     """Which activations patches of these components read."""
-    kinds = {Head: "z", Mlp: "mlp_out", Neuron: "post"}
-    return {kinds[type(c)] for c in components}
+    return {_READS[type(c)] for c in components}
 
 
 class SuffixEngine:
@@ -69,11 +71,15 @@ class SuffixEngine:
     ) -> Float[Tensor, "patch prompt metric"]:
         """Patch each component from `source` (same prompts, same positions) and reduce the final logits.
 
-        At most `batch_size` rows (patch x prompt) are in flight; out of memory halves that and goes on. Patches whose
-        effect cannot reach the last position get the clean logits. `progress` is told of rows as they are done.
+        At most `batch_size` rows (patch x prompt) are in flight; out of memory halves that and goes on. Patches that
+        change no value, or whose effect cannot reach the last position, get the clean logits. `progress` is told of
+        rows as they are done.
         """
+        for index in {p.index for p in patches}:
+            self._check_position(index)
         results: list[Tensor | None] = [None] * len(patches)
-        unread = [i for i, p in enumerate(patches) if self._unread(p)]
+        changes = self._changes(patches, source)
+        unread = [i for i, p in enumerate(patches) if self._unread(p) or not changes[i]]
         if unread:
             clean = reduce(self.clean.logits[None], slice(0, self.n_prompts))[0]
             for i in unread:
@@ -92,6 +98,28 @@ class SuffixEngine:
     def _unread(self, patch: Patch) -> bool:
         """The last layer's outputs before the last position are read by nothing: the logits stay clean."""
         return patch.component.layer == self.model.info.n_layers - 1 and 0 < patch.index < self.n_pos - 1
+
+    def _changes(self, patches: Sequence[Patch], source: Activations) -> list[bool]:
+        """False where the source has the clean value on every prompt, as the first MLP has after an equal token."""
+        found: dict[tuple[type[Component], int, int], list[bool]] = {}
+        out = []
+        for patch in patches:
+            component, index = patch.component, patch.index
+            key = (type(component), component.layer, index)
+            if key not in found:
+                found[key] = self._differs(component, index, source)
+            out.append(found[key][0 if isinstance(component, Mlp) else component.index])
+        return out
+
+    def _differs(self, like: Component, index: int, source: Activations) -> list[bool]:
+        """For each component of this one's kind and layer (one for an MLP): does any prompt's value differ?"""
+        part = _READS[type(like)]
+        clean, other = (getattr(a, part)[like.layer][:, index] for a in (self.clean.activations, source))
+        differs = (clean != other).any(0)
+        if not isinstance(like, Neuron):
+            differs = differs.any(-1, keepdim=isinstance(like, Mlp))
+        found: list[bool] = differs.tolist()
+        return found
 
     # -- tiles ----------------------------------------------------------------------------------------------------
 
@@ -250,9 +278,12 @@ class SuffixEngine:
 
     def window(self, start: int, length: int) -> Window:
         """The blocks' arguments at [start, start + length)."""
-        if not 0 < start < self.n_pos:
-            raise RequestError(f"patches start at positions 1..{self.n_pos - 1}; position {start} was asked")
+        self._check_position(start)
         return self.model.window(self.clean.tokens, start, length)
+
+    def _check_position(self, index: int) -> None:
+        if not 0 < index < self.n_pos:
+            raise RequestError(f"patches start at positions 1..{self.n_pos - 1}; position {index} was asked")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

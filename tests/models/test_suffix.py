@@ -1,6 +1,7 @@
 """The suffix engine against full forwards with TransformerBridge hooks: every component, every position."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -116,11 +117,36 @@ def test_batch_size_and_order_change_nothing(
     torch.testing.assert_close(again, whole[shuffled], rtol=1e-5, atol=2e-5)
 
 
-def test_patching_the_same_prompt_changes_nothing(engine: SuffixEngine) -> None:
+def test_patching_nearly_the_same_values_changes_nearly_nothing(engine: SuffixEngine) -> None:
     patches = list(every_patch())[::3]
     own = engine.clean.activations
-    ours = engine.run(patches, own, keep, batch_size=500)
+    near = replace(own, **{part: [x * (1 + 1e-7) for x in getattr(own, part)] for part in PARTS})
+    ours = engine.run(patches, near, keep, batch_size=500)
     torch.testing.assert_close(ours, engine.clean.logits.expand_as(ours), rtol=1e-5, atol=2e-5)
+
+
+def test_patches_that_change_nothing_are_not_run(
+    engine: SuffixEngine, source: Activations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run: list[Patch] = []
+    real = SuffixEngine._tile
+
+    def watched(self: SuffixEngine, part: list[Patch], *rest: object) -> Tensor:
+        run.extend(part)
+        return real(self, part, *rest)
+
+    monkeypatch.setattr(SuffixEngine, "_tile", watched)
+    own = engine.clean.activations
+    patches = [Patch(c, 2) for c in (Head(1, 2), Head(1, 3), Mlp(0), Mlp(1), Neuron(1, 5), Neuron(1, 6))]
+    assert torch.equal(engine.run(patches, own, keep, batch_size=50), engine.clean.logits.expand(6, -1, -1))
+    assert run == []
+    mixed = replace(own, z=[x.clone() for x in own.z], mlp_out=list(own.mlp_out), post=[x.clone() for x in own.post])
+    mixed.z[1][0, 2, 3] += 1
+    mixed.mlp_out[1] = source.mlp_out[1]
+    mixed.post[1][4, 2, 5] += 1
+    moved = engine.run(patches, mixed, keep, batch_size=50) != engine.clean.logits
+    assert run == [patches[i] for i in (1, 3, 4)]
+    assert moved.any(-1).any(-1).tolist() == [False, True, False, True, True, False]
 
 
 def test_last_layer_reaches_only_its_own_position(engine: SuffixEngine, source: Activations) -> None:
