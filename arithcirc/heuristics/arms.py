@@ -31,7 +31,7 @@ from arithcirc.models.protocol import HookedModel
 
 Ablation = Literal["zero", "mean", "resample"]
 ABLATIONS: tuple[Ablation, ...] = get_args(Ablation)
-DONORS = 128
+DONORS = 64
 """Other prompts whose activations resampling draws from."""
 Progress = Callable[[int], None]
 
@@ -60,13 +60,11 @@ def replacements(
     prompts: Prompts,
     means: Means,
     rng: np.random.Generator,
-    *,
-    batch_size: int = 2048,
 ) -> Replacements:
     """Zero, the mean, and the activations of some of these prompts."""
     donors = rng.permutation(len(prompts))[:DONORS]
     tokens = torch.from_numpy(encoder.encode(prompts[donors]))
-    drawn = values_of(model, tokens, batch_size=min(batch_size, DONORS))
+    drawn = values_of(model, tokens)
     return Replacements(stack_values([zero_values(model), mean_values(model, means), drawn]), donors)
 
 

@@ -58,7 +58,6 @@ def failures(
     rng: np.random.Generator,
     *,
     n: int,
-    batch_size: int = 2048,
 ) -> Failures:
     """At most n correct and n incorrect prompts, drawn from all legal ones, with their associated neurons, compared.
 
@@ -69,7 +68,7 @@ def failures(
     chosen = np.concatenate([order[right][:n], order[~right][:n]])
     prompts = labels.prompts[chosen]
     associated = labels.best(chosen) > 0
-    written = contributions(model, encoder, labels, chosen, batch_size=batch_size)
+    written = contributions(model, encoder, labels, chosen)
     table = pd.DataFrame(
         {
             "prompt": prompts.texts(),
@@ -88,8 +87,6 @@ def contributions(
     encoder: PromptEncoder,
     labels: Labelled,
     prompts: Int[np.ndarray, "prompt"],
-    *,
-    batch_size: int = 2048,
 ) -> Float[np.ndarray, "prompt neuron"]:
     """h_n(p) x the logit v_n writes to the answer of p, for the labels' neurons on some of their prompts."""
     chosen = labels.prompts[prompts]
@@ -97,7 +94,7 @@ def contributions(
     found = np.zeros((len(prompts), len(labels.neurons)))
     if not len(prompts):
         return found
-    posts = values_of(model, torch.from_numpy(encoder.encode(chosen)), batch_size=batch_size)
+    posts = values_of(model, torch.from_numpy(encoder.encode(chosen)))
     for layer in np.unique(labels.layers):
         at = np.flatnonzero(labels.layers == layer)
         ids = torch.from_numpy(labels.neurons[at, 1]).to(model.device)

@@ -107,8 +107,11 @@ def mean_values(model: HookedModel, means: Means) -> Values:
     return [post[-1:].to(model.device) for post in means.post]
 
 
-def values_of(model: HookedModel, tokens: Int[Tensor, "prompt pos"], *, batch_size: int = 2048) -> Values:
-    """Activations of all neurons at the last token of these prompts: one replacement per prompt."""
+def values_of(model: HookedModel, tokens: Int[Tensor, "prompt pos"], *, batch_size: int = 16) -> Values:
+    """Activations of all neurons at the last token of these prompts: one replacement per prompt.
+
+    Batches are small because a forward shows every neuron at every token, of which the last is kept.
+    """
     parts = [[p[:, -1].clone() for p in model.activations(b, parts={"post"}).post] for b in batches(tokens, batch_size)]
     return [torch.cat(layer) for layer in zip(*parts, strict=True)]
 
@@ -129,13 +132,17 @@ def knock_out(
     batch_size: int = 2048,
     progress: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "row metric"]:
-    """Final logits of every row, reduced; at most `batch_size` prompts are recorded, and rows run, at once."""
+    """Final logits of every row, reduced; at once, at most `batch_size` rows run and an eighth as many prompts are held.
+
+    What is held of a prompt is its residuals, keys and values in every layer.
+    """
     sets.check(model.info.n_layers, model.info.d_mlp)
     lowest = sets.lowest(model.info.n_layers)[rows.neurons]
     found: list[Tensor] = []
     done: list[np.ndarray] = []
-    for start in range(0, len(tokens), batch_size):
-        mine = np.flatnonzero((rows.prompt >= start) & (rows.prompt < start + batch_size))
+    held = max(1, batch_size // 8)
+    for start in range(0, len(tokens), held):
+        mine = np.flatnonzero((rows.prompt >= start) & (rows.prompt < start + held))
         if not len(mine):
             continue
         used, place = np.unique(rows.prompt[mine], return_inverse=True)

@@ -68,7 +68,7 @@ def test_contributions_are_what_leaves_the_residual_with_the_neurons(
     prompts = PROMPTS[chosen]
     tokens = torch.from_numpy(encoder.encode(prompts))
     answers = torch.from_numpy(encoder.answers(prompts.answer))
-    found = contributions(model, encoder, labels, chosen, batch_size=5)
+    found = contributions(model, encoder, labels, chosen)
     whole = model.record(tokens, parts=()).resid[-1][:, -1]
     for place in (3, 11, 37):
         layer, neuron = labels.neurons[place].tolist()
