@@ -100,13 +100,20 @@ _OPTIONS: dict[str, tuple[Any, dict[str, str]]] = {
     "heuristics": (HeuristicConfig, {
         "preset": "preset", "threshold": "threshold", "q": "q", "draws": "null-draws", "neurons": "neurons",
     }),
-    "knockout": (KnockoutConfig, {}),
+    "knockout": (KnockoutConfig, {
+        "prompts": "knockout-prompts", "by_prompt": "by-prompt", "failures": "failures",
+    }),
 }  # fmt: skip
+_CIRCUIT = ("prompts", "circuit")
 _SECTIONS = {
-    "prompts": ("prompts",), "localize": ("prompts",), "faithfulness": ("prompts", "circuit"),
-    "probe": ("prompts", "probe"),
+    "prompts": ("prompts",), "localize": ("prompts",), "faithfulness": _CIRCUIT, "probe": ("prompts", "probe"),
+    "neurons": (*_CIRCUIT, "probe", "neurons"), "heads": (*_CIRCUIT, "probe"),
+    "heuristics": (*_CIRCUIT, "probe", "neurons", "heuristics"),
 }  # fmt: skip
 """Sections of the configuration a command takes options for; all of them where it is not listed."""
+
+_FILES = ("pairs", "neurons")
+"""Fields that hold the hash of a file, whose name nobody recorded."""
 
 CIRCUIT_ROWS = 64
 UNDEFINED_ROWS = 20
@@ -263,7 +270,7 @@ def _command(stage: str, config: dict[str, Any], model: dict[str, Any]) -> str:
         held, usual = config.get(section, {}), asdict(made())
         for key, value in held.items():
             if key in names and value is not None and value != usual.get(key):
-                parts.append(f"--{names[key]}={'FILE' if key in {'pairs', 'neurons'} else value}")
+                parts.append(f"--{names[key]}={'FILE' if key in _FILES else value}")
     return shlex.join(parts)
 
 

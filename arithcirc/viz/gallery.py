@@ -85,7 +85,7 @@ def _add_map(
     is_fine = masks.fine(heuristic)
     side = CROP if is_fine else SPARSE_CROP if np.isfinite(values).mean() < 0.25 else max(values.shape)
     shown = values[:side, :side]
-    block = max(1, math.ceil(max(shown.shape) / cells))
+    block = 1 if is_fine else max(1, math.ceil(max(shown.shape) / cells))
     small = shrink(shown, block)
     largest = float(np.nanmax(np.abs(small))) if np.isfinite(small).any() else 1.0
     percent = np.rint(100.0 * small / (largest or 1.0))
