@@ -132,7 +132,7 @@ def knock_out(
     batch_size: int = 2048,
     progress: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "row metric"]:
-    """Final logits of every row, reduced; at once, at most `batch_size` rows run and an eighth as many prompts are held.
+    """Final logits of every row, reduced; at most `batch_size` rows run and `batch_size` / 8 prompts are held at once.
 
     What is held of a prompt is its residuals, keys and values in every layer.
     """
