@@ -34,6 +34,7 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python tests/bench/localize.py
+	$(BIN)/python tests/bench/neurons.py
 
 # Random weights at the shapes of Pythia-1.4b and Pythia-6.9B, in bfloat16; needs a GPU.
 bench-gpu: $(STAMP)

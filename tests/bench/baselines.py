@@ -6,6 +6,9 @@
 - `reference_loop`: what the paper's released code does: both sets of activations again for every component and
   position. It runs on the bare network and keeps only what it needs, which is faster than caching everything.
 
+- `plain_neuron_loop`, `hook_neuron_loop`: one full hooked forward per neuron, on the bridge and on the bare network, as
+  the paper's released code would have to do for exact effects of neurons.
+
 All return patched logits, (site, prompt, vocab) reduced by the same function as ours, so results can be compared.
 """
 
@@ -14,7 +17,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from arithcirc.components import Head, Mlp
+from arithcirc.components import Head, Mlp, Neuron
 from arithcirc.models.bridge import BridgedModel
 from arithcirc.models.suffix import Patch
 
@@ -121,3 +124,56 @@ def reference_loop(bare: BareNetwork, clean: Tensor, other: Tensor, patches: Seq
         z, mlp = bare.capture(other)
         out.append(reduce(bare.patched(clean, patch, z, mlp)[None], _all(clean))[0])
     return torch.stack(out)
+
+
+# -- single neurons ---------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def plain_neuron_loop(
+    model: BridgedModel, clean: Tensor, post: Sequence[Tensor], patches: Sequence[Patch], reduce: Reduce
+) -> Tensor:
+    """One hooked TransformerBridge forward per neuron; `post[layer]` are the counterfactual's activations."""
+    out = []
+    for patch in patches:
+        value = _neuron_value(patch, post)
+
+        def hook(activation: Tensor, hook: object, patch: Patch = patch, value: Tensor = value) -> Tensor:
+            edited = activation.clone()
+            edited[:, patch.index, patch.component.index] = value
+            return edited
+
+        name = f"blocks.{patch.component.layer}.mlp.hook_post"
+        logits = model.bridge.run_with_hooks(clean, fwd_hooks=[(name, hook)])
+        out.append(reduce(logits[None, :, -1].float(), _all(clean))[0])
+    return torch.stack(out)
+
+
+@torch.no_grad()
+def hook_neuron_loop(
+    bare: BareNetwork, clean: Tensor, post: Sequence[Tensor], patches: Sequence[Patch], reduce: Reduce
+) -> Tensor:
+    """One hooked forward of the bare network per neuron."""
+    out = []
+    for patch in patches:
+        value = _neuron_value(patch, post)
+
+        def replace_post(
+            _: nn.Module, arguments: tuple[Tensor, ...], patch: Patch = patch, value: Tensor = value
+        ) -> tuple[Tensor, ...]:
+            edited = arguments[0].clone()
+            edited[:, patch.index, patch.component.index] = value
+            return (edited,)
+
+        handle = bare.layers[patch.component.layer].mlp.dense_4h_to_h.register_forward_pre_hook(replace_post)
+        try:
+            out.append(reduce(bare.forward(clean)[None], _all(clean))[0])
+        finally:
+            handle.remove()
+    return torch.stack(out)
+
+
+def _neuron_value(patch: Patch, post: Sequence[Tensor]) -> Tensor:
+    if not isinstance(patch.component, Neuron):
+        raise TypeError(f"{patch.component} is not a neuron")
+    return post[patch.component.layer][:, patch.index, patch.component.index]

@@ -5,25 +5,19 @@
 """
 
 import argparse
-import ctypes
-import gc
-import json
 import statistics
 import tempfile
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from baselines import BareNetwork, hook_loop, plain_loop, reference_loop
 from rich.console import Console
 from rich.table import Table
-from torch.utils.flop_counter import FlopCounterMode
+from timing import interleaved, largest_difference, matmul_rate, write_rows
 from transformers import AutoModelForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM
 
 import arithcirc as ac
@@ -39,90 +33,10 @@ SHAPES = {
     "pythia-6.9b": (32, 32, 4096, 16384),
 }
 DEPTHS = (4, 12, 24)
+OWN = ("localize", "reference_loop")
+"""First words of the rows this benchmark writes."""
 M100_REFERENCE = 1.45
 """Seconds the paper's released code took on shared/models/neox-m100: 80 patches x 50 prompts, one core."""
-
-
-@dataclass
-class Timing:
-    """Median and spread (max - min over median) of repeated runs, in seconds; FLOPs and peak memory of one run."""
-
-    name: str
-    seconds: list[float]
-    flops: int
-    peak_mb: float
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.seconds)
-
-    @property
-    def spread(self) -> float:
-        return (max(self.seconds) - min(self.seconds)) / self.median
-
-
-class PeakMemory:
-    """Largest resident (CPU) or allocated (CUDA) memory inside the block above what it was before, in MB."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.mb = device, 0.0
-        self._stop = threading.Event()
-
-    def __enter__(self) -> "PeakMemory":
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-            self._before = torch.cuda.memory_allocated()
-        else:
-            gc.collect()
-            ctypes.CDLL("libc.so.6").malloc_trim(0)  # give freed memory back, else a later loop reuses it unseen
-            self._before = psutil.Process().memory_info().rss
-            self._thread = threading.Thread(target=self._watch, daemon=True)
-            self._thread.start()
-        return self
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.002):
-            self.mb = max(self.mb, (psutil.Process().memory_info().rss - self._before) / 1e6)
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        if self.device.type == "cuda":
-            self.mb = (torch.cuda.max_memory_allocated() - self._before) / 1e6
-        else:
-            self._thread.join()
-
-
-def interleaved(
-    variants: dict[str, Callable[[], torch.Tensor]], repeats: int, device: torch.device
-) -> tuple[dict[str, Timing], dict[str, torch.Tensor]]:
-    """Time variants in turns, so that a noisy moment of the machine hits all of them; results from the warm-up."""
-    timings, results = {}, {}
-    for name, variant in variants.items():
-        with FlopCounterMode(display=False) as counter, PeakMemory(device) as memory:
-            results[name] = variant().cpu()
-        timings[name] = Timing(name, [], counter.get_total_flops(), memory.mb)
-    for _ in range(repeats):
-        for name, variant in variants.items():
-            start = time.perf_counter()
-            variant()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            timings[name].seconds.append(time.perf_counter() - start)
-    return timings, results
-
-
-def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Best matrix-multiply rate of this machine now, FLOP/s, on 2048 x 2048 (8192 on a GPU)."""
-    n = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
-    best = float("inf")
-    for _ in range(8):
-        start = time.perf_counter()
-        a @ b
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - start)
-    return 2 * n**3 / best
 
 
 def random_model(
@@ -195,13 +109,6 @@ def bare_network(source: str, dtype: str) -> Any:
     return AutoModelForCausalLM.from_pretrained(source, dtype=DTYPES[dtype], use_safetensors=True).eval()
 
 
-def largest_difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    """Largest difference of logit_diff and KL, nats, relative to the largest value above 1 (E spans too much)."""
-    keep = [0, 2]
-    largest = float((ours[..., keep] - theirs[..., keep].cpu()).abs().max())
-    return largest / max(1.0, float(ours[..., keep].abs().max()))
-
-
 def run(
     work: Work, repeats: int, console: Console, title: str, *, skip: tuple[str, ...] = (), sample: int = 1
 ) -> dict[str, Any]:
@@ -253,10 +160,10 @@ def main() -> None:
         sample = max(1, len(work.patches) // 100)
         title = f"{options.shape}, random weights, {options.dtype}; baselines on 1 in {sample} patches, scaled"
         rows = run(work, options.repeats, console, title, skip=("plain",), sample=sample)
-        options.out.write_text(json.dumps({f"localize_{options.shape}": rows}, indent=2) + "\n")
+        write_rows(options.out, {f"localize_{options.shape}": rows}, owner=OWN)
         return
     results = {**shipped(options, console), **depths(options, console), **against_reference(console)}
-    options.out.write_text(json.dumps(results, indent=2) + "\n")
+    write_rows(options.out, results, owner=OWN)
     console.print(f"written: {options.out}")
 
 
