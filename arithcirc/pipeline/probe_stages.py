@@ -41,8 +41,8 @@ from arithcirc.pipeline.prompt_stage import legal_by_operator, load_pairs, n_pro
 from arithcirc.pipeline.stage import Cost
 
 Advance = Callable[[int], None]
-TYPICAL_EPOCHS = 18
-"""Epochs after which the probes have stopped, averaged over sites of the shipped model: what a plan's time assumes."""
+RESIDUAL_EPOCHS, HEAD_EPOCHS = 16, 28
+"""Epochs after which probes have stopped, averaged over sites of the shipped model: what a plan's time assumes."""
 COPY_PROMPTS = 2_000
 """Prompts of an operator, at most, from which it is decoded what heads carry."""
 COPIED = ("op1", "op2", "result")
@@ -154,13 +154,14 @@ def count_probe(job: Job) -> Cost:
         tried = probe_prompts(job, op, legal)
         rows += len(tried) + _sites(job) * job.config.probe.epochs
         classes = len(np.unique(tried.answer))
-        forwards += len(tried) + _training(job, _sites(job), job.model.info.d_model, len(tried), classes)
+        width = job.model.info.d_model
+        forwards += len(tried) + _training(job, _sites(job), width, len(tried), classes, RESIDUAL_EPOCHS)
     return Cost(rows, forwards)
 
 
-def _training(job: Job, sites: int, width: int, examples: int, classes: int) -> float:
+def _training(job: Job, sites: int, width: int, examples: int, classes: int, epochs: int) -> float:
     """Training a group of probes, in forward passes of one prompt: multiply-adds over the model's."""
-    seen = examples * (1 - HELD_OUT) * (1 - VALIDATION) * min(job.config.probe.epochs, TYPICAL_EPOCHS)
+    seen = examples * (1 - HELD_OUT) * (1 - VALIDATION) * min(job.config.probe.epochs, epochs)
     return 2 * sites * seen * (width + _SOFTMAX) * classes / (job.model.info.n_params * job.encoder.length)
 
 
@@ -282,8 +283,8 @@ def count_heads(job: Job) -> Cost:
         tried = probe_prompts(job, op, legal, most=COPY_PROMPTS)
         rows += len(tried) + heads * len(COPIED) * epochs
         classes = sum(len(np.unique(column)) for column in (tried.op1, tried.op2, tried.answer))
-        forwards += len(tried) + _training(job, heads, info.d_head, len(tried), classes)
+        forwards += len(tried) + _training(job, heads, info.d_head, len(tried), classes, HEAD_EPOCHS)
     if len(job.operators) > 1:
         rows += heads * epochs
-        forwards += _training(job, heads, info.d_head, COPY_PROMPTS, len(job.operators))
+        forwards += _training(job, heads, info.d_head, COPY_PROMPTS, len(job.operators), HEAD_EPOCHS)
     return Cost(rows, forwards)
