@@ -116,15 +116,25 @@ class HeuristicConfig:
             raise RequestError(f"--null-draws {self.draws} is too few to read a p-value off: give 20 or more")
 
 
+LABELS = ("matched", "significant")
+
+
 @dataclass(frozen=True)
 class KnockoutConfig:
-    """Ablations: prompts inside and outside each heuristic, prompts of the by-prompt sweep and of the failures."""
+    """Ablations: prompts inside and outside each heuristic, prompts of the by-prompt sweep and of the failures.
+
+    `labels`: which labels say what a neuron does, the `matched` ones (score at the threshold, as in the paper) or only
+    the `significant` ones.
+    """
 
     prompts: int = 100
     by_prompt: int = 50
     failures: int = 50
+    labels: str = "matched"
 
     def __post_init__(self) -> None:
+        if self.labels not in LABELS:
+            raise RequestError(f"--labels {self.labels!r} is not known: use {' or '.join(LABELS)}")
         if (fewest := min(self.prompts, self.by_prompt, self.failures)) < 1:
             raise RequestError(f"{fewest} knockout prompts are too few: give 1 or more")
 

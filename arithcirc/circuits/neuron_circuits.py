@@ -119,12 +119,16 @@ def label_rows(numbers: pd.DataFrame, circuits: Sequence[NeuronCircuit]) -> pd.D
 
 
 def fewest_faithful(table: pd.DataFrame, target: float) -> int:
-    """Fewest exactly ranked neurons per layer, at least 1, with which F reaches the target, every head kept.
+    """Fewest exactly ranked neurons per layer, at least 1, that recover `target` of what these layers' neurons add to F.
 
-    All of a layer's neurons where none reaches it.
+    F(k) >= F(0) + target (1 - F(0)), every head kept: for an operator whose F is high without any neuron (half of all
+    divisions answer 0), a bar on F alone would call no neuron important. All of a layer's neurons where none reaches it.
     """
-    curve = table[(table["ranking"] == "exact") & (table["heads"] == "all") & (table["top"] > 0)]
-    reached = curve[curve["faithfulness"] >= target]
+    curve = table[(table["ranking"] == "exact") & (table["heads"] == "all")]
+    empty = curve.loc[curve["top"] == 0, "faithfulness"].clip(lower=0, upper=1).fillna(0)
+    base = float(empty.iloc[0]) if len(empty) else 0.0
+    curve = curve[curve["top"] > 0]
+    reached = curve[curve["faithfulness"] >= base + target * (1 - base)]
     return int(reached["top"].min() if len(reached) else curve["top"].max())
 
 

@@ -88,7 +88,7 @@ class NeuronEffects:
         """Rows of the table `neuron_agreement`: per layer, does the estimate order neurons as the exact effect does?
 
         Correlations are of what ranks, mean + standard deviation; `overlap` is the share of the exact top that the
-        estimate's top has, `expected` what a random ranking would give.
+        estimate's top has, `expected` what a random ranking would give. NaN in a layer where nothing has an effect.
         """
         exact = self.mean[..., RANKED_BY] + self.std[..., RANKED_BY]
         estimate = self.estimate_mean + self.estimate_std
@@ -97,7 +97,8 @@ class NeuronEffects:
         rows = []
         for layer in range(len(exact)):
             spearman, pearson = _correlations(exact[layer], estimate[layer])
-            shares = {"overlap": float(both[layer].sum()) / min(top, width), "expected": min(top, width) / width}
+            overlap = float("nan") if np.isnan(spearman) else float(both[layer].sum()) / min(top, width)
+            shares = {"overlap": overlap, "expected": min(top, width) / width}
             rows.append({"layer": layer, "spearman": spearman, "top": top, **shares, "n": width, "pearson": pearson})
         table = pd.DataFrame(rows)
         table.insert(0, "operator", operator)

@@ -151,7 +151,10 @@ class KnockoutOptions:
     knockout_prompts: Annotated[int, Parameter(help="Correct prompts inside each heuristic, and outside.")] = 100
     by_prompt: Annotated[int, Parameter(help="Prompts whose own heuristics are knocked out.")] = 50
     failures: Annotated[int, Parameter(help="Correct prompts, and incorrect ones, to compare.")] = 50
+    labels: Annotated[str, Parameter(help="Labels that count: matched (score alone, the paper's) or significant.")] = (
+        "matched"
+    )
 
     def config(self) -> KnockoutConfig:
         """The configuration these options stand for."""
-        return KnockoutConfig(self.knockout_prompts, self.by_prompt, self.failures)
+        return KnockoutConfig(self.knockout_prompts, self.by_prompt, self.failures, self.labels)

@@ -46,7 +46,7 @@ class Ranks:
 def rank_maps(maps: Float[np.ndarray, "neuron prompt"]) -> Ranks:
     """Ranks of every prompt in every map, largest first. NaN counts as the smallest value."""
     n_neurons, n_prompts = maps.shape
-    tie = np.random.default_rng(_TIE_SEED).permutation(n_prompts).astype(np.uint32)
+    tie = tie_order(n_prompts)
     prompt_at = np.argsort(tie).astype(np.int64)
     kind = np.uint16 if n_prompts <= 2**16 else np.uint32
     places = np.arange(n_prompts, dtype=kind)
@@ -59,6 +59,11 @@ def rank_maps(maps: Float[np.ndarray, "neuron prompt"]) -> Ranks:
         return np.ascontiguousarray(block.T)
 
     return Ranks(tuple(in_threads(rank, range(0, n_neurons, BLOCK))), n_prompts)
+
+
+def tie_order(n_prompts: int) -> Integer[np.ndarray, "prompt"]:
+    """The place of each prompt among prompts of equal value."""
+    return np.random.default_rng(_TIE_SEED).permutation(n_prompts).astype(np.uint32)
 
 
 def _order(values: Float[np.ndarray, "prompt"], tie: Integer[np.ndarray, "prompt"]) -> Int[np.ndarray, "prompt"]:

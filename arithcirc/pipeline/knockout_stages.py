@@ -1,6 +1,6 @@
 """Stages `knockout` and `failures`: do the labels say what the model needs?
 
-Both read the labels of the table `heuristics` (the matched ones) and what the model answers to every legal prompt from
+Both read the labels of the table `heuristics` (the matched ones, or the significant ones only) and what the model answers to every legal prompt from
 the table `answers`; every neuron of `heuristics` counts as important, as it was either ranked so or given by the user.
 """
 
@@ -37,8 +37,8 @@ def labels_of(job: Job) -> Iterator[Of]:
     for symbol in used_operators(job.run.table("prompts")):
         mine, told = (table[table["operator"] == symbol] for table in (heuristics, answers))
         prompts = Prompts(*(told[c].to_numpy() for c in ("operator", "op1", "op2", "answer")))
-        matched = mine[mine["matched"].astype(bool)]
-        labels = Labelled.of(matched, mine, prompts, told["correct"].to_numpy(dtype=bool))
+        counted = mine[mine[job.config.knockout.labels].astype(bool)]
+        labels = Labelled.of(counted, mine, prompts, told["correct"].to_numpy(dtype=bool))
         yield symbol, labels, told["given"].to_numpy(dtype=np.int64)
 
 

@@ -65,8 +65,11 @@ def curve(faithful: list[float], heads: str = "all") -> pd.DataFrame:
 
 
 def test_fewest_faithful_counts_from_one_and_looks_at_the_neurons_alone() -> None:
-    assert fewest_faithful(curve([0.95, 0.5, 0.92, 1.0]), 0.9) == 2
+    assert fewest_faithful(curve([0.0, 0.5, 0.92, 1.0]), 0.9) == 2
+    assert fewest_faithful(curve([0.8, 0.95, 0.97, 0.99]), 0.9) == 5  # .9 of the way from .8 to 1 is .98
+    assert fewest_faithful(curve([-0.3, 0.9, 0.95, 1.0]), 0.9) == 1
     assert fewest_faithful(curve([0.1, np.nan, 0.2, 0.3]), 0.9) == 5
+    assert fewest_faithful(curve([np.nan, np.nan, 0.95, 1.0]), 0.9) == 2
     both = pd.concat([curve([0.0, 1.0, 1.0, 1.0], "circuit"), curve([0.0, 0.0, 0.0, 1.0])])
     assert fewest_faithful(both, 0.9) == 5
 
