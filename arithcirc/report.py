@@ -133,6 +133,7 @@ def render_report(run: RunFolder) -> str:
     environment.filters |= {
         "num": theme.number,
         "count": theme.count,
+        "small": theme.p_value,
         "optitle": theme.operator_title,
         "sentences": sentences,
         "carriers": carrier_list,

@@ -93,27 +93,31 @@ def _important(rows: pd.DataFrame | None) -> str | None:
 
 
 def _kept(rows: pd.DataFrame | None) -> str | None:
+    """What the chosen number of neurons keeps, with every head and with the circuit's."""
     if rows is None or not {"ranking", "heads", "top", "faithfulness", "chosen", "set"} <= set(rows.columns):
         return None
     rows = rows[rows["set"] == "evaluate"] if (rows["set"] == "evaluate").any() else rows
-    chosen = rows[flags(rows, "chosen") & (rows["ranking"] == "exact").to_numpy()]
-    if chosen.empty:
-        return None
-    row = chosen.iloc[0]
-    peers = rows[(rows["top"] == row["top"]) & (rows["heads"] == row["heads"])]
-    kept = "the circuit’s heads" if row["heads"] == "circuit" else "every head"
-    f, sem, n = numbers(chosen, ["faithfulness", "faithfulness_sem", "n"])[0]
-    text = f"Keeping the top {row['top']:.0f} per layer of these and {kept} gives F = {number(f)} ± {number(sem)} "
-    text += f"on {n:.0f} prompts"
-    estimate = peers.loc[peers["ranking"] == "estimate", "faithfulness"].dropna()
-    random = peers.loc[peers["ranking"] == "random", "faithfulness"].dropna()
-    if not estimate.empty:
-        text += f", by the estimate {number(estimate.iloc[0])}"
+    said = []
+    for heads, name in (("all", "every head"), ("circuit", "the circuit’s heads")):
+        part = rows[rows["heads"] == heads]
+        chosen = part[flags(part, "chosen") & (part["ranking"] == "exact").to_numpy()]
+        if not chosen.empty:
+            said.append(f"with {name} {_against_random(chosen, part)}")
+            n, top = numbers(chosen, ["n", "top"])[0]
+    return f"The top {top:.0f} per layer keep, on {n:.0f} prompts, {'; '.join(said)}." if said else None
+
+
+def _against_random(chosen: pd.DataFrame, rows: pd.DataFrame) -> str:
+    f, sem = numbers(chosen, ["faithfulness", "faithfulness_sem"])[0]
+    peers = rows[rows["top"] == chosen["top"].iloc[0]]
+    estimate, random = (peers.loc[peers["ranking"] == r, "faithfulness"].dropna() for r in ("estimate", "random"))
+    compared = [] if estimate.empty else [f"by the estimate {number(estimate.iloc[0])}"]
     if not random.empty:
-        text += f", at random {number(random.min())} to {number(random.max())} ({len(random)} draws)"
-        if f <= random.max():
-            text += ", so here the ranking is no evidence"
-    return f"{text}."
+        compared.append(f"at random {number(random.min())} to {number(random.max())} in {len(random)} draws")
+    text = f"F = {number(f)} ± {number(sem)}" + (f" ({', '.join(compared)})" if compared else "")
+    if not random.empty and f - 2 * np.nan_to_num(sem) <= random.max():
+        text += ", within two standard errors of the best random draw, so here the ranking is no evidence"
+    return text
 
 
 def _estimate(rows: pd.DataFrame | None) -> str | None:
@@ -129,7 +133,8 @@ def _estimate(rows: pd.DataFrame | None) -> str | None:
     )
     text += f"to {number(rho[high], 2)} (layer {layers[high]})"
     if np.isfinite(overlap).any():
-        text += f"; of the exact top {np.nanmin(top):.0f} of a layer it finds at least {percent(np.nanmin(overlap))}"
+        k = f" {np.nanmin(top):.0f}" if np.isfinite(top).any() else ""
+        text += f"; of the exact top{k} of a layer it finds at least {percent(np.nanmin(overlap))}"
     if np.isfinite(expected).any():
         text += f", chance {percent(np.nanmax(expected))}"
     return f"{text}."

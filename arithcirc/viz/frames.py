@@ -41,10 +41,11 @@ class RunData:
         return float(self.setting("heuristics", "q", 0.01))
 
     @property
-    def first_operand(self) -> int:
-        """The smallest operand, where the rows and columns of an activation map start."""
-        text = str(self.setting("prompts", "operands", "0..299")).split("..")[0]
-        return int(text) if text.lstrip("-").isdigit() else 0
+    def operands(self) -> tuple[int, int]:
+        """The smallest and the largest operand: the rows and columns of an activation map."""
+        text = str(self.setting("prompts", "operands", "0..299"))
+        ends = [int(part) if part.isdigit() else 0 for part in text.split("..")]
+        return ends[0], max(ends[0], ends[-1])
 
 
 def require(

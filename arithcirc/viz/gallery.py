@@ -2,7 +2,7 @@
 
 Each map is drawn in % of its largest absolute value, illegal prompts empty. A map of 300 x 300 prompts is too large for
 a page, so it is shrunk by the mean over square blocks; heuristics that change from one number to the next (residues,
-last digits) would vanish in that mean, so for them the first 50 x 50 prompts are drawn one by one and the prompts where
+last digits) would vanish in that mean, so for them the first 40 x 40 prompts are drawn one by one and the prompts where
 the heuristic holds carry a dot. Elsewhere a line encloses them.
 """
 
@@ -22,7 +22,7 @@ from arithcirc.viz.panels import colour_axis, heat
 
 COLUMNS = 4
 MAPS = 8
-CROP = 50
+CROP = 40
 SPARSE_CROP = 100
 MARK = "#e6a700"
 """Colour of what marks the heuristic: apart from both ends of the diverging scale, in light and dark."""
@@ -41,7 +41,7 @@ def gallery_maps(
     """Up to `MAPS` maps of one operator, `COLUMNS` in a row; at most `cells` cells along each side."""
     needed = ("operator", "layer", "neuron", "heuristic", "score", "base_rate", "q", "key")
     rows = require(table, "gallery", needed, {"operator": operator})
-    rows = rows[rows["key"].isin(list(arrays))].head(MAPS)
+    rows = varied(rows[rows["key"].isin(list(arrays))]).head(MAPS)
     if rows.empty:
         raise RequestError("the gallery names no map that is in gallery.safetensors: run 'arithcirc heuristics' again")
     height = math.ceil(len(rows) / COLUMNS)
@@ -68,12 +68,20 @@ def gallery_maps(
     return figure
 
 
+def varied(rows: pd.DataFrame) -> pd.DataFrame:
+    """The first map of every family, then the second of every family, and so on; the table's order within a family."""
+    if "family" not in rows.columns:
+        return rows
+    turn = rows.groupby("family", sort=False).cumcount()
+    return rows.iloc[np.argsort(turn.to_numpy(), kind="stable")]
+
+
 def _title(entry: Mapping[Any, Any]) -> str:
     end = " (bottom)" if entry.get("end") == "bottom" else ""
     q = theme.p_value(entry["q"])
     return (
         f"<b>L{entry['layer']} N{entry['neuron']}: {entry['heuristic']}</b>{end}<br>"
-        f"score {theme.number(entry['score'], 2)}, base rate {theme.number(entry['base_rate'], 3)}, q {q}"
+        f"score {theme.number(entry['score'], 2)}, base rate {theme.p_value(entry['base_rate'])}, q {q}"
     )
 
 
@@ -148,7 +156,7 @@ def _add_dots(figure: go.Figure, place: tuple[int, int], where: np.ndarray, firs
             x=(x + first).astype(np.int16),
             y=(y + first).astype(np.int16),
             mode="markers",
-            marker={"size": 3, "color": MARK},
+            marker={"size": 2.5, "color": MARK},
             hoverinfo="skip",
             showlegend=False,
         ),

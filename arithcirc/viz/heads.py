@@ -4,7 +4,7 @@
 `head_copies`       what a linear probe decodes from each head's output at `=` (held-out accuracy minus base rate)
 `head_cuts`         accuracy after the edge between two positions is cut in every layer: does a position need what it
                     received from an earlier one? 95% Wilson intervals
-`number_responses`  how the first MLP's most selective neurons respond to a single number token
+`number_responses`  how selective neurons of the first MLP respond to a single number token
 
 Attention says where a head looks, not what it takes from there; a decodable part of the prompt need not be used.
 """
@@ -144,23 +144,32 @@ def head_cuts(table: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def number_responses(table: pd.DataFrame | None, response: np.ndarray) -> go.Figure:
-    """The most selective neurons of the first MLP x the number read, in % of each neuron's largest response.
+def number_responses(
+    table: pd.DataFrame | None, response: np.ndarray, *, operands: tuple[int, int] | None = None
+) -> go.Figure:
+    """Selective neurons of the first MLP x the number read, in % of each neuron's largest response to an operand.
 
-    `response` has shape (number, neuron). Selective means a large peak over the neuron's root mean square.
+    `response` has shape (number, neuron). Numbers beyond the `operands` (first, last) occur as results only, so they
+    neither choose nor scale; a line marks where they begin.
     """
-    chosen = selective(response, NEURON_ROWS)
-    largest = np.abs(response[:, chosen]).max(axis=0).clip(min=1e-12)
-    z = np.rint(100.0 * response[:, chosen] / largest).astype(np.int8).T
+    first, last = operands if operands is not None else (0, response.shape[0] - 1)
+    inside = np.asarray(response[first : last + 1], dtype=np.float64)
+    chosen = selective(inside, NEURON_ROWS)
+    largest = np.abs(inside[:, chosen]).max(axis=0).clip(min=1e-12)
+    z = np.rint(100.0 * response[:, chosen] / largest).clip(-127, 127).astype(np.int8).T
     figure = theme.facets(["all"])
     hover = "neuron %{y}<br>number %{x}: %{z}% of its largest response<extra></extra>"
     heat(figure, 1, z, range(response.shape[0]), _labels(table, chosen), hover=hover, decimals=None)
     figure.data[0].update(x=None, x0=0, dx=1, ygap=0)
     figure.update_layout(
-        title=f"First MLP: the {len(chosen)} most selective neurons' response to one number, by where they peak",
+        title=f"First MLP: response of {len(chosen)} selective neurons to one number, by where they peak",
         height=grid_height(len(chosen), extra=130),
         annotations=[{"text": ""}],
     )
+    if last < response.shape[0] - 1:
+        figure.add_vline(
+            x=last + 0.5, line_dash="dash", annotation_text="results only", annotation_position="top right"
+        )
     colour_axis(figure, "% of the neuron's largest", -100.0, 100.0)
     figure.update_xaxes(title="number after the beginning-of-sequence token", showgrid=False, zeroline=False)
     figure.update_yaxes(
@@ -170,12 +179,21 @@ def number_responses(table: pd.DataFrame | None, response: np.ndarray) -> go.Fig
 
 
 def selective(response: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the neurons with the largest peak over root mean square, in the order of where they peak."""
-    values = np.asarray(response, dtype=np.float64)
-    size = np.sqrt((values**2).mean(axis=0)).clip(min=1e-12)
-    peak = np.abs(values).max(axis=0) / size
-    chosen = np.argsort(-peak, kind="stable")[:count]
-    return chosen[np.argsort(np.abs(values[:, chosen]).argmax(axis=0), kind="stable")]
+    """Indices of neurons that stand out, in the order of where they peak.
+
+    The numbers are cut into `count` stretches; of the neurons that peak in a stretch the one with the largest peak over
+    its root mean square is taken. Stretches without a neuron leave room for the next most selective ones.
+    """
+    values = np.abs(np.asarray(response, dtype=np.float64))
+    contrast = values.max(axis=0) / np.sqrt((values**2).mean(axis=0)).clip(min=1e-12)
+    at = values.argmax(axis=0)
+    stretch = at * count // max(len(values), 1)
+    best_first = np.argsort(-contrast, kind="stable")
+    _, first_seen = np.unique(stretch[best_first], return_index=True)
+    leaders = best_first[np.sort(first_seen)]
+    rest = best_first[~np.isin(best_first, leaders)]
+    chosen = np.concatenate([leaders, rest])[:count]
+    return chosen[np.argsort(at[chosen], kind="stable")]
 
 
 def _labels(table: pd.DataFrame | None, chosen: np.ndarray) -> list[str]:

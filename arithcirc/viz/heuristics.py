@@ -52,7 +52,7 @@ def labelled_share(summary: pd.DataFrame, *, threshold: float = 0.6, q_level: fl
             )
         )
     figure.update_layout(title="Important neurons with at least one label", bargap=0.35)
-    legend_below(figure, 380)
+    legend_below(figure, 330)
     figure.update_yaxes(title="share of important neurons", range=[0, 1.12], tickformat=".0%")
     return figure
 
@@ -139,7 +139,8 @@ def score_scatter(table: pd.DataFrame, *, threshold: float = 0.6) -> go.Figure:
         title="base rate", type="log", range=[np.log10(lowest) - 0.1, 0.05], tickvals=ticks, zeroline=False,
         ticktext=[f"{v:g}" for v in ticks],
     )  # fmt: skip
-    figure.update_yaxes(range=[-0.04, 1.06], zeroline=False)
+    low = max(0.0, float(np.nanmin(numbers(rows, ["score"]))) - 0.05)
+    figure.update_yaxes(range=[low - 0.02, 1.04], zeroline=False)
     figure.update_yaxes(title="score", row=1, col=1)
     return figure
 
@@ -169,10 +170,10 @@ def _add_scores(figure: go.Figure, panel: int, rows: pd.DataFrame, family: str, 
             y=rows["score"].to_numpy(dtype=np.float32),
             mode="markers",
             marker={
-                "size": 7 if filled else 6,
+                "size": 6 if filled else 5,
                 "symbol": symbol if filled else f"{symbol}-open",
                 "color": colour,
-                "opacity": 0.9 if filled else 0.45,
+                "opacity": 0.75 if filled else 0.45,
             },
             text=[f"L{layer} N{n}, {h}, q {theme.p_value(q)}" for layer, n, h, q in who],
             hovertemplate="%{text}<br>score %{y:.3f}, base rate %{x:.4f}<extra></extra>",

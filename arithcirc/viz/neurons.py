@@ -2,13 +2,15 @@
 
 `agreement`       per layer: Spearman correlation of the first-order estimate with the exact effect over all neurons,
                   and the share of the exact top k that the estimate's top k has, beside what chance gives
-`effect_curves`   the neurons of each layer in the order of their effect: how few carry the effect
+`effect_curves`   the neurons of each layer by the size of their effect: how few carry it
 `overlap_matrix`  intersection over union of the operators' important neurons, beside that of random sets of the same
                   sizes per layer
 
 Effects are exact (table `neurons`, method `exact`): one neuron patched alone from the counterfactual prompt, in nats of
 logit difference, positive when the neuron speaks for the answer. Single neurons that back each other up look weak.
 """
+
+import math
 
 import numpy as np
 import pandas as pd
@@ -45,6 +47,7 @@ def agreement(table: pd.DataFrame) -> go.Figure:
         for operator in theme.ordered(rows["operator"]):
             part = rows[rows["operator"] == operator].sort_values("layer")
             facts = numbers(part, ["spearman", "overlap", "expected", "top", "n", "pearson"])
+            facts[np.isnan(facts[:, 0]), 1] = np.nan  # without any effect in the layer, the top k are arbitrary
             add(figure, operator, part["layer"].to_numpy(dtype=np.int64), facts)
     figure.update_layout(title="First-order estimate against exact effect of every neuron, per layer")
     legend_below(figure, 380)
@@ -94,42 +97,59 @@ def _chance_line(figure: go.Figure, operator: str, layers: np.ndarray, facts: np
 
 
 def effect_curves(table: pd.DataFrame) -> go.Figure:
-    """Exact mean effect against rank in the layer, one line per layer, one panel per operator."""
+    """Size of the exact mean effect against rank in the layer, one line per layer, one panel per operator.
+
+    Both axes are logarithmic, so a layer in which no neuron has an effect worth drawing is left out; the title says so.
+    """
     wanted = {"method": "exact", "metric": "logit_diff"}
     rows = require(table, "neurons", ("operator", "layer", "neuron", "effect"), wanted)
     present = theme.ordered(rows["operator"])
     layers = shown_layers(sorted(rows["layer"].unique().tolist()))
     figure = theme.facets(present)
-    named: set[int] = set()
+    drawn: set[int] = set()
+    largest = float(rows["effect"].abs().max()) or 1.0
+    floor = largest * 1e-4
     for panel, operator in enumerate(present, start=1):
         part = rows[rows["operator"] == operator]
         for i, layer in enumerate(layers):
-            effect = np.sort(part.loc[part["layer"] == layer, "effect"].to_numpy(dtype=np.float64))[::-1]
-            if not effect.size:
-                continue
-            rank = log_ranks(effect.size)
-            figure.add_trace(
-                go.Scatter(
-                    x=rank,
-                    y=effect[rank - 1].astype(np.float32),
-                    mode="lines",
-                    line={"color": layer_colour(i, len(layers)), "width": 2},
-                    name=f"layer {layer}",
-                    legendgroup=f"layer {layer}",
-                    showlegend=layer not in named,
-                    hovertemplate=f"layer {layer}, neuron %{{x}} of {effect.size:,}<br>%{{y:.4f}} nats"
-                    f"<extra>{theme.operator_title(operator)}</extra>",
-                ),
-                row=1,
-                col=panel,
-            )
-            named.add(layer)
-    figure.update_layout(title="Exact effect of every neuron at =, each layer's neurons in order of effect")
+            effect = part.loc[part["layer"] == layer, "effect"].to_numpy(dtype=np.float64)
+            if effect.size and np.abs(effect).max() > floor:
+                _add_curve(figure, panel, operator, effect, (layer, layer_colour(i, len(layers)), layer not in drawn))
+                drawn.add(layer)
+    still = [str(n) for n in layers if n not in drawn]
+    left_out = f"; next to no effect in layer {', '.join(still)}" if still else ""
+    figure.update_layout(title=f"Exact effect of every neuron at =, largest first (open marks: negative){left_out}")
     legend_below(figure, 420)
-    figure.update_xaxes(title="neurons, strongest first", type="log", dtick=1, zeroline=False)
-    figure.update_yaxes(zeroline=True)
-    figure.update_yaxes(title="drop in logit difference (nats)", row=1, col=1)
+    figure.update_xaxes(title="neurons, largest effect first", type="log", dtick=1, zeroline=False)
+    ticks = [10.0**e for e in range(math.floor(np.log10(floor)), math.ceil(np.log10(largest)) + 1)]
+    limits = [np.log10(floor), np.log10(largest) + 0.15]
+    figure.update_yaxes(type="log", range=limits, tickvals=ticks, ticktext=[f"{t:g}" for t in ticks], zeroline=False)
+    figure.update_yaxes(title="size of the effect (nats)", row=1, col=1)
     return figure
+
+
+def _add_curve(figure: go.Figure, panel: int, operator: str, effect: np.ndarray, line: tuple[int, str, bool]) -> None:
+    layer, colour, legend = line
+    ordered = effect[np.argsort(-np.abs(effect), kind="stable")]
+    rank = log_ranks(effect.size)
+    shown = ordered[rank - 1]
+    figure.add_trace(
+        go.Scatter(
+            x=rank,
+            y=np.where(shown == 0, np.nan, np.abs(shown)).astype(np.float32),
+            mode="lines+markers",
+            line={"color": colour, "width": 2},
+            marker={"symbol": "circle-open", "size": np.where(shown < 0, 6, 0).tolist(), "color": colour},
+            customdata=shown.astype(np.float32),
+            name=f"layer {layer}",
+            legendgroup=f"layer {layer}",
+            showlegend=legend,
+            hovertemplate=f"layer {layer}, neuron %{{x}} of {effect.size:,} by size<br>%{{customdata:.4f}} nats"
+            f"<extra>{theme.operator_title(operator)}</extra>",
+        ),
+        row=1,
+        col=panel,
+    )
 
 
 def shown_layers(layers: list[int]) -> list[int]:

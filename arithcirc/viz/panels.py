@@ -116,9 +116,9 @@ def count_axis(figure: go.Figure, counts: Iterable[Any], title: str) -> None:
     span = float(at(values[-1]) - at(values[0])) if values else 0.0
     kept: list[float] = []
     for value in reversed(values):
-        if not kept or at(kept[-1]) - at(value) >= 0.085 * span or value == values[0]:
+        if not kept or at(kept[-1]) - at(value) >= 0.11 * span or value == values[0]:
             kept.append(value)
-    if len(kept) > 2 and at(kept[-2]) - at(kept[-1]) < 0.085 * span:
+    if len(kept) > 2 and at(kept[-2]) - at(kept[-1]) < 0.11 * span:
         del kept[-2]
     figure.update_xaxes(
         title=title, tickvals=at(kept).tolist(), ticktext=[f"{v:g}" for v in kept], tickangle=0, zeroline=False

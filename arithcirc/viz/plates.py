@@ -86,7 +86,7 @@ def _measures(data: RunData) -> dict[str, str]:
 
 
 def _operators(table: str) -> Options:
-    return lambda data: {o: theme.operator_title(o) for o in theme.ordered(data.tables[table]["operator"].unique())}
+    return _among(table, "operator", {o: theme.operator_title(o) for o in theme.OPERATOR_NAMES})
 
 
 def _target(data: RunData) -> float:
@@ -130,7 +130,9 @@ PLATES: tuple[Plate, ...] = (
     Plate("head_cuts", "Cutting edges between positions", ("head_cuts",), lambda d: head_cuts(d.tables["head_cuts"])),
     Plate(
         "number_neurons", "First MLP: response to one number", (),
-        lambda d: number_responses(d.tables.get("number_neurons"), d.arrays["number_responses"]["response"]),
+        lambda d: number_responses(
+            d.tables.get("number_neurons"), d.arrays["number_responses"]["response"], operands=d.operands
+        ),
         uses=("number_neurons",), arrays=("number_responses",),
     ),
     Plate(
@@ -148,7 +150,7 @@ PLATES: tuple[Plate, ...] = (
     Plate(
         "gallery", "Activation maps", ("gallery",),
         lambda d, operator: gallery_maps(
-            d.tables["gallery"], dict(d.arrays["gallery"]), operator=operator, first=d.first_operand, cells=d.cells
+            d.tables["gallery"], dict(d.arrays["gallery"]), operator=operator, first=d.operands[0], cells=d.cells
         ),
         (Selector("operator", _operators("gallery")),), arrays=("gallery",),
     ),

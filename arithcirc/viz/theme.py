@@ -180,11 +180,13 @@ def family_order(families: Iterable[Any]) -> list[str]:
 
 
 def p_value(value: Any) -> str:
-    """A probability for people: three decimals, or a power of ten when it is small."""
+    """A probability for people: three decimals, or a power of ten when it is small; 0 is what floats cannot hold."""
     if value is None or pd.isna(value):
         return "–"
     x = float(value)
-    return "0" if x == 0 else f"{x:.0e}".replace("e-0", "e−").replace("e-", "e−") if x < 0.001 else f"{x:.3f}"
+    if x == 0:
+        return "< 1e−300"
+    return f"{x:.0e}".replace("e-0", "e−").replace("e-", "e−") if x < 0.001 else f"{x:.3f}"
 
 
 def facets(operators: Sequence[str], *, shared_y: bool = True, spacing: float | None = None) -> go.Figure:

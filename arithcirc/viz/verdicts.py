@@ -215,7 +215,7 @@ def failure_findings(data: RunData) -> list[Finding]:
 
 
 def unlabelled_lists(data: RunData, shown: int = 30) -> list[dict[str, Any]]:
-    """Per operator: the first `shown` neurons without a label, and how many more there are."""
+    """Per operator: the first `shown` neurons without a significant label, and how many more there are."""
     if not has(data.tables, "unlabelled", "operator", "layer", "neuron"):
         return []
     table = data.tables["unlabelled"]
@@ -224,7 +224,7 @@ def unlabelled_lists(data: RunData, shown: int = 30) -> list[dict[str, Any]]:
         part = table[table["operator"] == operator]
         best, score, base, q = (column(part, c, default=None) for c in ("best", "score", "base_rate", "q"))
         rows = [
-            {"neuron": f"L{layer} N{n}", "best": b, "score": s, "base_rate": r, "q": p_value(v)}
+            {"neuron": f"L{layer} N{n}", "best": b, "score": s, "base_rate": p_value(r), "q": p_value(v)}
             for layer, n, b, s, r, v in zip(part["layer"], part["neuron"], best, score, base, q, strict=True)
         ]
         lists.append(

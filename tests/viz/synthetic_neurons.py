@@ -254,19 +254,20 @@ def label_summary() -> pd.DataFrame:
         part = table[table["operator"] == operator]
         count = {k: len(part[part[k]][["layer", "neuron"]].drop_duplicates()) for k in ("matched", "significant")}
         total = len(part[["layer", "neuron"]].drop_duplicates())
-        unlabelled = total - count["matched"]
-        rows.append((operator, total, count["matched"], count["significant"], unlabelled, len(LABELS), len(part)))
-    names = ["operator", "important", "matched", "significant", "unlabelled", "heuristics", "pairs"]
+        unlabelled = total - count["significant"]
+        pairs = int(part["significant"].sum())
+        rows.append((operator, total, *count.values(), unlabelled, len(LABELS), len(part), pairs))
+    names = ["operator", "important", "matched", "significant", "unlabelled", "heuristics", "tests", "pairs"]
     return pd.DataFrame(rows, columns=names)
 
 
 def unlabelled() -> pd.DataFrame:
     table = heuristics()
-    labelled = table[table["matched"]].set_index(["operator", "layer", "neuron"]).index
+    labelled = table[table["significant"]].set_index(["operator", "layer", "neuron"]).index
     rest = table[~table.set_index(["operator", "layer", "neuron"]).index.isin(labelled)]
     best = rest.sort_values("score", ascending=False).groupby(["operator", "layer", "neuron"], as_index=False).first()
     return best.rename(columns={"heuristic": "best"})[
-        ["operator", "layer", "neuron", "best", "score", "base_rate", "q"]
+        ["operator", "layer", "neuron", "best", "score", "base_rate", "q", "matched"]
     ]
 
 

@@ -57,14 +57,27 @@ def test_agreement_draws_correlation_overlap_and_chance() -> None:
     assert len({(t.line.dash, t.marker.symbol) for t in figure.data if t.legendgroup in "+-*/"}) == 4
 
 
-def test_effect_curves_are_the_sorted_exact_effects() -> None:
-    figure = neurons.effect_curves(made.neurons())
-    assert len(figure.data) == 4 * made.LAYERS
+def test_no_overlap_is_drawn_where_no_neuron_has_an_effect() -> None:
+    table = made.neuron_agreement()
+    table.loc[table["layer"] == 0, "spearman"] = np.nan
+    line = next(t for t in neurons.agreement(table).data if t.legendgroup == "+" and t.xaxis == "x2")
+    assert np.isnan(line.y).tolist() == [True] + [False] * 5
+
+
+def test_effect_curves_are_the_exact_effects_by_size() -> None:
+    table = made.neurons()
+    table.loc[table["layer"] == 0, "effect"] = 0.0
+    figure = neurons.effect_curves(table)
+    assert len(figure.data) == 4 * (made.LAYERS - 1)
+    assert "next to no effect in layer 0" in figure.layout.title.text
     trace = next(t for t in figure.data if t.legendgroup == "layer 5")
-    effects = sorted((made.neuron_effect("+", 5, n) for n in range(made.WIDTH)), reverse=True)
-    np.testing.assert_allclose(trace.y, [effects[r - 1] for r in trace.x], rtol=1e-5)
+    effects = sorted((made.neuron_effect("+", 5, n) for n in range(made.WIDTH)), key=lambda e: -abs(e))
+    np.testing.assert_allclose(trace.customdata, [effects[r - 1] for r in trace.x], rtol=1e-5)
+    np.testing.assert_allclose(trace.y, np.abs(trace.customdata))
     assert (trace.x[0], trace.x[-1]) == (1, made.WIDTH)
-    assert trace.y[-1] < 0
+    negative = np.array(trace.customdata) < 0
+    assert negative.any()
+    np.testing.assert_array_equal(np.array(trace.marker.size) > 0, negative)
 
 
 def test_long_layers_and_deep_models_are_thinned_with_their_ends_kept() -> None:
@@ -112,7 +125,7 @@ def test_the_axis_of_counts_shows_zero_and_does_not_crowd() -> None:
     assert axis.tickvals[axis.ticktext.index("0")] == 0
     assert "512" in axis.ticktext
     gaps = np.abs(np.diff(axis.tickvals))
-    assert gaps.min() >= 0.085 * 9
+    assert gaps.min() >= 0.11 * 9
 
 
 def test_head_figures_show_the_circuit_only() -> None:
