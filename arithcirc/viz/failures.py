@@ -17,7 +17,7 @@ from arithcirc.viz import theme
 from arithcirc.viz.frames import flags, numbers, require
 from arithcirc.viz.panels import note
 
-MEASURES = {"neurons": "associated neurons", "contribution": "their contribution (logits)"}
+MEASURES = {"neurons": "associated neurons", "contribution": "their contribution to the logit"}
 SIDES = {True: ("correct", "#2f7ebc", "circle"), False: ("incorrect", "#d9731a", "diamond")}
 _HEIGHT = 620
 
@@ -57,13 +57,14 @@ def failure_boxes(failures: pd.DataFrame, tests: pd.DataFrame | None = None) -> 
 
 
 def rank_note(tests: pd.DataFrame | None, operator: str, measure: str) -> str | None:
-    """`p = 0.031 (50 / 12 prompts)`, the test's own note where there is no p; None without a row."""
+    """`rank test p = 0.031`, or that there was no test and how many prompts there were; None without a row."""
     row = rank_row(tests, operator, measure)
     if row is None:
         return None
     if pd.isna(row.get("p")):
-        text = row.get("note")
-        return "no test" if text is None or pd.isna(text) or not str(text) else str(text)[:44]
+        sides = [row.get("n_correct"), row.get("n_incorrect")]
+        known = all(n is not None and pd.notna(n) for n in sides)
+        return f"not tested (n = {sides[0]:.0f} and {sides[1]:.0f})" if known else "not tested"
     return f"rank test p = {theme.p_value(row['p'])}"
 
 

@@ -1,4 +1,7 @@
-"""Example activation maps: h_n at `=` over op1 x op2, marked with where the matched heuristic holds.
+"""Example maps over op1 x op2 at `=`, marked with where the matched heuristic holds.
+
+Operand heuristics show the activation h_n, result heuristics h_n times what the neuron writes into the answer's logit:
+the map they were scored on.
 
 Each map is drawn in % of its largest absolute value, illegal prompts empty. A map of 300 x 300 prompts is too large for
 a page, so it is shrunk by the mean over square blocks; heuristics that change from one number to the next (residues,
@@ -58,7 +61,7 @@ def gallery_maps(
         values = np.asarray(arrays[entry["key"]], dtype=np.float32)
         _add_map(figure, (i // COLUMNS + 1, i % COLUMNS + 1), values, str(entry["heuristic"]), (operator, first, cells))
     figure.update_layout(
-        title=f"{theme.operator_title(operator)}: activations of labelled neurons, marked where the heuristic holds",
+        title=f"{theme.operator_title(operator)}: maps of labelled neurons, marked where the heuristic holds",
         height=110 + 275 * height,
         margin={"t": 96},
     )

@@ -6,7 +6,8 @@
 `knockout_means`    the means of the same over heuristics, per operator and kind of ablation, +- 2 standard errors over
                     heuristics (they share neurons, so these are too small)
 `knockout_curves`   by prompt: accuracy against neurons ablated per layer, for the neurons of the heuristics the prompt
-                    satisfies, random important neurons, and neurons of heuristics that do not apply; 95% Wilson bands
+                    satisfies, random important neurons, and neurons of heuristics that do not apply; 95% Wilson bands.
+                    A control is drawn only where it ablates nearly as many neurons as what it is a control for
 
 Prompts are ones the model answers correctly, so accuracy without ablation is 1.
 """
@@ -22,9 +23,22 @@ from arithcirc.viz.panels import at, band, count_axis, legend_below
 ABLATIONS = {"zero": "zero", "mean": "mean", "resample": "resample"}
 ARMS = {
     "targeted": ("neurons of the heuristics that apply", "#c2255c", "solid", "circle"),
+    "targeted_as_few": ("the best of these, as many as do not apply", "#e08fb0", "dashdot", "circle-open"),
     "random": ("random important neurons", "#8a8f98", "dot", "square"),
     "not_applying": ("neurons of heuristics that do not apply", "#2f7ebc", "dash", "triangle-up"),
 }
+RIVALS = {"random": "targeted", "not_applying": "targeted_as_few"}
+"""What each control is compared with; `not_applying` with `targeted` where there is no `targeted_as_few`."""
+
+SAME_SIZE = 0.9
+"""A control must ablate this share of its rival's neurons, else the two do not compare."""
+
+_SIDES = (
+    ("targeted", "in", "its neurons, inside"),
+    ("targeted", "out", "its neurons, outside"),
+    ("random", "in", "random neurons, inside"),
+    ("random", "out", "random neurons, outside"),
+)
 _BY_HEURISTIC = ("operator", "heuristic", "ablation", "arm", "where", "accuracy")
 
 
@@ -101,7 +115,7 @@ def _add_points(figure: go.Figure, panel: int, rows: pd.DataFrame, arm: str) -> 
 
 
 def knockout_means(table: pd.DataFrame) -> go.Figure:
-    """Mean accuracy over heuristics, four bars per ablation, one panel per operator."""
+    """Mean accuracy over heuristics, up to four points per ablation, one panel per operator."""
     held = [a for a in ABLATIONS if (table.get("ablation", pd.Series(dtype=object)) == a).any()]
     if not held:
         require(table, "knockouts_by_heuristic", _BY_HEURISTIC, {"ablation": "zero"})
@@ -109,43 +123,49 @@ def knockout_means(table: pd.DataFrame) -> go.Figure:
     rows = require(rows, "knockouts_by_heuristic", ("operator",))
     present = theme.ordered(rows["operator"])
     figure = theme.facets(present)
-    styles = (
-        ("targeted", "in", "its neurons, inside", ARMS["targeted"][1], ""),
-        ("targeted", "out", "its neurons, outside", ARMS["targeted"][1], "/"),
-        ("random", "in", "random neurons, inside", theme.GREY, ""),
-        ("random", "out", "random neurons, outside", theme.GREY, "/"),
-    )
+    lowest = 1.0
     for panel, operator in enumerate(present, start=1):
-        for arm, side, name, colour, shape in styles:
+        for i, (arm, side, name) in enumerate(_SIDES):
             part = rows[(rows["operator"] == operator) & (rows["arm"] == arm)]
             found = part.groupby("ablation")[f"accuracy_{side}"].agg(["mean", "sem", "count"]).reindex(held)
-            figure.add_trace(
-                go.Bar(
-                    x=held,
-                    y=found["mean"].to_numpy(dtype=np.float64),
-                    error_y={
-                        "type": "data",
-                        "array": 2 * found["sem"].to_numpy(dtype=np.float64),
-                        "thickness": 1.2,
-                        "width": 3,
-                    },
-                    marker={"color": colour, "pattern": {"shape": shape, "size": 5, "fillmode": "replace"}},
-                    customdata=found[["count"]].to_numpy(dtype=np.float64),
-                    hovertemplate=f"{name}, %{{x}} ablation<br>mean %{{y:.3f}} over %{{customdata[0]:.0f}} heuristics"
-                    f"<extra>{theme.operator_title(operator)}</extra>",
-                    name=name,
-                    legendgroup=name,
-                    showlegend=panel == 1,
-                ),
-                row=1,
-                col=panel,
-            )
-    figure.update_layout(title="Mean accuracy over heuristics, ± 2 standard errors over heuristics", barmode="group")
+            mean, sem = found["mean"].to_numpy(dtype=np.float64), found["sem"].fillna(0.0).to_numpy(dtype=np.float64)
+            lowest = float(np.nanmin([lowest, *(mean - 2 * sem)]))
+            _add_mean(figure, panel, held, (mean, sem, found["count"].to_numpy()), (arm, side, name, i))
+    figure.update_layout(title="Mean accuracy over heuristics, ± 2 standard errors over heuristics")
     legend_below(figure, 390)
-    figure.update_xaxes(title="ablation", type="category")
-    figure.update_yaxes(range=[0, 1.06])
+    middles = {"tickvals": list(range(len(held))), "ticktext": held, "range": [-0.5, len(held) - 0.5]}
+    figure.update_xaxes(title="ablation", showgrid=False, zeroline=False, **middles)
+    figure.update_yaxes(range=[max(0.0, lowest - 0.05), min(1.04, 1.0 + 0.1 * (1.02 - lowest))], zeroline=False)
     figure.update_yaxes(title="mean accuracy", row=1, col=1)
     return figure
+
+
+def _add_mean(
+    figure: go.Figure,
+    panel: int,
+    held: list[str],
+    values: tuple[np.ndarray, np.ndarray, np.ndarray],
+    which: tuple[str, str, str, int],
+) -> None:
+    (mean, sem, count), (arm, side, name, i) = values, which
+    symbol = ARMS[arm][3]
+    figure.add_trace(
+        go.Scatter(
+            x=np.arange(len(held)) + 0.16 * (i - 1.5),
+            y=mean,
+            mode="markers",
+            error_y={"type": "data", "array": 2 * sem, "thickness": 1.5, "width": 4},
+            marker={"size": 10, "color": ARMS[arm][1], "symbol": symbol if side == "in" else f"{symbol}-open"},
+            customdata=count,
+            text=held,
+            hovertemplate=f"{name}, %{{text}} ablation<br>mean %{{y:.3f}}, %{{customdata:.0f}} heuristics<extra></extra>",
+            name=name,
+            legendgroup=name,
+            showlegend=panel == 1,
+        ),
+        row=1,
+        col=panel,
+    )
 
 
 def knockout_curves(table: pd.DataFrame, *, ablation: str = "zero") -> go.Figure:
@@ -154,7 +174,7 @@ def knockout_curves(table: pd.DataFrame, *, ablation: str = "zero") -> go.Figure
     present = theme.ordered(rows["operator"])
     figure = theme.facets(present)
     for panel, operator in enumerate(present, start=1):
-        of_operator = rows[rows["operator"] == operator]
+        of_operator = comparable(rows[rows["operator"] == operator])
         for arm in reversed(ARMS):
             part = of_operator[of_operator["arm"] == arm].sort_values("per_layer")
             if not part.empty:
@@ -167,6 +187,18 @@ def knockout_curves(table: pd.DataFrame, *, ablation: str = "zero") -> go.Figure
     figure.update_yaxes(range=[-0.04, 1.06], zeroline=False)
     figure.update_yaxes(title="accuracy", row=1, col=1)
     return figure
+
+
+def comparable(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one operator and ablation without those that ablate nothing, and without undersized controls."""
+    if "neurons" not in rows.columns:
+        return rows
+    sizes = {(a, k): n for a, k, n in zip(rows["arm"], rows["per_layer"], rows["neurons"], strict=True)}
+    kept = []
+    for arm, k, n in zip(rows["arm"], rows["per_layer"], rows["neurons"], strict=True):
+        rival = sizes.get((RIVALS.get(arm, ""), k), sizes.get(("targeted", k)) if arm in RIVALS else None)
+        kept.append((n > 0 or k == 0) and (rival is None or n >= SAME_SIZE * rival))
+    return rows[np.array(kept, dtype=bool)]
 
 
 def _add_arm(figure: go.Figure, panel: int, rows: pd.DataFrame, arm: str) -> None:

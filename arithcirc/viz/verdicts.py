@@ -14,7 +14,7 @@ from arithcirc.viz import theme
 from arithcirc.viz.failures import MEASURES, rank_row
 from arithcirc.viz.findings import Finding
 from arithcirc.viz.frames import RunData, column, flags, has, neuron_count, numbers
-from arithcirc.viz.knockouts import ARMS, pairs
+from arithcirc.viz.knockouts import ARMS, comparable, pairs
 from arithcirc.viz.theme import number, p_value, percent
 
 PREDICTIONS = {
@@ -24,7 +24,7 @@ PREDICTIONS = {
     "targeted_vs_not_applying": "by prompt: more than neurons that do not apply",
 }
 QUOTED = 25
-"""The number of neurons per layer that the sentences quote, where the table has it."""
+"""The largest number of neurons per layer that the sentences quote."""
 
 
 @dataclass(frozen=True)
@@ -172,17 +172,21 @@ def _by_heuristic(both: pd.DataFrame) -> str:
 
 
 def _by_prompt(rows: pd.DataFrame) -> str:
-    sizes = sorted(rows["per_layer"].unique())
-    if not sizes:
+    """Every arm at the largest size up to `QUOTED` at which random neurons are as many as the targeted ones."""
+    rows = comparable(rows)
+    sizes = {arm: set(rows.loc[rows["arm"] == arm, "per_layer"]) for arm in ARMS}
+    if not sizes["targeted"]:
         return ""
-    size = QUOTED if QUOTED in sizes else sizes[-1]
+    both = sizes["targeted"] & sizes["random"]
+    size = max([k for k in both or sizes["targeted"] if k <= QUOTED] or [min(both or sizes["targeted"])])
     at = rows[rows["per_layer"] == size]
     said = []
     for arm in ARMS:
         part = at[at["arm"] == arm]
         if not part.empty:
-            accuracy, low, high = numbers(part, ["accuracy", "low", "high"])[0]
-            said.append(f"{ARMS[arm][0]} {number(accuracy, 2)} (95% {number(low, 2)} to {number(high, 2)})")
+            accuracy, low, high, neurons = numbers(part, ["accuracy", "low", "high", "neurons"])[0]
+            many = f", {neurons:.0f} neurons" if np.isfinite(neurons) else ""
+            said.append(f"{ARMS[arm][0]} {number(accuracy, 2)} (95% {number(low, 2)} to {number(high, 2)}{many})")
     n = numbers(at, ["n"])[:, 0]
     count = f", n = {np.nanmin(n):.0f}" if np.isfinite(n).any() else ""
     return f"By prompt, at most {size} neurons per layer zeroed{count}: {'; '.join(said)}."

@@ -144,10 +144,10 @@ def test_knockout_means_average_over_heuristics() -> None:
     bars = {t.legendgroup: t for t in figure.data if t.xaxis in (None, "x")}
     both = knockouts.pairs(made.knockouts_by_heuristic(), "mean").query("operator == '+' and arm == 'targeted'")
     bar = bars["its neurons, inside"]
-    assert list(bar.x) == list(made.ABLATIONS)
+    assert list(bar.text) == list(made.ABLATIONS)
     assert bar.y[1] == pytest.approx(both["accuracy_in"].mean())
     assert bar.error_y.array[1] == pytest.approx(2 * both["accuracy_in"].sem())
-    assert bars["its neurons, outside"].marker.pattern.shape == "/"
+    assert bars["its neurons, outside"].marker.symbol == "circle-open"
 
 
 @pytest.mark.parametrize("ablation", made.ABLATIONS)
@@ -165,6 +165,22 @@ def test_knockout_curves_have_every_arm_with_its_wilson_band(ablation: str) -> N
     assert "n = 50" in figure.layout.title.text
 
 
+def test_controls_that_ablate_fewer_neurons_are_not_drawn() -> None:
+    table = made.knockouts_by_prompt()
+    table.loc[(table["arm"] == "random") & (table["per_layer"] >= 50), "neurons"] = 3.0
+    table.loc[(table["arm"] == "not_applying") & (table["operator"] == "*"), "neurons"] = 0.0
+    figure = knockouts.knockout_curves(table)
+    third = {t.legendgroup: t for t in figure.data if t.xaxis == "x3"}
+    np.testing.assert_allclose(third["random"].x, np.log2(1 + np.array([5, 10, 15, 20, 25])))
+    assert len(third["targeted"].x) == 8
+    assert "not_applying" not in third
+    few = pd.concat([table, table[table["arm"] == "targeted"].assign(arm="targeted_as_few", neurons=2.0)])
+    kept = knockouts.comparable(few[(few["operator"] == "+") & (few["ablation"] == "zero")])
+    assert kept["arm"].value_counts().to_dict() == {
+        "targeted": 8, "not_applying": 8, "targeted_as_few": 8, "random": 5,
+    }  # fmt: skip
+
+
 def test_failures_draw_each_prompt_once_with_the_rank_test() -> None:
     table = made.failures()
     figure = failures.failure_boxes(table, made.failure_tests())
@@ -174,7 +190,7 @@ def test_failures_draw_each_prompt_once_with_the_rank_test() -> None:
         wrong = table.query("operator == '-' and not correct")
         np.testing.assert_allclose(boxes[1].y, wrong[measure])
     texts = [a.text for a in figure.layout.annotations]
-    assert "no incorrect prompts" in texts
+    assert texts.count("not tested (n = 50 and 0)") == 2
     assert texts.count("rank test p = 2e−7") == 3
     assert len(failures.failure_boxes(table.drop(columns=["answer", "given"])).data) == 14
 
