@@ -158,7 +158,7 @@ def _add_mean(
             marker={"size": 10, "color": ARMS[arm][1], "symbol": symbol if side == "in" else f"{symbol}-open"},
             customdata=count,
             text=held,
-            hovertemplate=f"{name}, %{{text}} ablation<br>mean %{{y:.3f}}, %{{customdata:.0f}} heuristics<extra></extra>",
+            hovertemplate=f"{name}, %{{text}}<br>mean %{{y:.3f}} over %{{customdata:.0f}} heuristics<extra></extra>",
             name=name,
             legendgroup=name,
             showlegend=panel == 1,
@@ -183,6 +183,7 @@ def knockout_curves(table: pd.DataFrame, *, ablation: str = "zero") -> go.Figure
     count = f", n = {n[0]}" if len(n) == 1 else f", n = {n[0]} to {n[-1]}" if n else ""
     figure.update_layout(title=f"Accuracy after {ablation} ablation of the prompt's neurons (95% Wilson bands{count})")
     legend_below(figure, 410)
+    figure.update_layout(legend_traceorder="reversed")
     count_axis(figure, rows["per_layer"].unique().tolist(), "neurons ablated per layer, at most")
     figure.update_yaxes(range=[-0.04, 1.06], zeroline=False)
     figure.update_yaxes(title="accuracy", row=1, col=1)

@@ -156,13 +156,13 @@ def _by_heuristic(both: pd.DataFrame) -> str:
     if ours.empty:
         return ""
     text = (
-        f"Zeroing a heuristic’s neurons leaves an accuracy of {number(ours['accuracy_in'].mean(), 2)} inside it and "
-        f"{number(ours['accuracy_out'].mean(), 2)} outside (means over {len(ours)} heuristics, "
+        f"Zeroing a heuristic’s neurons leaves an accuracy of {number(ours['accuracy_in'].mean())} inside it and "
+        f"{number(ours['accuracy_out'].mean())} outside (means over {len(ours)} heuristics, "
         f"{ours['n_in'].sum():,.0f} and {ours['n_out'].sum():,.0f} prompts)"
     )
     if not theirs.empty:
-        text += f"; as many random important neurons leave {number(theirs['accuracy_in'].mean(), 2)} and "
-        text += number(theirs["accuracy_out"].mean(), 2)
+        text += f"; as many random important neurons leave {number(theirs['accuracy_in'].mean())} and "
+        text += number(theirs["accuracy_out"].mean())
     p = ours["p_in"].dropna()
     if len(p):
         merged = ours.merge(theirs, on=["operator", "heuristic"], suffixes=("", "_random"))

@@ -72,8 +72,8 @@ def test_threshold_and_level_come_from_the_configuration() -> None:
 
 def test_knockout_sentences_give_both_sides_and_the_control() -> None:
     text = said(verdicts.knockout_findings(DATA), "÷")
-    assert "0.46 inside it and 0.46 outside (means over 8 heuristics, 800 and 800 prompts)" in text
-    assert "random important neurons leave 0.92 and 0.92" in text
+    assert "0.465 inside it and 0.465 outside (means over 8 heuristics, 800 and 800 prompts)" in text
+    assert "random important neurons leave 0.915 and 0.915" in text
     assert "at most 25 neurons per layer zeroed, n = 50" in text
 
 
