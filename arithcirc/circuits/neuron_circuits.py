@@ -119,10 +119,10 @@ def label_rows(numbers: pd.DataFrame, circuits: Sequence[NeuronCircuit]) -> pd.D
 
 
 def fewest_faithful(table: pd.DataFrame, target: float) -> int:
-    """Fewest exactly ranked neurons per layer, at least 1, that recover `target` of what these layers' neurons add to F.
+    """Fewest exactly ranked neurons per layer, at least 1, that recover `target` of what the neurons add to F.
 
     F(k) >= F(0) + target (1 - F(0)), every head kept: for an operator whose F is high without any neuron (half of all
-    divisions answer 0), a bar on F alone would call no neuron important. All of a layer's neurons where none reaches it.
+    divisions answer 0), a bar on F alone would call no neuron important. All neurons of a layer where none reaches it.
     """
     curve = table[(table["ranking"] == "exact") & (table["heads"] == "all")]
     empty = curve.loc[curve["top"] == 0, "faithfulness"].clip(lower=0, upper=1).fillna(0)

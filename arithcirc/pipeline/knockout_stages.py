@@ -1,7 +1,8 @@
 """Stages `knockout` and `failures`: do the labels say what the model needs?
 
-Both read the labels of the table `heuristics` (the matched ones, or the significant ones only) and what the model answers to every legal prompt from
-the table `answers`; every neuron of `heuristics` counts as important, as it was either ranked so or given by the user.
+Both read the labels of the table `heuristics` (the matched ones, or the significant ones only) and what the model
+answers to every legal prompt from the table `answers`; every neuron of `heuristics` counts as important, as it was
+either ranked so or given by the user.
 """
 
 from collections.abc import Iterator, Sequence
