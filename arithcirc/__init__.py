@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 _HOMES = {
     "arithcirc.components": ("Head", "Mlp", "Neuron", "Position", "Site"),
     "arithcirc.errors": ("ArithcircError", "EnvironmentFailure", "RequestError"),
-    "arithcirc.config": ("CircuitConfig", "PromptConfig"),
+    "arithcirc.config": (
+        "CircuitConfig",
+        "HeuristicConfig",
+        "KnockoutConfig",
+        "NeuronConfig",
+        "ProbeConfig",
+        "PromptConfig",
+    ),
     "arithcirc.store": ("RunFolder",),
     "arithcirc.arithmetic.operators": ("OPERATORS", "OperandRange", "Prompts", "legal_prompts", "operator"),
     "arithcirc.arithmetic.tokens": ("PromptFormat", "prompt_encoder", "single_token_limit"),
@@ -21,9 +28,16 @@ _HOMES = {
     "arithcirc.models.suffix": ("Patch", "SuffixEngine"),
     "arithcirc.measure.metrics": ("faithfulness", "patching_metrics"),
     "arithcirc.measure.means": ("mean_activations",),
+    "arithcirc.measure.maps": ("activation_maps", "value_logits"),
     "arithcirc.circuits.localize": ("localize",),
     "arithcirc.circuits.circuit": ("rank_heads",),
     "arithcirc.circuits.faithfulness": ("judge",),
+    "arithcirc.circuits.probes": ("train_probes",),
+    "arithcirc.circuits.neurons": ("neuron_effects",),
+    "arithcirc.heuristics.names": ("parse_heuristic",),
+    "arithcirc.heuristics.presets": ("preset",),
+    "arithcirc.heuristics.labels": ("label_neurons",),
+    "arithcirc.heuristics.knockouts": ("knock_out_heuristic", "knock_out_prompt"),
     "arithcirc.pipeline.api": ("analyze", "sample_pairs"),
     "arithcirc.report": ("write_report",),
     "arithcirc.viz.export": ("write_figures",),
@@ -37,12 +51,16 @@ __all__ = [
     "Counterfactual",
     "EnvironmentFailure",
     "Head",
+    "HeuristicConfig",
+    "KnockoutConfig",
     "Mlp",
     "Neuron",
+    "NeuronConfig",
     "OperandRange",
     "Pairs",
     "Patch",
     "Position",
+    "ProbeConfig",
     "PromptConfig",
     "PromptFormat",
     "Prompts",
@@ -50,21 +68,30 @@ __all__ = [
     "RunFolder",
     "Site",
     "SuffixEngine",
+    "activation_maps",
     "analyze",
     "counterfactuals",
     "faithfulness",
     "judge",
+    "knock_out_heuristic",
+    "knock_out_prompt",
+    "label_neurons",
     "legal_prompts",
     "load",
     "localize",
     "mean_activations",
+    "neuron_effects",
     "operator",
+    "parse_heuristic",
     "patching_metrics",
+    "preset",
     "prompt_encoder",
     "rank_heads",
     "read_pairs",
     "sample_pairs",
     "single_token_limit",
+    "train_probes",
+    "value_logits",
     "write_figures",
     "write_report",
 ]
@@ -76,9 +103,16 @@ if TYPE_CHECKING:
     from arithcirc.circuits.circuit import rank_heads
     from arithcirc.circuits.faithfulness import judge
     from arithcirc.circuits.localize import localize
+    from arithcirc.circuits.neurons import neuron_effects
+    from arithcirc.circuits.probes import train_probes
     from arithcirc.components import Head, Mlp, Neuron, Position, Site
-    from arithcirc.config import CircuitConfig, PromptConfig
+    from arithcirc.config import CircuitConfig, HeuristicConfig, KnockoutConfig, NeuronConfig, ProbeConfig, PromptConfig
     from arithcirc.errors import ArithcircError, EnvironmentFailure, RequestError
+    from arithcirc.heuristics.knockouts import knock_out_heuristic, knock_out_prompt
+    from arithcirc.heuristics.labels import label_neurons
+    from arithcirc.heuristics.names import parse_heuristic
+    from arithcirc.heuristics.presets import preset
+    from arithcirc.measure.maps import activation_maps, value_logits
     from arithcirc.measure.means import mean_activations
     from arithcirc.measure.metrics import faithfulness, patching_metrics
     from arithcirc.models.load import load
