@@ -34,22 +34,32 @@ WIDTH = 1240
 SCALE = 2
 
 Draw = Callable[[pd.DataFrame], go.Figure]
+Named = tuple[str, tuple[str, ...], go.Figure]
+"""File stem, files it is drawn from, figure."""
 
 
 def write_figures(
-    run: RunFolder, out: Path, formats: Sequence[str] = ("html",), *, command: str | None = None
+    run: RunFolder,
+    out: Path,
+    formats: Sequence[str] = ("html",),
+    *,
+    command: str | None = None,
+    only: Sequence[str] | None = None,
 ) -> list[Path]:
     """Write every figure the run has tables for into `out`; returns the paths, sidecars not among them.
 
-    `command` goes into the sidecars as the line that writes the figures again (default: the export command).
-    Raises RequestError for an unknown format or a run without tables to draw, EnvironmentFailure when a static format
-    is asked for and kaleido or its browser is missing.
+    `command` goes into the sidecars as the line that writes the figures again (default: the export command). `only`
+    keeps the figures with these names, or whose name starts with one of them and an underscore ("gallery" keeps
+    gallery_addition and its like). Raises RequestError for an unknown format, a name no figure has, or a run without
+    tables to draw, EnvironmentFailure when a static format is asked for and kaleido or its browser is missing.
     """
     if unknown := [f for f in formats if f not in FORMATS]:
         raise RequestError(f"unknown figure format {unknown[0]!r}: use any of {', '.join(FORMATS)}")
     figures = list(_figures(run))
     if not figures:
         raise RequestError(f"run {run.path} has no tables to draw: run 'arithcirc analyze' first")
+    if only is not None:
+        figures = _chosen(figures, only)
     again = ["arithcirc", "export", "/".join(run.path.parts[-2:]), "--out", out.name, "--formats", ",".join(formats)]
     origin = {"command": command or shlex.join(again)}
     written: list[Path] = []
@@ -64,6 +74,16 @@ def write_figures(
                 written.append(path)
             write_text(out / f"{name}.json", json.dumps(origin | _source(run, sources), indent=2) + "\n")
     return written
+
+
+def _chosen(figures: Sequence[Named], only: Sequence[str]) -> list[Named]:
+    """The figures named in `only`, each of which must name at least one."""
+    kept = {start: [f for f in figures if f[0] == start or f[0].startswith(f"{start}_")] for start in only}
+    if unknown := [start for start, found in kept.items() if not found]:
+        names = ", ".join(name for name, _, _ in figures)
+        raise RequestError(f"no figure is named {unknown[0]!r}: there are {names}")
+    wanted = {f[0] for found in kept.values() for f in found}
+    return [f for f in figures if f[0] in wanted]
 
 
 def _writer(data: bytes) -> Callable[[Path], object]:
@@ -83,8 +103,8 @@ def read_data(run: RunFolder, tables: Sequence[str] = TABLES, *, cells: int = 30
     return RunData({t: run.table(t) for t in tables if t in held}, arrays, run.manifest["config"], cells)
 
 
-def _figures(run: RunFolder) -> Iterator[tuple[str, tuple[str, ...], go.Figure]]:
-    """`(file stem, files, figure)` for what the run's tables and arrays allow."""
+def _figures(run: RunFolder) -> Iterator[Named]:
+    """Every figure that the run's tables and arrays allow."""
     held = run.tables()
     for table, named in _drawings(float(run.manifest["config"].get("circuit", {}).get("target", 0.9))).items():
         if table not in held:

@@ -33,6 +33,17 @@ def test_a_given_command_is_kept(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "faithfulness.json").read_text())["command"] == "python run.py"
 
 
+def test_only_the_named_figures_are_written(tmp_path: Path) -> None:
+    run = synthetic.make_run(tmp_path / "run", tables=("effects", "faithfulness"))
+    write_figures(run, tmp_path / "some", only=("mlps_E", "heads_kl", "faithfulness"))
+    heads = {f"heads_kl_{p}" for p in ("op1", "operator", "op2", "equals")}
+    names = {"mlps_E", "faithfulness", *heads}
+    assert {p.name for p in (tmp_path / "some").iterdir()} == {f"{n}.{s}" for n in names for s in ("html", "json")}
+    with pytest.raises(RequestError, match=r"'head_heat'.*head_carriers"):
+        write_figures(run, tmp_path / "none", only=("head_heat",))
+    assert not (tmp_path / "none").exists()
+
+
 def test_unknown_formats_and_empty_runs_are_refused(tmp_path: Path) -> None:
     run = synthetic.make_run(tmp_path / "run", tables=())
     with pytest.raises(RequestError, match="gif"):
