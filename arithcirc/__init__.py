@@ -25,6 +25,7 @@ _HOMES = {
     "arithcirc.arithmetic.tokens": ("PromptFormat", "prompt_encoder", "single_token_limit"),
     "arithcirc.arithmetic.pairs": ("Counterfactual", "Pairs", "counterfactuals", "read_pairs"),
     "arithcirc.models.load": ("load",),
+    "arithcirc.models.protocol": ("HookedModel",),
     "arithcirc.models.suffix": ("Patch", "SuffixEngine"),
     "arithcirc.measure.metrics": ("faithfulness", "patching_metrics"),
     "arithcirc.measure.means": ("mean_activations",),
@@ -32,7 +33,7 @@ _HOMES = {
     "arithcirc.circuits.localize": ("localize",),
     "arithcirc.circuits.circuit": ("rank_heads",),
     "arithcirc.circuits.faithfulness": ("judge",),
-    "arithcirc.circuits.probes": ("train_probes",),
+    "arithcirc.circuits.probes": ("read_residuals", "train_probes"),
     "arithcirc.circuits.neurons": ("neuron_effects",),
     "arithcirc.heuristics.names": ("parse_heuristic",),
     "arithcirc.heuristics.presets": ("preset",),
@@ -52,6 +53,7 @@ __all__ = [
     "EnvironmentFailure",
     "Head",
     "HeuristicConfig",
+    "HookedModel",
     "KnockoutConfig",
     "Mlp",
     "Neuron",
@@ -88,6 +90,7 @@ __all__ = [
     "prompt_encoder",
     "rank_heads",
     "read_pairs",
+    "read_residuals",
     "sample_pairs",
     "single_token_limit",
     "train_probes",
@@ -104,7 +107,7 @@ if TYPE_CHECKING:
     from arithcirc.circuits.faithfulness import judge
     from arithcirc.circuits.localize import localize
     from arithcirc.circuits.neurons import neuron_effects
-    from arithcirc.circuits.probes import train_probes
+    from arithcirc.circuits.probes import read_residuals, train_probes
     from arithcirc.components import Head, Mlp, Neuron, Position, Site
     from arithcirc.config import CircuitConfig, HeuristicConfig, KnockoutConfig, NeuronConfig, ProbeConfig, PromptConfig
     from arithcirc.errors import ArithcircError, EnvironmentFailure, RequestError
@@ -116,6 +119,7 @@ if TYPE_CHECKING:
     from arithcirc.measure.means import mean_activations
     from arithcirc.measure.metrics import faithfulness, patching_metrics
     from arithcirc.models.load import load
+    from arithcirc.models.protocol import HookedModel
     from arithcirc.models.suffix import Patch, SuffixEngine
     from arithcirc.pipeline.api import analyze, sample_pairs
     from arithcirc.report import write_report

@@ -31,11 +31,13 @@ from arithcirc.viz.plates import ARRAYS, PLATES, TABLES, Plate, drawings
 STATIC = ("png", "svg", "pdf")
 FORMATS = ("html", *STATIC)
 WIDTH = 1240
-SCALE = 2
+SCALES = (2, 1.6, 1.3, 1)
+"""Pixels per point of static images, the usual one first."""
 
 Draw = Callable[[pd.DataFrame], go.Figure]
 Named = tuple[str, tuple[str, ...], go.Figure]
 """File stem, files it is drawn from, figure."""
+Image = Callable[[go.Figure, str, float], bytes]
 
 
 def write_figures(
@@ -45,13 +47,15 @@ def write_figures(
     *,
     command: str | None = None,
     only: Sequence[str] | None = None,
+    at_most: int | None = None,
 ) -> list[Path]:
     """Write every figure the run has tables for into `out`; returns the paths, sidecars not among them.
 
     `command` goes into the sidecars as the line that writes the figures again (default: the export command). `only`
     keeps the figures with these names, or whose name starts with one of them and an underscore ("gallery" keeps
-    gallery_addition and its like). Raises RequestError for an unknown format, a name no figure has, or a run without
-    tables to draw, EnvironmentFailure when a static format is asked for and kaleido or its browser is missing.
+    gallery_addition and its like). A .png of more than `at_most` bytes is drawn again at a smaller scale. Raises
+    RequestError for an unknown format, a name no figure has, or a run without tables to draw, EnvironmentFailure when
+    a static format is asked for and kaleido or its browser is missing.
     """
     if unknown := [f for f in formats if f not in FORMATS]:
         raise RequestError(f"unknown figure format {unknown[0]!r}: use any of {', '.join(FORMATS)}")
@@ -70,7 +74,7 @@ def write_figures(
                 if form == "html":
                     write_text(path, _html(figure))
                 else:
-                    write_atomic(path, _writer(image(figure, form)))
+                    write_atomic(path, _writer(_small_enough(image, figure, form, at_most)))
                 written.append(path)
             write_text(out / f"{name}.json", json.dumps(origin | _source(run, sources), indent=2) + "\n")
     return written
@@ -84,6 +88,17 @@ def _chosen(figures: Sequence[Named], only: Sequence[str]) -> list[Named]:
         raise RequestError(f"no figure is named {unknown[0]!r}: there are {names}")
     wanted = {f[0] for found in kept.values() for f in found}
     return [f for f in figures if f[0] in wanted]
+
+
+def _small_enough(image: Image, figure: go.Figure, form: str, at_most: int | None) -> bytes:
+    """The image at the largest scale with which it fits; at the smallest one if it fits with none."""
+    scales = SCALES if form == "png" and at_most is not None else SCALES[:1]
+    data = b""
+    for scale in scales:
+        data = image(figure, form, scale)
+        if at_most is None or len(data) <= at_most:
+            break
+    return data
 
 
 def _writer(data: bytes) -> Callable[[Path], object]:
@@ -163,8 +178,8 @@ def _source(run: RunFolder, files: Sequence[str]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _image_server(formats: Sequence[str]) -> Iterator[Callable[[go.Figure, str], bytes]]:
-    """A function `(figure, format) -> bytes` over one browser; nothing is started when no static format is asked."""
+def _image_server(formats: Sequence[str]) -> Iterator[Image]:
+    """A function `(figure, format, scale) -> bytes` over one browser, which only static formats start."""
     if not set(formats) & set(STATIC):
         yield _refuse
         return
@@ -180,14 +195,14 @@ def _image_server(formats: Sequence[str]) -> Iterator[Callable[[go.Figure, str],
     except Exception as error:
         raise _no_browser(error) from error
     try:
-        yield lambda figure, form: _image(kaleido, figure, form)
+        yield lambda figure, form, scale: _image(kaleido, figure, form, scale)
     finally:
         kaleido.stop_sync_server(silence_warnings=True)
 
 
-def _image(kaleido: Any, figure: go.Figure, form: str) -> bytes:
+def _image(kaleido: Any, figure: go.Figure, form: str, scale: float) -> bytes:
     white = go.Figure(figure).update_layout(paper_bgcolor="white", plot_bgcolor="white")
-    options = {"format": form, "width": WIDTH, "height": figure.layout.height or 420, "scale": SCALE}
+    options = {"format": form, "width": WIDTH, "height": figure.layout.height or 420, "scale": scale}
     try:
         return cast(bytes, kaleido.calc_fig_sync(white.to_dict(), opts=options))
     except Exception as error:
@@ -202,5 +217,5 @@ def _no_browser(error: Exception) -> EnvironmentFailure:
     )
 
 
-def _refuse(figure: go.Figure, form: str) -> bytes:
-    raise RequestError(f"no image server for {form} (figure of height {figure.layout.height})")
+def _refuse(figure: go.Figure, form: str, scale: float) -> bytes:
+    raise RequestError(f"no image server for {form} (figure of height {figure.layout.height}, scale {scale})")

@@ -61,7 +61,7 @@ def gallery_maps(
         values = np.asarray(arrays[entry["key"]], dtype=np.float32)
         _add_map(figure, (i // COLUMNS + 1, i % COLUMNS + 1), values, str(entry["heuristic"]), (operator, first, cells))
     figure.update_layout(
-        title=f"{theme.operator_title(operator)}: maps of labelled neurons, marked where the heuristic holds",
+        title=f"{theme.operator_title(operator)}: {_which(rows)}",
         height=110 + 275 * height,
         margin={"t": 96},
     )
@@ -77,6 +77,13 @@ def varied(rows: pd.DataFrame) -> pd.DataFrame:
         return rows
     turn = rows.groupby("family", sort=False).cumcount()
     return rows.iloc[np.argsort(turn.to_numpy(), kind="stable")]
+
+
+def _which(rows: pd.DataFrame) -> str:
+    """Whose maps these are: a gallery holds significant labels, unless its column `significant` says otherwise."""
+    if "significant" in rows.columns and not rows["significant"].astype(bool).any():
+        return "maps of neurons without a significant label, marked where their best heuristic holds"
+    return "maps of labelled neurons, marked where the heuristic holds"
 
 
 def _title(entry: Mapping[Any, Any]) -> str:

@@ -89,7 +89,7 @@ def _head_panels(rows: pd.DataFrame, x: list[str], cells: Cells, hover: str) -> 
         heat(figure, panel, z, x, names, hover=hover, customdata=facts)
     figure.update_layout(height=grid_height(most))
     figure.update_xaxes(type="category", showgrid=False, zeroline=False)
-    figure.update_yaxes(type="category", showgrid=False, zeroline=False, autorange="reversed")
+    figure.update_yaxes(type="category", showgrid=False, zeroline=False, range=[most - 0.5, -0.5])
     figure.update_yaxes(title="head", row=1, col=1)
     return figure
 
@@ -168,8 +168,9 @@ def number_responses(
     )
     if last < response.shape[0] - 1:
         figure.add_vline(
-            x=last + 0.5, line_dash="dash", annotation_text="results only", annotation_position="top right"
-        )
+            x=last + 0.5, line_dash="dash", annotation_text="results only", annotation_position="top right",
+            annotation_yanchor="bottom",
+        )  # fmt: skip
     colour_axis(figure, "% of the neuron's largest", -100.0, 100.0)
     figure.update_xaxes(title="number after the beginning-of-sequence token", showgrid=False, zeroline=False)
     figure.update_yaxes(

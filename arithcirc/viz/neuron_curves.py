@@ -119,7 +119,7 @@ def _add_chosen(figure: go.Figure, panel: int, rows: pd.DataFrame, measure: str)
             mode="markers+text",
             marker={"size": 15, "symbol": "diamond-open", "line": {"width": 2.5}, "color": theme.CHOSEN},
             text=[f"{top:,} per layer"],
-            textposition="bottom right" if 2 * at(top) < at(rows["top"].max()) else "bottom left",
+            textposition="bottom right" if 2 * at(top) < at(rows["top"].max()) else "top left",
             textfont={"size": theme.SMALL},
             hovertemplate=f"chosen: {top:,} neurons per layer<br>%{{y:.4f}}<extra></extra>",
             name="chosen",

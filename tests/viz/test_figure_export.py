@@ -72,3 +72,6 @@ def test_png_is_a_picture(tmp_path: Path) -> None:
     data = path.read_bytes()
     assert data.startswith(b"\x89PNG")
     assert int.from_bytes(data[16:20]) == 2480
+    (path,) = write_figures(run, tmp_path / "small", ["png"], at_most=len(data) - 1)
+    assert 1240 <= int.from_bytes(path.read_bytes()[16:20]) < 2480
+    assert path.stat().st_size < len(data)
