@@ -72,8 +72,9 @@ class ProbeConfig:
             raise RequestError(f"--probe-prompts {self.prompts} is too few: give 10 or more, 4000 is the default")
         if not 0 < self.learning_rate < 1:
             raise RequestError(f"--probe-lr {self.learning_rate} is not in (0, 1): 0.01 is the default")
-        if min(self.batch, self.epochs) < 1:
-            raise RequestError(f"--probe-batch {self.batch} and --probe-epochs {self.epochs} must be 1 or more")
+        counts = {"--probe-batch": self.batch, "--probe-epochs": self.epochs}
+        if few := [f"{option} {n}" for option, n in counts.items() if n < 1]:
+            raise RequestError(f"{few[0]} is too few: give 1 or more")
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class HeuristicConfig:
     preset: str = "paper"
     threshold: float = 0.6
     q: float = 0.01
-    draws: int = 400
+    draws: int = 200
     neurons: str | None = None
 
     def __post_init__(self) -> None:
@@ -135,8 +136,9 @@ class KnockoutConfig:
     def __post_init__(self) -> None:
         if self.labels not in LABELS:
             raise RequestError(f"--labels {self.labels!r} is not known: use {' or '.join(LABELS)}")
-        if (fewest := min(self.prompts, self.by_prompt, self.failures)) < 1:
-            raise RequestError(f"{fewest} knockout prompts are too few: give 1 or more")
+        counts = {"--knockout-prompts": self.prompts, "--by-prompt": self.by_prompt, "--failures": self.failures}
+        if few := [f"{option} {n}" for option, n in counts.items() if n < 1]:
+            raise RequestError(f"{few[0]} is too few: give 1 or more")
 
 
 @dataclass(frozen=True)

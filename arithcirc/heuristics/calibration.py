@@ -43,6 +43,8 @@ from arithcirc.heuristics.ranks import Ranks, in_threads
 
 ENOUGH = 10
 """Draws that must reach a score for the empirical p to be used as it is."""
+SHIFTS = 100
+"""Most cyclic shifts tried; p_shift is for reading, not for q."""
 UNION_BOUND = ("value", "multi_value")
 """Families without a structured null."""
 
@@ -124,7 +126,8 @@ def _groups(
         variable = kinds[0].value
         names = ("op1", "op2") if variable == "operands" else (variable,)
         sizes = [len(levels[v].values) for v in names]
-        renamings = [tuple(make(n, draws, own) for n in sizes) for make in (permutations, shifts)]
+        kinds_of = ((permutations, draws), (shifts, min(draws, SHIFTS)))
+        renamings = [tuple(make(n, most, own) for n in sizes) for make, most in kinds_of]
         renamings = [tuple(a[: min(map(len, r))] for a in r) for r in renamings]
         groups.append(_Group(np.array(ids), variable, [_held(h, levels) for h in kinds], renamings, seed))
     return groups
@@ -182,13 +185,14 @@ def _block(
             neurons = some[here]
             held_scores = values[np.ix_(neurons, group.heuristics)]
             observed = corrected(held_scores, size[group.heuristics] / len(ranks))
+            mine_ranks = np.ascontiguousarray(ranks[:, neurons]) if table is None else ranks
             cells = np.ix_(np.arange(columns.start, columns.stop)[neurons], group.heuristics)
             for renaming, tail, target in ((0, True, out.p[end]), (1, False, out.p_shift[end])):
                 if table is None:
                     first, second = group.renamings[renaming]
                     rng = np.random.default_rng(group.seed + 1 + renaming)
                     held = cast("list[PairSet]", group.held)
-                    maxima = pair_maxima(ranks[:, neurons], prompt_at, held, first, second, rng, end)
+                    maxima = pair_maxima(mine_ranks, prompt_at, held, first, second, rng, end)
                 else:
                     counts, grid = table
                     sets, names = np.array(group.held, dtype=bool), group.renamings[renaming][0]

@@ -27,6 +27,7 @@ from arithcirc.measure.maps import Maps
 
 SET_COVERAGE = 0.95
 """Share of a neuron's top prompts whose results a set must cover (multi-value heuristics)."""
+_COVERAGE_SLACK = 0.03  # the grid's k is not quite |H|: sets a little below the bar are scored exactly
 COLUMNS = (
     "operator", "layer", "neuron", "heuristic", "family", "value", "kind", "end", "size", "score", "base_rate",
     "p_hypergeometric", "p", "p_shift", "q", "matched", "significant",
@@ -55,7 +56,7 @@ def label_neurons(
     preset_name: str = "paper",
     threshold: float = 0.6,
     level: float = 0.01,
-    draws: int = 400,
+    draws: int = 200,
     rng: np.random.Generator,
 ) -> Labels:
     """Match the neurons of some maps against a preset. `values` are their `value_logits`; `draws` of the nulls."""
@@ -165,9 +166,10 @@ def _sets(table: np.ndarray, grid: np.ndarray, levels: Levels) -> list[MultiValu
         chosen = by_count[:n] if len(by_count) >= n else by_count[:0]
         if not len(chosen):
             continue
-        total = levels.size[chosen].sum(0)
+        total, every = levels.size[chosen].sum(0), np.arange(len(grid))
         step = np.maximum(1, np.diff(grid, append=grid[-1]))
-        for level in np.flatnonzero((np.abs(total - grid) <= step) & (counts[chosen[-1], np.arange(len(grid))] > 0)):
+        covered = counts[chosen, every].sum(0) / grid >= SET_COVERAGE - _COVERAGE_SLACK
+        for level in np.flatnonzero((np.abs(total - grid) <= step) & covered & (counts[chosen[-1], every] > 0)):
             found[MultiValue(tuple(sorted(int(v) for v in levels.values[chosen[:, level]])))] = None
     return list(found)
 
