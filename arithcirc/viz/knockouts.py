@@ -2,7 +2,7 @@
 
 `knockout_scatter`  one point per heuristic: accuracy on prompts outside it (x) and inside it (y) after ablating its
                     neurons; below the diagonal the damage is specific. Open marks: as many random important neurons of
-                    the same layers
+                    the same layers. Here and in the means: heuristics with enough prompts on both sides
 `knockout_means`    the means of the same over heuristics, per operator and kind of ablation, +- 2 standard errors over
                     heuristics (they share neurons, so these are too small)
 `knockout_curves`   by prompt: accuracy against neurons ablated per layer, for the neurons of the heuristics the prompt
@@ -30,6 +30,9 @@ ARMS = {
 RIVALS = {"random": "targeted", "not_applying": "targeted_as_few"}
 """What each control is compared with; `not_applying` with `targeted` where there is no `targeted_as_few`."""
 
+FEWEST = 10
+"""Correct prompts a heuristic must have on each side to count in a mean; the verdict asks for as many."""
+
 SAME_SIZE = 0.9
 """A control must ablate this share of its rival's neurons, else the two do not compare."""
 
@@ -43,7 +46,10 @@ _BY_HEURISTIC = ("operator", "heuristic", "ablation", "arm", "where", "accuracy"
 
 
 def pairs(table: pd.DataFrame, ablation: str) -> pd.DataFrame:
-    """One row per operator, heuristic and arm, with columns `<number>_in` and `<number>_out`; only where both exist."""
+    """One row per operator, heuristic and arm, with columns `<number>_in` and `<number>_out`.
+
+    Only heuristics with an accuracy on both sides, from at least `FEWEST` prompts each.
+    """
     rows = require(table, "knockouts_by_heuristic", _BY_HEURISTIC, {"ablation": ablation})
     keys = ["operator", "heuristic", "arm"]
     numbered = rows[[*keys, "where"]].assign(
@@ -58,7 +64,8 @@ def pairs(table: pd.DataFrame, ablation: str) -> pd.DataFrame:
         for side in ("in", "out")
     ]
     both = sides[0].merge(sides[1], on=keys, suffixes=("_in", "_out"))
-    return both[both["accuracy_in"].notna() & both["accuracy_out"].notna()]
+    enough = (both["n_in"] >= FEWEST) & (both["n_out"] >= FEWEST)
+    return both[enough & both["accuracy_in"].notna() & both["accuracy_out"].notna()]
 
 
 def knockout_scatter(table: pd.DataFrame, *, ablation: str = "zero") -> go.Figure:

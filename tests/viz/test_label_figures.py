@@ -139,6 +139,15 @@ def test_a_heuristic_without_prompts_outside_is_left_out() -> None:
     assert "op1 = 42" not in set(knockouts.pairs(table, "zero")["heuristic"])
 
 
+def test_a_heuristic_with_too_few_prompts_inside_is_left_out() -> None:
+    table = made.knockouts_by_heuristic()
+    of_value = (table["heuristic"] == "op1 = 42") & (table["where"] == "in")
+    table.loc[of_value, "n"] = knockouts.FEWEST
+    assert "op1 = 42" in set(knockouts.pairs(table, "zero")["heuristic"])
+    table.loc[of_value, "n"] = knockouts.FEWEST - 1
+    assert "op1 = 42" not in set(knockouts.pairs(table, "zero")["heuristic"])
+
+
 def test_knockout_means_average_over_heuristics() -> None:
     figure = knockouts.knockout_means(made.knockouts_by_heuristic())
     bars = {t.legendgroup: t for t in figure.data if t.xaxis in (None, "x")}
