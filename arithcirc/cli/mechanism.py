@@ -138,7 +138,7 @@ def knockout_command(
         prompts.config(), circuit.config(), probe.config(), neurons.config(), heuristics.config(), knockout.config()
     )
     one = heuristic is not None or prompt is not None
-    show.check_case(heuristic, prompt, per_layer)
+    show.check_case(heuristic, prompt, per_layer, prompts)
     job = execute(("means", "heuristics") if one else ("knockout",), model, options, asked, prompts.pairs)
     if job is None:
         return

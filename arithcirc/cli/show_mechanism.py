@@ -8,6 +8,9 @@ from arithcirc.cli.show import out
 from arithcirc.errors import RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from arithcirc.cli.options import PromptOptions
     from arithcirc.heuristics.knockouts import Guess, HeuristicCase, PromptCase
     from arithcirc.pipeline.job import Job
     from arithcirc.store import RunFolder
@@ -85,14 +88,26 @@ def failures(run: "RunFolder") -> None:
 # -- one case ---------------------------------------------------------------------------------------------------------
 
 
-def check_case(heuristic: str | None, prompt: str | None, per_layer: int | None) -> None:
-    """Refuse what cannot be one case before anything is loaded."""
+def check_case(heuristic: str | None, prompt: str | None, per_layer: int | None, options: "PromptOptions") -> None:
+    """Refuse what cannot be one case before anything is loaded; the model's largest number is not known yet."""
     if heuristic is not None:
         from arithcirc.heuristics.names import parse_heuristic
 
         parse_heuristic(heuristic)
     if per_layer is not None and (prompt is None or heuristic is not None or per_layer < 1):
         raise RequestError(f"--per-layer {per_layer} goes with --prompt alone, and is 1 or more")
+    if prompt is not None:
+        from arithcirc.arithmetic.operators import OperandRange, parse_operators
+        from arithcirc.heuristics.knockouts import read_prompt
+
+        symbol = str(read_prompt(prompt, OperandRange.parse(options.operands)).symbols[0])
+        if options.pairs is None:
+            _check_operator(prompt, symbol, [op.symbol for op in parse_operators(options.operators)])
+
+
+def _check_operator(prompt: str, symbol: str, analysed: "Sequence[str]") -> None:
+    if symbol not in analysed:
+        raise RequestError(f"{prompt!r} is of {symbol}, but the run has {' '.join(analysed)}: use --operators")
 
 
 def case(job: "Job", heuristic: str | None, prompt: str | None, per_layer: int | None) -> None:
@@ -104,8 +119,7 @@ def case(job: "Job", heuristic: str | None, prompt: str | None, per_layer: int |
     if prompt is not None:
         one = read_prompt(prompt, job.operands, job.encoder.limit)
         symbol = str(one.symbols[0])
-        if symbol not in labelled:
-            raise RequestError(f"{prompt!r} is of {symbol}, but the run has {' '.join(labelled)}: use --operators")
+        _check_operator(prompt, symbol, list(labelled))
         shown = knock_out_prompt(
             job.model, job.encoder, labelled[symbol], one, per_layer=per_layer, heuristic=heuristic
         )

@@ -69,8 +69,8 @@ class HeuristicCase:
     examples: tuple[PromptCase, ...]
 
 
-def read_prompt(text: str, operands: OperandRange, limit: int) -> Prompts:
-    """`"226-68="` -> one prompt. Raises PromptError when it is not understood or not legal."""
+def read_prompt(text: str, operands: OperandRange, limit: int | None = None) -> Prompts:
+    """`"226-68="` -> one prompt. Raises PromptError when it is not understood or not legal (None: any result is)."""
     found = re.fullmatch(r"\s*([0-9]{1,9})\s*([^\s0-9=]+)\s*([0-9]{1,9})\s*=?\s*", text)
     if found is None:
         raise PromptError(f"prompt {text[:40]!r} is not understood: write two numbers and an operator, as '226-68='")
@@ -80,9 +80,10 @@ def read_prompt(text: str, operands: OperandRange, limit: int) -> Prompts:
         if not operands.low <= value <= operands.high:
             raise PromptError(f"{value} in {text.strip()!r} is outside the operands {operands}: use numbers in there")
     answer = op.result(op1, op2)
-    if not 0 <= answer[0] <= limit:
+    if answer[0] < 0 or (limit is not None and answer[0] > limit):
         why = "is divided by 0" if answer[0] < 0 and op.symbol == "/" else f"has the result {int(answer[0])}"
-        raise PromptError(f"{text.strip()!r} {why}: legal prompts have a whole result in 0..{limit}")
+        allowed = "whole result of 0 or more" if limit is None else f"whole result in 0..{limit}"
+        raise PromptError(f"{text.strip()!r} {why}: legal prompts have a {allowed}")
     return Prompts(np.array([op.symbol]), op1, op2, answer)
 
 

@@ -57,7 +57,7 @@ _EXCLUDED = ("heuristic", "family", "size", "zero_share", "reason")
 
 def preset(name: str, operator: Operator, operands: OperandRange, limit: int) -> tuple[Heuristic, ...]:
     """The heuristics of a preset for the legal prompts of an operator, in a fixed order. Raises RequestError."""
-    _check_name(name)
+    check_preset(name)
     prompts = fitting_prompts(operator, operands, limit)
     values = {v: np.unique(column(prompts, v)).tolist() for v in VARIABLES}
     return _distinct(_candidates(operator, MODULI[name], values), prompts) if len(prompts) else ()
@@ -68,7 +68,7 @@ def number_preset(name: str, limit: int) -> tuple[tuple[Heuristic, ...], Prompts
 
     Whatever holds of a single number is left out: the top 1 of any response is one number.
     """
-    _check_name(name)
+    check_preset(name)
     numbers = np.arange(limit + 1)
     prompts = Prompts(np.full(len(numbers), ADD.symbol), numbers, np.zeros_like(numbers), numbers)
     candidates = _candidates(ADD, MODULI[name], dict.fromkeys(VARIABLES, numbers.tolist()))
@@ -76,7 +76,8 @@ def number_preset(name: str, limit: int) -> tuple[tuple[Heuristic, ...], Prompts
     return _distinct(wanted, prompts), prompts
 
 
-def _check_name(name: str) -> None:
+def check_preset(name: str) -> None:
+    """Raise RequestError when there is no preset of this name."""
     if name not in MODULI:
         raise RequestError(f"the preset {name!r} is not known: use {' or '.join(PRESETS)}")
 

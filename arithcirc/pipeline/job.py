@@ -25,6 +25,7 @@ from arithcirc.config import (
     RunConfig,
 )
 from arithcirc.errors import PromptError, RequestError
+from arithcirc.heuristics.presets import check_preset
 from arithcirc.measure.metrics import METRICS
 from arithcirc.models.protocol import HookedModel
 from arithcirc.store import RunFolder, sha256_file
@@ -99,22 +100,30 @@ def _check_tokens(encoder: PromptEncoder, pairs: Pairs) -> None:
         encoder.answers(side.answer)
 
 
+def _whole(text: str) -> int:
+    """ "3" or "3.0" -> 3. Raises ValueError."""
+    number = float(text)
+    if not number.is_integer():
+        raise ValueError(text)
+    return int(number)
+
+
 def read_neurons(path: Path, *, n_layers: int, d_mlp: int) -> tuple[Neuron, ...]:
     """Neurons from a CSV file with the columns `layer` and `neuron`. Raises RequestError naming the row at fault."""
     if not path.is_file():
         raise RequestError(f"neurons file {path} does not exist")
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, dtype=str)
     except (ValueError, OSError) as error:
         raise RequestError(f"neurons file {path.name} cannot be read: {error}") from None
     if missing := {"layer", "neuron"} - set(table.columns):
         raise RequestError(f"{path.name} lacks the column(s) {', '.join(sorted(missing))}: it needs layer, neuron")
     found: dict[Neuron, None] = {}
-    for row, (layer, neuron) in enumerate(table[["layer", "neuron"]].itertuples(index=False), start=1):
+    for row, (layer, neuron) in enumerate(table[["layer", "neuron"]].fillna("").itertuples(index=False), start=1):
         try:
-            named = Neuron(int(layer), int(neuron))
+            named = Neuron(_whole(layer), _whole(neuron))
         except ValueError:
-            raise RequestError(f"{path.name} row {row}: {layer!r}, {neuron!r} are not whole numbers") from None
+            raise RequestError(f"{path.name} row {row}: {layer}, {neuron} are not whole numbers") from None
         if not (0 <= named.layer < n_layers and 0 <= named.index < d_mlp):
             raise RequestError(
                 f"{path.name} row {row}: no neuron {named}: layers are 0..{n_layers - 1}, neurons 0..{d_mlp - 1}"
@@ -157,6 +166,11 @@ def open_job(
         symbols = "".join(dict.fromkeys(pairs.clean.symbols.tolist()))
         _check_tokens(encoder, pairs)
         prompts = replace(prompts, pairs=sha256_file(pairs_file), operators=symbols)
+    if neurons is not None and neurons.first_layer is not None and neurons.first_layer >= info.n_layers:
+        last = info.n_layers - 1
+        raise RequestError(f"--first-layer {neurons.first_layer} is not in the model: it has layers 0..{last}")
+    if heuristics is not None:
+        check_preset(heuristics.preset)
     given = None
     if neurons_file is not None:
         given = read_neurons(neurons_file, n_layers=info.n_layers, d_mlp=info.d_mlp)

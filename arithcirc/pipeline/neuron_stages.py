@@ -115,8 +115,6 @@ def first_layer(job: Job, symbol: str) -> int:
     """First layer whose MLP is cut down to its strongest neurons: as asked, else from the table `first_layers`."""
     n_layers, asked = job.model.info.n_layers, job.config.neurons.first_layer
     if asked is not None:
-        if asked >= n_layers:
-            raise RequestError(f"--first-layer {asked} is not in the model: it has layers 0..{n_layers - 1}")
         return asked
     table = job.run.table("first_layers")
     mine = table[table["operator"] == symbol]["layer"]

@@ -1,6 +1,6 @@
 """The stage `neurons`: its tables, the rows it announces, and a second run that finds it done."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -85,26 +85,14 @@ def test_agreement_and_overlap_are_at_the_chosen_sizes(done: Job) -> None:
 
 
 @pytest.mark.parametrize("neurons", [NeuronConfig(random_draws=2), NeuronConfig(top=7, first_layer=0, random_draws=1)])
-def test_the_plan_counts_the_rows_that_are_run(
-    toy_model: BridgedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, neurons: NeuronConfig
-) -> None:
-    seen: dict[str, list[int]] = {}
-
-    def counter(_: Job, stage: str, total: int) -> Callable[[int], None]:
-        seen[stage] = [0, total]
-
-        def advance(rows: int) -> None:
-            seen[stage][0] += rows
-
-        return advance
-
-    monkeypatch.setattr(Job, "counter", counter)
+def test_the_plan_counts_the_rows_that_are_run(toy_model: BridgedModel, tmp_path: Path, neurons: NeuronConfig) -> None:
     job = open_job(toy_model, tmp_path, prompts=PROMPTS, circuit=CIRCUIT, neurons=neurons, write=False)
     before = count_neurons(job)
     job = prepared(toy_model, tmp_path, neurons)
-    run_stages(job, [STAGE])
+    with toys.counted_rows() as seen:
+        run_stages(job, [STAGE])
     after = count_neurons(job)
-    assert seen["neurons"] == [before.rows, before.rows] == [after.rows, after.rows]
+    assert seen["neurons"] == (before.rows, before.rows) == (after.rows, after.rows)
     assert 0 < after.forwards < after.rows
     if neurons.top is not None:
         assert set(job.run.table("neuron_overlap")["top"]) == {7}
@@ -126,9 +114,8 @@ def test_a_finished_stage_is_reused_and_a_lost_table_made_again(done: Job) -> No
 
 
 def test_a_first_layer_that_is_not_there_is_refused(toy_model: BridgedModel, tmp_path: Path) -> None:
-    job = open_job(toy_model, tmp_path, prompts=PROMPTS, neurons=NeuronConfig(first_layer=3))
     with pytest.raises(RequestError, match=r"--first-layer 3 .* layers 0\.\.2"):
-        first_layer(job, "+")
+        open_job(toy_model, tmp_path, prompts=PROMPTS, neurons=NeuronConfig(first_layer=3))
     job = open_job(toy_model, tmp_path, prompts=PROMPTS)
     job.run.write_table("first_layers", pd.DataFrame({"operator": ["+"], "layer": [1]}))
     assert first_layer(job, "+") == 1
