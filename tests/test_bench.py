@@ -1,41 +1,76 @@
-"""The benchmark runs at small size, on the path that a GPU would take, and ours equals every baseline."""
+"""The benchmarks run small, on the path that a GPU would take, and ours equals every baseline."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 FOLDER = Path(__file__).resolve().parent / "bench"
+QUICK = {
+    "localize.py": ["--shape", "tiny", "--prompts", "6", "--operands", "0..40", "--repeats", "2"],
+    "neurons.py": ["--quick", "--sample", "4"],
+    "heuristics.py": ["--quick", "--repeats", "2"],
+}
+OTHERS = {"somebody": {"median": 1.0}, "neurons_vs_gone": {}, "label_gone": {}}
+"""Rows that are in the file before: one that nobody owns, two of earlier versions of what is run."""
+ONE_AFTER_ANOTHER = """
+import json, runpy, sys
+for script, options in json.loads(sys.argv[1]):
+    sys.argv = [script, *options]
+    runpy.run_path(script, run_name="__main__")
+"""
 
 
-def bench(script: str, *options: str) -> None:
-    """Run a benchmark as `make bench` does."""
-    done = subprocess.run([sys.executable, str(FOLDER / script), *options], capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What `make bench` would write, from small runs of all benchmarks in one process."""
+    out = tmp_path_factory.mktemp("bench") / "bench.json"
+    out.write_text(json.dumps(OTHERS))
+    scripts = [(str(FOLDER / script), [*options, "--out", str(out)]) for script, options in QUICK.items()]
+    command = [sys.executable, "-c", f"import sys\nsys.path.insert(0, {str(FOLDER)!r})\n{ONE_AFTER_ANOTHER}"]
+    done = subprocess.run([*command, json.dumps(scripts)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(out.read_text())
 
 
-def test_the_benchmark_agrees_with_its_baselines(tmp_path: Path) -> None:
-    out = tmp_path / "bench.json"
-    options = ["--shape", "tiny", "--prompts", "6", "--operands", "0..40", "--repeats", "2", "--out", str(out)]
-    bench("localize.py", *options)
-    rows = json.loads(out.read_text())["localize_tiny"]
-    assert set(rows) == {"ours", "hooks", "reference"}
-    assert all(row["difference"] < 1e-5 and row["gflop"] > 0 and row["median"] > 0 for row in rows.values())
-    assert rows["reference"]["gflop"] > 2.5 * rows["hooks"]["gflop"] > 2.5 * rows["ours"]["gflop"]
+def owned(rows: dict[str, Any], *owner: str) -> dict[str, Any]:
+    return {name: row for name, row in rows.items() if name.startswith(owner)}
 
 
-def test_the_benchmark_of_neurons_agrees_with_its_loops_and_leaves_other_rows_alone(tmp_path: Path) -> None:
-    out = tmp_path / "bench.json"
-    out.write_text(json.dumps({"localize": {"median": 1.0}, "neurons_vs_gone": {}}))
-    bench("neurons.py", "--quick", "--sample", "4", "--out", str(out))
-    rows = json.loads(out.read_text())
-    assert rows.pop("localize") == {"median": 1.0}
+def test_benchmarks_replace_their_own_rows_and_no_other(rows: dict[str, Any]) -> None:
+    assert rows["somebody"] == OTHERS["somebody"]
+    assert set(rows) - set(owned(rows, "localize", "neurons", "classify", "label")) == {"somebody"}
+    assert not set(rows) & {"neurons_vs_gone", "label_gone"}
+
+
+def test_the_benchmark_agrees_with_its_baselines(rows: dict[str, Any]) -> None:
+    found = rows["localize_tiny"]
+    assert set(found) == {"ours", "hooks", "reference"}
+    assert all(row["difference"] < 1e-5 and row["gflop"] > 0 and row["median"] > 0 for row in found.values())
+    assert found["reference"]["gflop"] > 2.5 * found["hooks"]["gflop"] > 2.5 * found["ours"]["gflop"]
+
+
+def test_the_benchmark_of_neurons_agrees_with_its_loops(rows: dict[str, Any]) -> None:
+    found = owned(rows, "neurons")
     layers = {f"neurons_vs_reference_layer_{i}" for i in range(3)}
-    assert set(rows) == {"neurons", "neurons_vs_reference", "neurons_vs_reference_changed", "neurons_vs_plain", *layers}
-    assert all(row["difference"] < 1e-5 and row["median"] > 0 for row in rows.values())
-    assert rows["neurons_vs_reference_layer_2"]["flop_ratio"] > rows["neurons_vs_reference_layer_1"]["flop_ratio"] > 5
-    changed, everything = (rows[f"neurons_vs_reference{x}"]["gflop"] for x in ("_changed", ""))
+    names = {"neurons", "neurons_vs_reference", "neurons_vs_reference_changed", "neurons_vs_plain", *layers}
+    assert set(found) == names
+    assert all(row["difference"] < 1e-5 and row["median"] > 0 for row in found.values())
+    assert found["neurons_vs_reference_layer_2"]["flop_ratio"] > found["neurons_vs_reference_layer_1"]["flop_ratio"] > 5
+    changed, everything = (found[f"neurons_vs_reference{x}"]["gflop"] for x in ("_changed", ""))
     assert changed * 3 == pytest.approx(everything * 2), "a parallel first MLP reads `=` alone: nothing changes there"
-    assert rows["neurons_vs_reference_layer_0"]["flop_ratio"] > 1000
+    assert found["neurons_vs_reference_layer_0"]["flop_ratio"] > 1000
+
+
+def test_the_benchmark_of_matching_agrees_with_its_loop(rows: dict[str, Any]) -> None:
+    found = owned(rows, "classify", "label")
+    assert set(found) == {"classify_vs_reference", "classify_large", "label_large"}
+    loop = found["classify_vs_reference"]
+    assert loop["difference"] < 1e-12
+    assert [loop[n] for n in ("neurons", "heuristics", "prompts")] == [4, 30, 400]
+    assert [found["classify_large"][n] for n in ("neurons", "heuristics", "prompts")] == [8, 30, 210]
+    assert all(row["median"] > 0 for row in found.values())
+    assert found["label_large"]["tests"] > 0
