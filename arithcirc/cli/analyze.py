@@ -14,6 +14,7 @@ from arithcirc.cli.options import (
     ProbeOptions,
     PromptOptions,
 )
+from arithcirc.cli.show_mechanism import labels, verdicts
 
 if TYPE_CHECKING:
     from arithcirc.store import RunFolder
@@ -45,6 +46,8 @@ def analyze(
     )
     job = execute((), model, options, asked, prompts.pairs)
     if job is not None:
+        labels(job.run)
+        verdicts(job.run)
         write_the_report(job.run)
 
 

@@ -9,7 +9,7 @@ If neurons compute by the heuristics they are labelled with, then under zero abl
     targeted_vs_random          by prompt, the neurons of the heuristics that hold of it matter more than random ones
     targeted_vs_not_applying    and more than as many labelled neurons whose labels do not hold of it
                      (exact McNemar, two-sided, over prompts, at PER_LAYER neurons per layer, or at the largest size
-                     below that at which the control replaces as many neurons)
+                     below that at which the control replaces as many neurons, at least one on average)
 
 A prediction holds when the difference has its sign and p < LEVEL. Only heuristics with at least FEWEST prompts on both
 sides count, and for beyond_random only those with as many random neurons as their own. Heuristics share neurons and
@@ -24,6 +24,7 @@ from arithcirc.heuristics.by_prompt import RIVALS, SAME_SIZE
 
 LEVEL = 0.01
 FEWEST = 10
+FEWEST_NEURONS = 1
 PER_LAYER = 25
 COLUMNS = ("prediction", "statistic", "p", "holds", "detail")
 
@@ -110,9 +111,10 @@ def _too_few(by_heuristic: pd.DataFrame) -> str:
 def _targeted_vs(by_prompt: pd.DataFrame, arm: str) -> dict[str, object]:
     name, rival = f"targeted_vs_{arm}", RIVALS[arm]
     zero = by_prompt[(by_prompt["ablation"] == "zero") & (by_prompt["per_layer"] <= PER_LAYER)]
-    controls = zero[(zero["arm"] == arm) & zero["p"].notna()].sort_values("per_layer").to_dict("records")
+    usable = (zero["arm"] == arm) & zero["p"].notna() & (zero["neurons"] >= FEWEST_NEURONS)
+    controls = zero[usable].sort_values("per_layer").to_dict("records")
     if not controls:
-        why = "not tested: no correct prompt, or never as many neurons to compare with"
+        why = f"not tested: no correct prompt, or less than {FEWEST_NEURONS} neuron on average to compare with"
         return _row(name, float("nan"), float("nan"), why)
     theirs = controls[-1]
     ours = zero[(zero["arm"] == rival) & (zero["per_layer"] == theirs["per_layer"])].to_dict("records")[0]
