@@ -62,11 +62,12 @@ def circuits(run: ac.RunFolder) -> None:
 
 def main() -> None:
     """Analyse, print, draw."""
-    run = ac.analyze(ac.load(), ROOT / "runs")
+    run = ac.analyze(ac.load(), ROOT / "runs", upto="faithfulness")
     carriers(run)
     mlps(run)
     circuits(run)
-    written = ac.write_figures(run, FIGURES, ("png",), command=COMMAND)
+    only = ("heads", "mlps", "head_carriers", "faithfulness")
+    written = ac.write_figures(run, FIGURES, ("png",), command=COMMAND, only=only)
     print(f"\n{len(written)} figures: {FIGURES.relative_to(ROOT)}")
 
 
