@@ -65,7 +65,8 @@ def labels(run: "RunFolder") -> None:
         often = ", ".join(f"{name} ({n})" for name, n in mine["heuristic"].value_counts().head(4).items())
         out.print(
             f"{row['operator']}  {row['matched']} of {row['important']} neurons have a label at the threshold, "
-            f"{row['significant']} a significant one; most frequent: {often or 'none'}"
+            f"{row['significant']} a significant one ({row['structured']} without single values and sets); "
+            f"most frequent: {often or 'none'}"
         )
 
 

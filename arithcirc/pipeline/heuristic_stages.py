@@ -6,6 +6,7 @@ import pandas as pd
 from arithcirc.arithmetic.operators import Operator, Prompts, operator
 from arithcirc.components import Neuron, Position
 from arithcirc.errors import PromptError
+from arithcirc.heuristics.calibration import UNION_BOUND
 from arithcirc.heuristics.labels import Labels, label_neurons
 from arithcirc.heuristics.nulls import corrected
 from arithcirc.heuristics.number_neurons import label_numbers, number_responses
@@ -78,9 +79,14 @@ def important_neurons(table: pd.DataFrame, op: Operator) -> list[Neuron]:
 
 
 def summary(labels: Labels, op: Operator, important: int) -> pd.DataFrame:
-    """One row: how many neurons carry a label at the threshold, and at the level of q."""
+    """One row: how many neurons carry a label at the threshold, and at the level of q.
+
+    `structured` counts those with a significant label that had a structured null to beat: single values and sets found
+    in the data have only a union bound, which smooth maps beat easily.
+    """
     table = labels.table
     counted = {name: _n_neurons(table[table[name]]) for name in ("matched", "significant")}
+    counted["structured"] = _n_neurons(table[table["significant"] & ~table["family"].isin(UNION_BOUND)])
     row = {"operator": op.symbol, "important": important, **counted, "unlabelled": important - counted["significant"]}
     more = {"heuristics": labels.n_heuristics, "tests": labels.n_tests, "pairs": int(table["significant"].sum())}
     return pd.DataFrame([row | more])

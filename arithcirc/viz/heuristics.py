@@ -27,7 +27,7 @@ _NAMED = ("operator", "layer", "neuron", "heuristic", "family")
 
 
 def labelled_share(summary: pd.DataFrame, *, threshold: float = 0.6, q_level: float = 0.01) -> go.Figure:
-    """Two bars per operator, with counts on them."""
+    """Two or three bars per operator, with counts on them: `structured` leaves out labels with a weak null."""
     rows = require(summary, "label_summary", ("operator", "important", "matched", "significant"))
     rows = rows.set_index("operator").loc[theme.ordered(rows["operator"])]
     names = [theme.operator_title(o) for o in rows.index]
@@ -36,8 +36,9 @@ def labelled_share(summary: pd.DataFrame, *, threshold: float = 0.6, q_level: fl
     bars = (
         ("matched", f"a label with score ≥ {threshold:g}", theme.GREY),
         ("significant", f"one that also has q < {q_level:g}", theme.OPERATOR_COLOURS["+"]),
+        ("structured", "and is no single value or set", theme.OPERATOR_COLOURS["*"]),
     )
-    for name, label, colour in bars:
+    for name, label, colour in (b for b in bars if b[0] in rows.columns):
         counts = rows[name].to_numpy(dtype=np.float64)
         figure.add_trace(
             go.Bar(

@@ -104,6 +104,9 @@ def label_findings(data: RunData) -> list[Finding]:
             f"label with score ≥ {data.threshold:g}, {row['significant']:,} ({percent(row['significant'] / total)}) "
             f"one that also has q < {data.level:g}"
         )
+        if "structured" in row and pd.notna(row["structured"]):
+            left = f"{row['structured']:,} ({percent(row['structured'] / total)})"
+            text += f"; {left} without single values and sets, whose null is weak"
         if "heuristics" in row and pd.notna(row["heuristics"]):
             text += f"; {int(row['heuristics']):,} heuristics were tried on each"
         found.append((theme.operator_title(operator), f"{text}."))

@@ -254,10 +254,22 @@ def label_summary() -> pd.DataFrame:
         part = table[table["operator"] == operator]
         count = {k: len(part[part[k]][["layer", "neuron"]].drop_duplicates()) for k in ("matched", "significant")}
         total = len(part[["layer", "neuron"]].drop_duplicates())
+        strong = part[part["significant"] & ~part["family"].isin(["value", "multi_value"])]
+        count["structured"] = len(strong[["layer", "neuron"]].drop_duplicates())
         unlabelled = total - count["significant"]
         pairs = int(part["significant"].sum())
         rows.append((operator, total, *count.values(), unlabelled, len(LABELS), len(part), pairs))
-    names = ["operator", "important", "matched", "significant", "unlabelled", "heuristics", "tests", "pairs"]
+    names = [
+        "operator",
+        "important",
+        "matched",
+        "significant",
+        "structured",
+        "unlabelled",
+        "heuristics",
+        "tests",
+        "pairs",
+    ]
     return pd.DataFrame(rows, columns=names)
 
 

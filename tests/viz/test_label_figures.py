@@ -14,10 +14,12 @@ DATA = RunData({"heuristics": LABELS, "neurons": made.neurons(), "unlabelled": m
 
 
 def test_labelled_share_draws_both_shares_with_their_counts() -> None:
-    matched, significant = heuristics.labelled_share(made.label_summary()).data
+    matched, significant, structured = heuristics.labelled_share(made.label_summary()).data
     rows = made.label_summary()
     np.testing.assert_allclose(matched.y, rows["matched"] / rows["important"])
     np.testing.assert_allclose(significant.y, rows["significant"] / rows["important"])
+    np.testing.assert_allclose(structured.y, rows["structured"] / rows["important"])
+    assert len(heuristics.labelled_share(rows.drop(columns="structured")).data) == 2
     assert matched.text[0] == f"{rows['matched'][0]} of {rows['important'][0]}"
 
 
