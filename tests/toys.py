@@ -4,18 +4,27 @@ Random weights answer a handful of prompts rightly by chance, which is all that 
 a model towards one number, `silent` towards a token that is no number, `broken` has NaN weights.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM
 
+from arithcirc.pipeline.job import Job
 from arithcirc.training.model import without_progress_bars
 from arithcirc.training.tokenizer import BOS_ID, EQUALS_ID, NUMBER_ID, build_tokenizer, vocabulary
 
 LIMIT = 60
 SMALL = ("--operands", "0..30", "--prompts", "2", "--random-circuits", "1")
-"""Options of a whole analysis of a toy in about a second."""
+"""Options of an analysis of a toy up to its circuit, in about a second."""
+PROBED = (*SMALL, "--probe-prompts", "60", "--probe-epochs", "3")
+RANKED = (*PROBED, "--top-neurons", "10", "--first-layer", "1", "--random-neurons", "1")
+LABELLED = (*RANKED, "--null-draws", "20")
+WHOLE = (*LABELLED, "--knockout-prompts", "5", "--by-prompt", "5", "--failures", "5")
+"""Options of a whole analysis of a toy, in some seconds."""
 LAYERS, WIDTH, HEADS, HIDDEN = 3, 48, 4, 96
 _SEED = 1  # a draw with at least four right answers for every operator with operands 0..30
 
@@ -95,6 +104,22 @@ def save(model: Any, folder: Path, *, tokenizer: Any = None) -> Path:
         model.save_pretrained(folder)
     (tokenizer or build_tokenizer(LIMIT)).save_pretrained(folder)
     return folder
+
+
+@contextmanager
+def counted_rows() -> Iterator[dict[str, tuple[int, int]]]:
+    """For each stage run meanwhile, the rows it ran and the total it announced, whatever the progress bar shows."""
+    seen: dict[str, tuple[int, int]] = {}
+
+    def counter(_: Job, stage: str, total: int) -> Callable[[int], None]:
+        def advance(rows: int) -> None:
+            seen[stage] = (seen[stage][0] + rows, total)
+
+        seen[stage] = (0, total)
+        return advance
+
+    with mock.patch.object(Job, "counter", counter):
+        yield seen
 
 
 def contents(folder: Path) -> dict[str, bytes]:

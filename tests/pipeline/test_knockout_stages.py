@@ -1,6 +1,5 @@
 """The stages `knockout` and `failures` on a run whose labels were put there by hand."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import pandas as pd
 import planted
 import pytest
 from planted import PLANTED
+from toys import counted_rows
 
 from arithcirc.arithmetic.operators import ADD, legal_prompts
 from arithcirc.config import CircuitConfig, KnockoutConfig, PromptConfig
@@ -62,25 +62,10 @@ def write_labels(job: Job, labels: pd.DataFrame) -> None:
     job.run.finish("heuristics", names)
 
 
-@pytest.fixture
-def advanced(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[int, int]]:
-    """For each stage, the rows it ran and the total it announced."""
-    seen: dict[str, tuple[int, int]] = {}
-
-    def counter(_: Job, stage: str, total: int) -> Callable[[int], None]:
-        def advance(rows: int) -> None:
-            seen[stage] = (seen[stage][0] + rows, total)
-
-        seen[stage] = (0, total)
-        return advance
-
-    monkeypatch.setattr(Job, "counter", counter)
-    return seen
-
-
-def test_rows_are_as_predicted_and_repeat(job: Job, advanced: dict[str, tuple[int, int]]) -> None:
+def test_rows_are_as_predicted_and_repeat(job: Job) -> None:
     predicted = {"knockout": count_knockout(job), "failures": count_failures(job)}
-    files = [*knockout_stage(job), *failures_stage(job)]
+    with counted_rows() as advanced:
+        files = [*knockout_stage(job), *failures_stage(job)]
     assert files == [f"{name}.parquet" for name in TABLES]
     first = {name: job.run.table(name) for name in TABLES}
     for stage, cost in predicted.items():
@@ -141,12 +126,11 @@ def test_before_the_labels_there_is_a_guess(model, tmp_path: Path) -> None:
     assert count_failures(fresh).rows == 2 * WANTED.failures
 
 
-def test_an_operator_without_labels_has_empty_tables_and_no_verdict(
-    job: Job, advanced: dict[str, tuple[int, int]]
-) -> None:
+def test_an_operator_without_labels_has_empty_tables_and_no_verdict(job: Job) -> None:
     write_labels(job, planted.label_table()[:0])
     predicted = count_knockout(job).rows
-    knockout_stage(job)
+    with counted_rows() as advanced:
+        knockout_stage(job)
     failures_stage(job)
     assert advanced["knockout"] == (predicted, predicted)
     assert job.run.table("knockouts_by_heuristic").empty

@@ -1,7 +1,5 @@
 """Stages `probe` and `heads`: their tables, rows as planned, the same again, and what is done where answers are few."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,23 +49,6 @@ def opened(model: BridgedModel, out: Path, prompts: PromptConfig = PROMPTS, **op
     return open_job(model, out, prompts=prompts, circuit=CIRCUIT, probe=TRAINING, sections=SECTIONS, **options)  # type: ignore[arg-type]
 
 
-@contextmanager
-def counted() -> Iterator[Rows]:
-    """For each stage, the rows it ran and the total it announced; the progress bar's own limit is taken away."""
-    seen: Rows = {}
-
-    def counter(_: Job, stage: str, total: int) -> Callable[[int], None]:
-        def advance(rows: int) -> None:
-            seen[stage] = (seen[stage][0] + rows, total)
-
-        seen[stage] = (0, total)
-        return advance
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Job, "counter", counter)
-        yield seen
-
-
 def planned(job: Job) -> Rows:
     """Rows that the two stages are planned to run."""
     return {stage.name: (stage.count(job).rows,) * 2 for stage in (PROBE, HEADS)}
@@ -75,7 +56,7 @@ def planned(job: Job) -> Rows:
 
 def run_counted(job: Job) -> Rows:
     """Rows that the two stages ran."""
-    with counted() as seen:
+    with toys.counted_rows() as seen:
         run_stages(job, STAGES)
     return {name: seen[name] for name in ("probe", "heads")}
 

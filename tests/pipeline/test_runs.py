@@ -1,11 +1,12 @@
-"""Whole runs: reproducible, resumable, and as long as they said they would be."""
+"""Runs: reproducible, resumable, and as long as they said they would be, here up to the circuit."""
 
-from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from toys import counted_rows
 
 from arithcirc.arithmetic.operators import OperandRange
 from arithcirc.arithmetic.pairs import counterfactuals, legal_pool
@@ -15,7 +16,7 @@ from arithcirc.errors import EnvironmentFailure
 from arithcirc.pipeline import run as running
 from arithcirc.pipeline.api import analyze, sample_pairs
 from arithcirc.pipeline.circuit_stages import _with_chosen, random_grid
-from arithcirc.pipeline.job import Job, open_job
+from arithcirc.pipeline.job import open_job
 from arithcirc.pipeline.plan import make_plan
 from arithcirc.pipeline.run import run_stages, stages_for
 from arithcirc.store import RunFolder
@@ -25,25 +26,14 @@ CIRCUIT = CircuitConfig(random_circuits=2)
 POOL = legal_pool(OperandRange(0, 30), 60)
 
 
-@pytest.fixture
-def advanced(monkeypatch) -> dict[str, tuple[int, int]]:
-    """For each stage, the rows it ran and the total it announced; the progress bar's own limit is taken away."""
-    seen: dict[str, tuple[int, int]] = {}
-
-    def counter(_: Job, stage: str, total: int) -> Callable[[int], None]:
-        def advance(rows: int) -> None:
-            seen[stage] = (seen[stage][0] + rows, total)
-
-        seen[stage] = (0, total)
-        return advance
-
-    monkeypatch.setattr(Job, "counter", counter)
-    return seen
+def to_the_circuit(model, out: Path, prompts: PromptConfig = PROMPTS, **options) -> RunFolder:
+    """A run up to `faithfulness`."""
+    return analyze(model, out, prompts=prompts, circuit=CIRCUIT, upto="faithfulness", **options)
 
 
 @pytest.fixture(scope="module")
 def finished(toy_model, tmp_path_factory) -> RunFolder:
-    return analyze(toy_model, tmp_path_factory.mktemp("first"), prompts=PROMPTS, circuit=CIRCUIT)
+    return to_the_circuit(toy_model, tmp_path_factory.mktemp("first"))
 
 
 def assert_same_tables(one: RunFolder, other: RunFolder) -> None:
@@ -56,21 +46,18 @@ def assert_same_tables(one: RunFolder, other: RunFolder) -> None:
 
 
 def test_the_same_seed_gives_the_same_tables(finished, toy_model, tmp_path):
-    assert_same_tables(finished, analyze(toy_model, tmp_path, prompts=PROMPTS, circuit=CIRCUIT))
+    assert_same_tables(finished, to_the_circuit(toy_model, tmp_path))
 
 
 def test_another_seed_gives_other_prompts(finished, toy_model, tmp_path):
-    other = analyze(toy_model, tmp_path, prompts=replace(PROMPTS, seed=1), circuit=CIRCUIT)
+    other = analyze(toy_model, tmp_path, prompts=replace(PROMPTS, seed=1), upto="prompts")
     assert finished.table("prompts")["prompt"].tolist() != other.table("prompts")["prompt"].tolist()
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 100])
-def test_results_do_not_depend_on_the_batch_size(finished, toy_model, tmp_path, batch_size):
-    few = PromptConfig(operators="+", operands="0..12", n_discover=1, n_evaluate=1, counterfactual_seeds=1)
-    whole, cut = (
-        analyze(toy_model, tmp_path / str(size), prompts=few, circuit=CIRCUIT, batch_size=size)
-        for size in (2048, batch_size)
-    )
+@pytest.mark.parametrize("batch_size", [1, 100])
+def test_results_do_not_depend_on_the_batch_size(toy_model, tmp_path, batch_size):
+    few = PromptConfig(operators="+", operands="0..8", n_discover=1, n_evaluate=1, counterfactual_seeds=1)
+    whole, cut = (to_the_circuit(toy_model, tmp_path / str(size), few, batch_size=size) for size in (2048, batch_size))
     pd.testing.assert_frame_equal(whole.table("prompts"), cut.table("prompts"))
     for name in ("effects", "faithfulness"):
         pd.testing.assert_frame_equal(whole.table(name), cut.table(name), rtol=1e-3, atol=1e-4)
@@ -114,7 +101,7 @@ def test_given_pairs_replace_sampling(toy_model, tmp_path):
     given = sample_pairs(toy_model, encoder, "+", 4, operands=OperandRange(0, 30))
     file = tmp_path / "pairs.parquet"
     given.frame().to_parquet(file)
-    run = analyze(toy_model, tmp_path / "given", prompts=PROMPTS, circuit=CIRCUIT, pairs_file=file)
+    run = to_the_circuit(toy_model, tmp_path / "given", pairs_file=file)
     for name in ("discover", "evaluate"):
         used = run.table("prompts").query(f"set == '{name}'").reset_index(drop=True)
         pd.testing.assert_frame_equal(used[list(given.frame())], given.frame())
@@ -137,11 +124,12 @@ def test_sampled_pairs_are_answered_rightly_and_seeded(toy_model, tmp_path):
 @pytest.mark.parametrize(
     "circuit", [CIRCUIT, CircuitConfig(n_heads=5, mean_prompts=20), CircuitConfig(n_heads=99)], ids=["auto", "5", "99"]
 )
-def test_the_plan_counts_the_rows_that_are_run(toy_model, tmp_path, advanced, circuit):
+def test_the_plan_counts_the_rows_that_are_run(toy_model, tmp_path, circuit):
     stages = stages_for("faithfulness")
     job = open_job(toy_model, tmp_path, prompts=PROMPTS, circuit=circuit)
     before = make_plan(job, stages)
-    run_stages(job, stages_for("faithfulness"))
+    with counted_rows() as advanced:
+        run_stages(job, stages)
     after = make_plan(job, stages)
     assert not any(s.done for s in before.stages)
     assert all(s.done for s in after.stages)
@@ -150,7 +138,7 @@ def test_the_plan_counts_the_rows_that_are_run(toy_model, tmp_path, advanced, ci
         assert {s.stage: (s.rows, s.rows) for s in planned.stages} == advanced
 
 
-def test_with_given_pairs_the_plan_is_exact_too(toy_model, tmp_path, advanced):
+def test_with_given_pairs_the_plan_is_exact_too(toy_model, tmp_path):
     clean = POOL[np.flatnonzero(POOL.symbols == "+")[:5]]
     other, _ = counterfactuals(clean, POOL, np.random.default_rng(0))
     table = pd.DataFrame({"prompt": clean.texts(), "answer": clean.answer, "operator": "+"})
@@ -158,7 +146,8 @@ def test_with_given_pairs_the_plan_is_exact_too(toy_model, tmp_path, advanced):
     table.assign(set=["discover"] * 2 + ["evaluate"] * 3).to_csv(tmp_path / "pairs.csv")
     job = open_job(toy_model, tmp_path, prompts=PROMPTS, circuit=CIRCUIT, pairs_file=tmp_path / "pairs.csv")
     plan = make_plan(job, stages_for("faithfulness"))
-    run_stages(job, stages_for("faithfulness"))
+    with counted_rows() as advanced:
+        run_stages(job, stages_for("faithfulness"))
     assert {s.stage: (s.rows, s.rows) for s in plan.stages} == advanced
 
 
@@ -176,7 +165,7 @@ def test_a_chosen_size_gets_random_rivals_at_no_extra_cost(n_heads):
 
 
 def test_a_stage_computed_again_unfinishes_what_was_made_from_it(toy_model, tmp_path, monkeypatch):
-    analyze(toy_model, tmp_path, prompts=PROMPTS, circuit=CIRCUIT)
+    to_the_circuit(toy_model, tmp_path)
     (tmp_path / "toy" / "main" / "effects.parquet").unlink()
 
     def killed(_):
@@ -184,7 +173,7 @@ def test_a_stage_computed_again_unfinishes_what_was_made_from_it(toy_model, tmp_
 
     monkeypatch.setattr(running, "_run", lambda job, stage: killed(job))
     with pytest.raises(KeyboardInterrupt):
-        analyze(toy_model, tmp_path, prompts=PROMPTS, circuit=CIRCUIT)
+        to_the_circuit(toy_model, tmp_path)
     assert set(RunFolder.open(tmp_path / "toy" / "main").manifest["stages"]) == {"prompts", "means"}
 
 
@@ -197,15 +186,6 @@ def test_out_of_memory_says_what_to_do(toy_model, tmp_path, error):
     stage = replace(stages_for("prompts")[0], run=exhausted)
     with pytest.raises(EnvironmentFailure, match=r"out of memory in stage prompts.*--batch-size"):
         run_stages(job, [stage])
-
-
-def test_the_model_is_left_as_found(toy_model, tmp_path):
-    network = toy_model.bridge.original_model
-    weights = {name: value.clone() for name, value in network.state_dict().items()}
-    analyze(toy_model, tmp_path, prompts=PROMPTS, circuit=CIRCUIT)
-    assert all((value == weights[name]).all() for name, value in network.state_dict().items())
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in toy_model.bridge.blocks)
-    assert not network.training
 
 
 def test_a_job_reports_its_rows_and_never_more_than_the_total(toy_model, tmp_path):
