@@ -4,7 +4,25 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from arithcirc.config import CircuitConfig, ModelConfig, PromptConfig, RunConfig, differing_fields
+from arithcirc.cli.options import (
+    CircuitOptions,
+    HeuristicOptions,
+    KnockoutOptions,
+    NeuronOptions,
+    ProbeOptions,
+    PromptOptions,
+)
+from arithcirc.config import (
+    CircuitConfig,
+    HeuristicConfig,
+    KnockoutConfig,
+    ModelConfig,
+    NeuronConfig,
+    ProbeConfig,
+    PromptConfig,
+    RunConfig,
+    differing_fields,
+)
 from arithcirc.errors import ArithcircError, EnvironmentFailure, PromptError, RequestError
 
 RUN = RunConfig(ModelConfig("toy", "main", "w", "t", "float32"))
@@ -23,6 +41,24 @@ RUN = RunConfig(ModelConfig("toy", "main", "w", "t", "float32"))
         (CircuitConfig, "target", float("nan"), "--target nan"),
         (CircuitConfig, "random_circuits", 0, "--random-circuits 0"),
         (CircuitConfig, "mean_prompts", 0, "--mean-prompts 0"),
+        (ProbeConfig, "prompts", 9, "--probe-prompts 9"),
+        (ProbeConfig, "learning_rate", 0.0, "--probe-lr 0"),
+        (ProbeConfig, "learning_rate", float("nan"), "--probe-lr nan"),
+        (ProbeConfig, "batch", 0, "--probe-batch 0 "),
+        (ProbeConfig, "epochs", -1, "--probe-epochs -1 "),
+        (NeuronConfig, "top", 0, "--top-neurons 0"),
+        (NeuronConfig, "first_layer", -1, "--first-layer -1"),
+        (NeuronConfig, "random_draws", 0, "--random-neurons 0"),
+        (HeuristicConfig, "threshold", 0.0, "--threshold 0"),
+        (HeuristicConfig, "threshold", 1.1, "--threshold 1.1"),
+        (HeuristicConfig, "threshold", float("nan"), "--threshold nan"),
+        (HeuristicConfig, "q", 0.0, "--q 0"),
+        (HeuristicConfig, "q", 2.0, "--q 2"),
+        (HeuristicConfig, "draws", 19, "--null-draws 19"),
+        (KnockoutConfig, "prompts", 0, "--knockout-prompts 0 "),
+        (KnockoutConfig, "by_prompt", 0, "--by-prompt 0 "),
+        (KnockoutConfig, "failures", -2, "--failures -2 "),
+        (KnockoutConfig, "labels", "all", "--labels 'all'.*matched or significant"),
     ],
 )
 def test_bad_values_are_refused_by_the_options_name(kind, field, value, option):
@@ -38,6 +74,16 @@ def test_sections_are_plain_values():
     assert set(RUN.sections()) == {"model", "prompts", "circuit", "probe", "neurons", "heuristics", "knockout"}
     assert RUN.section("model")["name"] == "toy"
     assert RUN.section("prompts")["seed"] == 0
+    assert RUN.section("neurons") == {"top": None, "first_layer": None, "random_draws": 5}
+    assert RUN.section("heuristics")["threshold"] == 0.6
+
+
+def test_the_options_defaults_are_the_configurations():
+    made = (PromptOptions, CircuitOptions, ProbeOptions, NeuronOptions, HeuristicOptions, KnockoutOptions)
+    names = ("prompts", "circuit", "probe", "neurons", "heuristics", "knockout")
+    assert {name: make().config() for name, make in zip(names, made, strict=True)} == {
+        name: getattr(RUN, name) for name in names
+    }
 
 
 def test_a_difference_names_the_field_and_both_values():
