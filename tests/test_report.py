@@ -206,8 +206,7 @@ def open_page(browser: Any, path: Path, size: tuple[int, int], scheme: str) -> t
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [(1280, 800), (1920, 1080)])
+@pytest.mark.parametrize(("size", "scheme"), [((1280, 800), "light"), ((1920, 1080), "dark")])
 def test_opens_from_disk_with_every_figure_drawn(
     browser: Any, report: Path, size: tuple[int, int], scheme: str
 ) -> None:
