@@ -35,6 +35,7 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python tests/bench/localize.py
 	$(BIN)/python tests/bench/neurons.py
+	$(BIN)/python tests/bench/heuristics.py
 
 # Random weights at the shapes of Pythia-1.4b and Pythia-6.9B, in bfloat16; needs a GPU.
 bench-gpu: $(STAMP)

@@ -40,6 +40,7 @@ def execute(
     pairs: Path | None,
     *,
     neurons_file: Path | None = None,
+    summarise: bool = True,
 ) -> "Job | None":
     """Plan, run and summarise some stages (all without goals); None when only the plan was asked for."""
     check_batch_size(options.batch_size)
@@ -70,8 +71,9 @@ def execute(
     with show.progress() as report:
         job.report = report
         run_stages(job, stages, notice=show.notice)
-    show.summary(job.run)
-    show.out.print(f"tables: {job.run.path}")
+    if summarise:
+        show.summary(job.run)
+        show.out.print(f"tables: {job.run.path}")
     return job
 
 

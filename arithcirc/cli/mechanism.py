@@ -139,7 +139,8 @@ def knockout_command(
     )
     one = heuristic is not None or prompt is not None
     show.check_case(heuristic, prompt, per_layer, prompts)
-    job = execute(("means", "heuristics") if one else ("knockout",), model, options, asked, prompts.pairs)
+    goals = ("means", "heuristics") if one else ("knockout",)
+    job = execute(goals, model, options, asked, prompts.pairs, summarise=not one)
     if job is None:
         return
     if one:
