@@ -31,7 +31,7 @@ from arithcirc.viz.plates import ARRAYS, PLATES, TABLES, Plate, drawings
 STATIC = ("png", "svg", "pdf")
 FORMATS = ("html", *STATIC)
 WIDTH = 1240
-SCALES = (2, 1.6, 1.3, 1)
+SCALES = (2.0, 1.6, 1.3, 1.0)
 """Pixels per point of static images, the usual one first."""
 
 Draw = Callable[[pd.DataFrame], go.Figure]
@@ -48,18 +48,20 @@ def write_figures(
     command: str | None = None,
     only: Sequence[str] | None = None,
     at_most: int | None = None,
+    cells: int = 300,
 ) -> list[Path]:
     """Write every figure the run has tables for into `out`; returns the paths, sidecars not among them.
 
     `command` goes into the sidecars as the line that writes the figures again (default: the export command). `only`
     keeps the figures with these names, or whose name starts with one of them and an underscore ("gallery" keeps
-    gallery_addition and its like). A .png of more than `at_most` bytes is drawn again at a smaller scale. Raises
-    RequestError for an unknown format, a name no figure has, or a run without tables to draw, EnvironmentFailure when
-    a static format is asked for and kaleido or its browser is missing.
+    gallery_addition and its like). A .png of more than `at_most` bytes is drawn again at a smaller scale; activation
+    maps have at most `cells` cells along a side, and are averaged over blocks where there are more.
+    Raises RequestError for an unknown format, a name no figure has, or a run without tables to draw,
+    EnvironmentFailure when a static format is asked for and kaleido or its browser is missing.
     """
     if unknown := [f for f in formats if f not in FORMATS]:
         raise RequestError(f"unknown figure format {unknown[0]!r}: use any of {', '.join(FORMATS)}")
-    figures = list(_figures(run))
+    figures = list(_figures(run, cells))
     if not figures:
         raise RequestError(f"run {run.path} has no tables to draw: run 'arithcirc analyze' first")
     if only is not None:
@@ -118,7 +120,7 @@ def read_data(run: RunFolder, tables: Sequence[str] = TABLES, *, cells: int = 30
     return RunData({t: run.table(t) for t in tables if t in held}, arrays, run.manifest["config"], cells)
 
 
-def _figures(run: RunFolder) -> Iterator[Named]:
+def _figures(run: RunFolder, cells: int) -> Iterator[Named]:
     """Every figure that the run's tables and arrays allow."""
     held = run.tables()
     for table, named in _drawings(float(run.manifest["config"].get("circuit", {}).get("target", 0.9))).items():
@@ -128,7 +130,7 @@ def _figures(run: RunFolder) -> Iterator[Named]:
         for name, draw in named.items():
             with contextlib.suppress(RequestError):
                 yield name, (f"{table}.parquet",), draw(frame)
-    data = read_data(run)
+    data = read_data(run, cells=cells)
     for plate in PLATES:
         for values, draw_plate in drawings(plate, data, files=True):
             if (figure := draw_plate()) is not None:

@@ -30,7 +30,7 @@ SPARSE_CROP = 100
 MARK = "#e6a700"
 """Colour of what marks the heuristic: apart from both ends of the diverging scale, in light and dark."""
 
-_BAR = {"len": 0.6}
+_BAR = {"one": {"len": 0.95}, "more": {"len": 0.6}}
 
 
 def gallery_maps(
@@ -65,7 +65,7 @@ def gallery_maps(
         height=110 + 275 * height,
         margin={"t": 96},
     )
-    colour_axis(figure, "% of the map's largest", -100.0, 100.0, **_BAR)
+    colour_axis(figure, "% of the map's largest", -100.0, 100.0, **_BAR["more" if height > 1 else "one"])
     figure.update_xaxes(title="op2", showgrid=False, zeroline=False, nticks=6)
     figure.update_yaxes(title="op1", showgrid=False, zeroline=False, nticks=6)
     return figure

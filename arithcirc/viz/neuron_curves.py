@@ -116,11 +116,8 @@ def _add_chosen(figure: go.Figure, panel: int, rows: pd.DataFrame, measure: str)
         go.Scatter(
             x=at([top]),
             y=[float(chosen[measure].iloc[0])],
-            mode="markers+text",
+            mode="markers",
             marker={"size": 15, "symbol": "diamond-open", "line": {"width": 2.5}, "color": theme.CHOSEN},
-            text=[f"{top:,} per layer"],
-            textposition="bottom right" if 2 * at(top) < at(rows["top"].max()) else "top left",
-            textfont={"size": theme.SMALL},
             hovertemplate=f"chosen: {top:,} neurons per layer<br>%{{y:.4f}}<extra></extra>",
             name="chosen",
             legendgroup="chosen",
@@ -129,3 +126,7 @@ def _add_chosen(figure: go.Figure, panel: int, rows: pd.DataFrame, measure: str)
         row=1,
         col=panel,
     )
+    figure.add_annotation(
+        x=float(at(top)), y=0, yanchor="bottom", text=f"{top:,} per layer", showarrow=False,
+        font={"size": theme.SMALL, "color": theme.CHOSEN}, row=1, col=panel,
+    )  # fmt: skip

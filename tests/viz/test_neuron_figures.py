@@ -114,7 +114,8 @@ def test_neuron_curves_are_the_evaluate_rows_with_band_and_choice(choice: str) -
     around = np.array(band.y)
     np.testing.assert_allclose(around[: len(tops)] - around[len(tops) :][::-1], 0.08, atol=1e-12)
     assert second["chosen"].y[0] == pytest.approx(made.kept_faithfulness("-", "exact", made.TOP))
-    assert second["chosen"].text[0] == "8 per layer"
+    named = [a for a in figure.layout.annotations if a.xref == "x2" and a.text == "8 per layer"]
+    assert [a.x for a in named] == [pytest.approx(np.log2(1 + made.TOP))]
 
 
 def test_the_axis_of_counts_shows_zero_and_does_not_crowd() -> None:
