@@ -64,8 +64,8 @@ def pairs(table: pd.DataFrame, ablation: str) -> pd.DataFrame:
         for side in ("in", "out")
     ]
     both = sides[0].merge(sides[1], on=keys, suffixes=("_in", "_out"))
-    enough = (both["n_in"] >= FEWEST) & (both["n_out"] >= FEWEST)
-    return both[enough & both["accuracy_in"].notna() & both["accuracy_out"].notna()]
+    few = (both["n_in"] < FEWEST) | (both["n_out"] < FEWEST)  # unknown numbers pass
+    return both[~few & both["accuracy_in"].notna() & both["accuracy_out"].notna()]
 
 
 def knockout_scatter(table: pd.DataFrame, *, ablation: str = "zero") -> go.Figure:
