@@ -7,11 +7,12 @@ import shutil
 import pytest
 import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-from toys import SMALL, contents
+from toys import SMALL, WHOLE, contents
 from transformers import PreTrainedTokenizerFast
 
 from arithcirc.store import MANIFEST, RunFolder
 
+FEW = ("--operators", "+", *SMALL)
 UNKNOWN, BOS = "?", "^"
 PAIRS = "operator,prompt,answer,counterfactual,counterfactual_answer\n"
 
@@ -134,20 +135,17 @@ def test_a_pairs_file_that_makes_no_sense(cli, toy_folder, tmp_path, row, words)
 # -- answers ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_operator_without_right_answers_is_skipped_and_said(cli, toy, tmp_path):
-    done = cli("analyze", toy("answers_31"), *SMALL)
+def test_operators_without_right_answers_or_legal_prompts_are_skipped_and_said(cli, toy, tmp_path):
+    done = cli("analyze", toy("answers_31"), "--operands", "10..40", *WHOLE[2:])
     assert done.code == 0, done.err
-    assert "*  accuracy 0.000" in done.out
+    assert "-  accuracy 0.000" in done.out
     assert done.out.count("operator skipped") == 3
-    run = RunFolder.open(tmp_path / "runs" / "answers_31" / "main")
-    assert set(run.table("effects")["operator"]) == {"+"}
-    assert run.table("accuracy").set_index("operator")["skipped"].notna().tolist() == [False, True, True, True]
-
-
-def test_an_operator_without_legal_prompts_is_skipped_and_said(cli, toy_folder):
-    done = cli("analyze", toy_folder, "--operands", "10..40", *SMALL[2:])
-    assert done.code == 0, done.err
     assert "no prompt with operands 10..40 has a result in 0..60: operator skipped" in done.out
+    run = RunFolder.open(tmp_path / "runs" / "answers_31" / "main")
+    tables = run.tables()
+    assert {"effects", "failures", "knockouts_by_prompt", "bag_of_heuristics"} < set(tables)
+    assert not [t for t in tables if set(run.table(t)["operator"]) - {"+", "all"} and t != "accuracy"]
+    assert run.table("accuracy").set_index("operator")["skipped"].notna().tolist() == [False, True, True, True]
 
 
 def test_fewer_right_answers_than_asked_are_used_and_said(cli, toy_folder, tmp_path):
@@ -168,38 +166,38 @@ def test_a_model_that_answers_nothing_rightly(cli, toy):
 @pytest.fixture
 def finished(cli, toy_folder, tmp_path):
     """The folder of a run whose prompts were chosen."""
-    assert cli("prompts", toy_folder, *SMALL[:4]).code == 0
+    assert cli("prompts", toy_folder, *FEW[:6]).code == 0
     return tmp_path / "runs" / "toy" / "main"
 
 
 def test_another_configuration_in_the_folder(cli, toy_folder, finished):
     before = contents(finished)
-    cli("analyze", toy_folder, *SMALL, "--seed", "9").refused("seed: 0 in the folder, 9 asked", "choose another --out")
+    cli("analyze", toy_folder, *FEW, "--seed", "9").refused("seed: 0 in the folder, 9 asked", "choose another --out")
     assert contents(finished) == before
 
 
 def test_another_model_of_the_same_name(cli, finished, toy, tmp_path):
     other = shutil.copytree(toy("sequential"), tmp_path / "other" / "toy")
-    cli("analyze", other, *SMALL).refused("weights_sha256", "choose another --out")
+    cli("analyze", other, *FEW).refused("weights_sha256", "choose another --out")
 
 
 def test_a_half_written_manifest(cli, toy_folder, finished):
     text = (finished / MANIFEST).read_text()
     (finished / MANIFEST).write_text(text[: len(text) // 2])
     before = contents(finished)
-    cli("analyze", toy_folder, *SMALL).refused("manifest.json is damaged", "move the folder away")
+    cli("analyze", toy_folder, *FEW).refused("manifest.json is damaged", "move the folder away")
     assert contents(finished) == before
 
 
 def test_somebody_elses_tables(cli, toy_folder, finished):
     (finished / MANIFEST).unlink()
-    cli("analyze", toy_folder, *SMALL).refused("holds tables but no manifest.json")
+    cli("analyze", toy_folder, *FEW).refused("holds tables but no manifest.json")
 
 
 def test_a_damaged_table_is_computed_again_and_said(cli, toy_folder, finished):
     whole = (finished / "prompts.parquet").read_bytes()
     (finished / "prompts.parquet").write_bytes(whole[: len(whole) // 2])
-    done = cli("prompts", toy_folder, *SMALL[:4])
+    done = cli("prompts", toy_folder, *FEW[:6])
     assert done.code == 0
     assert "missing or changed" in done.err
     assert (finished / "prompts.parquet").read_bytes() == whole
@@ -207,7 +205,7 @@ def test_a_damaged_table_is_computed_again_and_said(cli, toy_folder, finished):
 
 def test_a_file_where_the_folder_should_be(cli, toy_folder, tmp_path):
     (tmp_path / "runs").touch()
-    cli("prompts", toy_folder, *SMALL[:4]).refused("cannot write", "choose another --out", code=1)
+    cli("prompts", toy_folder, *FEW[:6]).refused("cannot write", "choose another --out", code=1)
 
 
 def test_a_folder_that_cannot_be_written(cli, toy_folder, tmp_path, monkeypatch):
@@ -215,18 +213,20 @@ def test_a_folder_that_cannot_be_written(cli, toy_folder, tmp_path, monkeypatch)
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("pathlib.Path.mkdir", refuse)
-    cli("prompts", toy_folder, *SMALL[:4]).refused("the folder is not writable", "choose another --out", code=1)
+    cli("prompts", toy_folder, *FEW[:6]).refused("the folder is not writable", "choose another --out", code=1)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
 @pytest.mark.parametrize("file", ["effects.parquet", "means.safetensors", "faithfulness.parquet", "report.html"])
 def test_a_full_disk_loses_nothing(cli, toy_folder, finished, file):
     (finished / f"{file}.part").symlink_to("/dev/full")
-    command = "analyze" if file == "report.html" else "faithfulness"
-    cli(command, toy_folder, *SMALL).refused(f"{file}: the disk is full", "finished stages are kept", code=1)
+    if file == "report.html":
+        cli("report", finished).refused(f"{file}: the disk is full", "finished stages are kept", code=1)
+    else:
+        cli("faithfulness", toy_folder, *FEW).refused(f"{file}: the disk is full", "finished stages are kept", code=1)
     kept = set(json.loads((finished / MANIFEST).read_text())["stages"])
     assert "prompts" in kept
-    done = cli("faithfulness", toy_folder, *SMALL)
+    done = cli("faithfulness", toy_folder, *FEW)
     assert done.code == 0
     assert done.err.count("finished before, reused") == len(kept)
 

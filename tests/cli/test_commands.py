@@ -5,15 +5,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from toys import SMALL
+from toys import SMALL, WHOLE
 
+from arithcirc.pipeline.stages import STAGES
 from arithcirc.store import RunFolder
+
+TWO = ("--operators", "+-", *SMALL)
 
 
 def test_each_stage_alone_ends_where_the_whole_does(cli, toy_folder):
-    for command, options in (("prompts", SMALL[:4]), ("localize", SMALL[:4]), ("faithfulness", SMALL)):
+    for command, options in (("prompts", TWO[:6]), ("localize", TWO[:6]), ("faithfulness", TWO)):
         assert cli(command, toy_folder, *options, "--out", "stages").code == 0
-    assert cli("faithfulness", toy_folder, *SMALL, "--out", "whole").code == 0
+    assert cli("faithfulness", toy_folder, *TWO, "--out", "whole").code == 0
     one, other = (RunFolder.open(Path(out) / "toy" / "main") for out in ("stages", "whole"))
     assert one.tables() == other.tables() != []
     for name in one.tables():
@@ -21,24 +24,26 @@ def test_each_stage_alone_ends_where_the_whole_does(cli, toy_folder):
 
 
 def test_a_second_analysis_computes_nothing(cli, toy_folder):
-    assert cli("faithfulness", toy_folder, *SMALL).code == 0
-    again = cli("analyze", toy_folder, *SMALL)
+    assert cli("faithfulness", toy_folder, *TWO).code == 0
+    again = cli("faithfulness", toy_folder, *TWO)
     assert again.code == 0
     assert again.err.count("finished before, reused") == 4
 
 
-@pytest.mark.parametrize("name", ["gpt2", "sequential"])
-def test_other_architectures_are_analysed(cli, toy, name):
-    done = cli("analyze", toy(name), *SMALL)
+@pytest.mark.parametrize(("name", "command"), [("gpt2", "analyze"), ("sequential", "failures")])
+def test_other_architectures_are_analysed(cli, toy, name, command):
+    done = cli(command, toy(name), "--operators", "+-", *WHOLE)
     assert done.code == 0, done.err
-    assert f"report: runs/{name}/main/report.html" in done.out
+    assert f"tables: runs/{name}/main" in done.out
+    assert (f"report: runs/{name}/main/report.html" in done.out) == (command == "analyze")
+    assert RunFolder.open(Path("runs") / name / "main").finished("failures")
 
 
 def test_the_plan_alone_computes_nothing(cli, toy_folder, tmp_path):
-    done = cli("analyze", toy_folder, *SMALL, "--plan-only")
+    done = cli("analyze", toy_folder, *WHOLE, "--plan-only")
     assert done.code == 0
     assert "Plan for toy (main, float32, cpu)" in done.err
-    assert "localize" in done.err
+    assert not [s.name for s in STAGES if s.name not in done.err]
     assert not (tmp_path / "runs").exists()
 
 
@@ -73,6 +78,5 @@ def test_models_are_listed_without_loading_any(cli):
 
 def test_help_names_every_command(cli):
     shown = cli("--help").out
-    assert not [
-        c for c in ("analyze", "prompts", "localize", "faithfulness", "report", "train", "models") if c not in shown
-    ]
+    commands = {"analyze", "report", "export", "train", "models", *(s.name for s in STAGES if s.name != "means")}
+    assert not [c for c in commands if c not in shown]
