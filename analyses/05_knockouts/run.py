@@ -72,7 +72,7 @@ def main() -> None:
             holds = "holds" if row["holds"] else "fails" if pd.notna(row["statistic"]) else "no verdict"
             print(f"{row['operator']} {row['prediction']} {holds}: {row['detail']}")
         out = FIGURES if labels == "matched" else FIGURES / labels
-        written = ac.write_figures(run, out, ("png",), command=COMMAND, only=DRAWN)
+        written = ac.write_figures(run, out, ("png",), command=COMMAND, only=DRAWN, at_most=300_000)
         print(f"{len(written)} figures: {out.relative_to(ROOT)}")
 
 

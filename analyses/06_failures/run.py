@@ -70,7 +70,7 @@ def main() -> None:
         for name, run in runs.items():
             print(f"\n{name} labels\n{run.table('failure_tests').drop(columns='u').round(5).to_string()}")
             show(with_others(model, run))
-        ac.write_figures(base, FIGURES / step, ("png",), command=COMMAND, only=("failures",))
+        ac.write_figures(base, FIGURES / step, ("png",), command=COMMAND, only=("failures",), at_most=300_000)
     print(f"figures: {FIGURES.relative_to(ROOT)}")
 
 

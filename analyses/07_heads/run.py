@@ -71,7 +71,7 @@ def main() -> None:
     print(f"\nheads with over {SHARP} of their attention on one operand in most of {PROMPTS} prompts; probes' accuracy")
     print(pd.concat([choosing(model, run, symbol) for symbol in "+/"]).round(3).to_string(index=False))
     drawn = ("head_attention", "head_copies", "head_cuts")
-    written = ac.write_figures(run, FIGURES, ("png",), command=COMMAND, only=drawn)
+    written = ac.write_figures(run, FIGURES, ("png",), command=COMMAND, only=drawn, at_most=300_000)
     print(f"\n{len(written)} figures: {FIGURES.relative_to(ROOT)}")
 
 
