@@ -43,6 +43,8 @@ from arithcirc.heuristics.ranks import Ranks, in_threads
 
 ENOUGH = 10
 """Draws that must reach a score for the empirical p to be used as it is."""
+SMALLEST = 1e-8
+"""Smallest p read off a continued tail: a few hundred draws know nothing of rarer events."""
 SHIFTS = 100
 """Most cyclic shifts tried; p_shift is for reading, not for q."""
 UNION_BOUND = ("value", "multi_value")
@@ -220,7 +222,7 @@ def p_values(
     start = ordered[-top - 1]
     excess = (ordered[-top:] - start).mean(0)
     beyond = (observed - start[:, None]) / np.where(excess > 0, excess, np.inf)[:, None]
-    continued = top / n * np.exp(-np.maximum(beyond, 0))
+    continued = np.maximum(SMALLEST, top / n * np.exp(-np.maximum(beyond, 0)))
     return np.where((reached < ENOUGH) & (excess > 0)[:, None], np.minimum(p, continued), p)
 
 
