@@ -206,6 +206,7 @@ class RunFolder:
         self.manifest["stages"][stage] = {
             "finished": _now(),
             "results_version": RESULTS_VERSION,
+            "git_sha": self.manifest.get("git_sha"),
             "seconds": round(seconds, 3),
             "inputs": {name: sha256_file(self.path / name) for name in inputs},
             "outputs": {name: sha256_file(self.path / name) for name in outputs},

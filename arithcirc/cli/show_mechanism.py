@@ -113,6 +113,8 @@ def _check_operator(prompt: str, symbol: str, analysed: "Sequence[str]") -> None
 
 def case(job: "Job", heuristic: str | None, prompt: str | None, per_layer: int | None) -> None:
     """Knock out one heuristic, or the heuristics of one prompt, and show what is answered."""
+    import numpy as np
+
     from arithcirc.heuristics.knockouts import knock_out_heuristic, knock_out_prompt, read_prompt
     from arithcirc.pipeline.knockout_stages import labels_of
 
@@ -138,7 +140,11 @@ def case(job: "Job", heuristic: str | None, prompt: str | None, per_layer: int |
             continue
         _heuristic_case(found)
     if len(refused) == len(labelled):
-        raise RequestError("; ".join(refused))
+        frequent = [labels.names[i] for labels in labelled.values() for i in np.argsort(-labels.carried.sum(0))[:2]]
+        raise RequestError(
+            f"no neuron of {' '.join(labelled)} is labelled with {heuristic!r}: use one of the table heuristics, "
+            f"for example {', '.join(repr(name) for name in dict.fromkeys(frequent))}"
+        )
     for line in refused:
         out.print(line, markup=False)
 

@@ -8,7 +8,8 @@ the structured null (nulls.py): with B draws of the best score over the heuristi
 
 and where fewer than ten draws reach the score, the tail beyond the largest tenth of the draws is continued as an
 exponential with their mean excess; best scores are bounded and fall off faster, so this errs towards large p. `p_shift`
-is the same for cyclic shifts, without the tail. Groups closed under renaming have no structured null: for single values
+is the same for cyclic shifts, without the tail. p is never below p_hypergeometric: where sets of a group differ much in
+size (results of a division), renaming is no harder to beat than shuffling. Groups closed under renaming have no structured null: for single values
 p = n P(X >= hits), for sets found from the data C(V, s) P(X >= hits), both union bounds on the hypergeometric tail.
 
 q: Benjamini-Hochberg over every (neuron, group, end), each with the p of its best heuristic, and p = 1 where even that
@@ -108,6 +109,11 @@ def calibrate(
                 column = mine[column]
                 tail = hypergeometric(values[row, column], scores.size[column], ranks.n_prompts)
                 out.p[end][row, column] = np.minimum(1, len(mine) * tail)
+            else:
+                row, column = np.nonzero(~np.isnan(out.p[end][:, mine]))
+                column = mine[column]
+                shuffled = hypergeometric(values[row, column], scores.size[column], ranks.n_prompts)
+                out.p[end][row, column] = np.maximum(out.p[end][row, column], shuffled)
             p = np.where(np.isnan(out.p[end][:, mine]), 1, out.p[end][:, mine])
             out.tests[end][:, g] = p.min(1)
     return out

@@ -20,7 +20,7 @@ from arithcirc.arithmetic.operators import DIV, OperandRange, Operator
 from arithcirc.heuristics.calibration import Calibrated, calibrate, hypergeometric, q_values
 from arithcirc.heuristics.families import MULTI_VALUE_SIZES, Heuristic, Kind, MultiValue
 from arithcirc.heuristics.matching import ENDS, End, Scores, members, score
-from arithcirc.heuristics.nulls import Levels, hit_table
+from arithcirc.heuristics.nulls import Levels, corrected, hit_table
 from arithcirc.heuristics.presets import exclude_zero, preset
 from arithcirc.heuristics.ranks import Ranks, in_threads, rank_maps
 from arithcirc.measure.maps import Maps
@@ -92,7 +92,8 @@ def _rows(
     for end, values in scores.ends.items():
         keep = values >= threshold
         if values.shape[1]:
-            keep[np.arange(len(values)), values.argmax(1)] = True
+            fit = corrected(values, scores.size / n_prompts)
+            keep[np.arange(len(values)), fit.argmax(1)] = True
         row, column = np.nonzero(keep)
         size, named = scores.size[column], [heuristics[int(i)] for i in column]
         frames.append(
@@ -175,10 +176,11 @@ def _sets(table: np.ndarray, grid: np.ndarray, levels: Levels) -> list[MultiValu
 
 
 def _one_row_at_least(table: pd.DataFrame) -> pd.DataFrame:
-    """All matched labels; for a neuron without any, the heuristic with the best score."""
+    """All matched labels; for a neuron without any, the heuristic with the best chance-corrected score."""
     matched = table[table["matched"]]
     rest = table[~table["row"].isin(matched["row"])]
-    best = rest.loc[rest.groupby("row")["score"].idxmax()]
+    fit = corrected(rest["score"].to_numpy(dtype=float), rest["base_rate"].to_numpy(dtype=float))
+    best = rest.loc[rest.assign(fit=fit).groupby("row")["fit"].idxmax()]
     return pd.concat([matched, best]).sort_values(["row", "score"], ascending=[True, False], kind="stable")
 
 

@@ -100,7 +100,8 @@ def unlabelled(table: pd.DataFrame) -> pd.DataFrame:
     """Neurons without a significant label, with the best one they have."""
     named = set(table.loc[table["significant"], ["layer", "neuron"]].itertuples(index=False, name=None))
     rest = table[[pair not in named for pair in table[["layer", "neuron"]].itertuples(index=False, name=None)]]
-    best = rest.sort_values("score", ascending=False, kind="stable").drop_duplicates(["layer", "neuron"])
+    fit = corrected(rest["score"].to_numpy(dtype=float), rest["base_rate"].to_numpy(dtype=float))
+    best = rest.assign(fit=fit).sort_values("fit", ascending=False, kind="stable").drop_duplicates(["layer", "neuron"])
     columns = ["operator", "layer", "neuron", "heuristic", "score", "base_rate", "q", "matched"]
     return best.sort_values(["layer", "neuron"])[columns].rename(columns={"heuristic": "best"})
 
