@@ -2,15 +2,16 @@
 
 Three numbers stand beside a score. `p_hypergeometric` is the exact tail P(X >= hits) for k prompts drawn without
 replacement out of P of which k are in H: what a map of noise would do, far too easy for a smooth map. `p` is read off
-the structured null (nulls.py): with B draws of the best score over the heuristic's group,
+the structured null (nulls.py): with B draws of the best chance-corrected score over the heuristic's group,
 
-    p = (1 + #{draws >= score}) / (1 + B),
+    p = (1 + #{draws >= corrected score}) / (1 + B),
 
 and where fewer than ten draws reach the score, the tail beyond the largest tenth of the draws is continued as an
-exponential with their mean excess; best scores are bounded and fall off faster, so this errs towards large p. `p_shift`
-is the same for cyclic shifts, without the tail. p is never below p_hypergeometric: where sets of a group differ much in
-size (results of a division), renaming is no harder to beat than shuffling. Groups closed under renaming have no structured null: for single values
-p = n P(X >= hits), for sets found from the data C(V, s) P(X >= hits), both union bounds on the hypergeometric tail.
+exponential with their mean excess, down to SMALLEST; best scores are bounded and fall off faster, so this errs towards
+large p. p is never below p_hypergeometric: where sets of a group differ much in size (results of a division), renaming
+is no harder to beat than shuffling. `p_shift` is the same for cyclic shifts, without the tail.
+Groups closed under renaming have no structured null: for single values p = n P(X >= hits), for sets found from the
+data C(V, s) P(X >= hits), both union bounds on the hypergeometric tail, which random weights can beat.
 
 q: Benjamini-Hochberg over every (neuron, group, end), each with the p of its best heuristic, and p = 1 where even that
 is below the threshold (no draws are spent there; a larger p only makes q larger). A label's q is that of the test with
