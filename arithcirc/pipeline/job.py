@@ -134,6 +134,20 @@ def read_neurons(path: Path, *, n_layers: int, d_mlp: int) -> tuple[Neuron, ...]
     return tuple(found)
 
 
+def _check_choices(
+    n_layers: int, circuit: CircuitConfig | None, neurons: NeuronConfig | None, heuristics: HeuristicConfig | None
+) -> None:
+    """Refuse before any work what a later stage could not do with this model. Raises RequestError."""
+    if circuit is not None:
+        parse_mlps(circuit.mlps, n_layers)
+        if circuit.rank_by not in METRICS:
+            raise RequestError(f"--rank-by {circuit.rank_by!r} is not an effect: use one of {', '.join(METRICS)}")
+    if neurons is not None and neurons.first_layer is not None and neurons.first_layer >= n_layers:
+        raise RequestError(f"--first-layer {neurons.first_layer} is not in the model: it has layers 0..{n_layers - 1}")
+    if heuristics is not None:
+        check_preset(heuristics.preset)
+
+
 def open_job(
     model: HookedModel,
     out: Path,
@@ -166,19 +180,11 @@ def open_job(
         symbols = "".join(dict.fromkeys(pairs.clean.symbols.tolist()))
         _check_tokens(encoder, pairs)
         prompts = replace(prompts, pairs=sha256_file(pairs_file), operators=symbols)
-    if neurons is not None and neurons.first_layer is not None and neurons.first_layer >= info.n_layers:
-        last = info.n_layers - 1
-        raise RequestError(f"--first-layer {neurons.first_layer} is not in the model: it has layers 0..{last}")
-    if heuristics is not None:
-        check_preset(heuristics.preset)
     given = None
     if neurons_file is not None:
         given = read_neurons(neurons_file, n_layers=info.n_layers, d_mlp=info.d_mlp)
         heuristics = replace(heuristics or HeuristicConfig(), neurons=sha256_file(neurons_file))
-    if circuit is not None:
-        parse_mlps(circuit.mlps, info.n_layers)
-        if circuit.rank_by not in METRICS:
-            raise RequestError(f"--rank-by {circuit.rank_by!r} is not an effect: use one of {', '.join(METRICS)}")
+    _check_choices(info.n_layers, circuit, neurons, heuristics)
     named = ModelConfig(info.name, info.revision, info.weights_sha256, info.tokenizer_sha256, info.dtype)
     config = RunConfig(
         named,
