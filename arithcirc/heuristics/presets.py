@@ -94,11 +94,6 @@ def _distinct(candidates: Iterable[Heuristic], prompts: Prompts) -> tuple[Heuris
     return tuple(found)
 
 
-def on_prompts(heuristics: Iterable[Heuristic], prompts: Prompts) -> tuple[Heuristic, ...]:
-    """Those that hold of some, but not all, of these prompts."""
-    return tuple(h for h in heuristics if 0 < np.count_nonzero(h.mask(prompts)) < len(prompts))
-
-
 def exclude_zero(heuristics: Sequence[Heuristic], prompts: Prompts) -> tuple[tuple[Heuristic, ...], pd.DataFrame]:
     """Leave out the heuristics of multiplication or division that only restate "the answer is 0".
 
