@@ -293,6 +293,11 @@ def gallery() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names)
 
 
+def answers() -> pd.DataFrame:
+    rows = [(o, a, 1, a, a if a % 7 else -1, bool(a % 7)) for o in OPERATORS for a in range(20)]
+    return pd.DataFrame(rows, columns=["operator", "op1", "op2", "answer", "given", "correct"])
+
+
 def gallery_maps() -> dict[str, np.ndarray]:
     """Each map is what its name says, plus noise; prompts without an answer from 0 to twice LIMIT are NaN."""
     rng = np.random.default_rng(5)
@@ -437,15 +442,23 @@ TABLES: dict[str, Callable[[], pd.DataFrame]] = {
     f.__name__: f
     for f in (
         probes, first_layers, neurons, neuron_agreement, neuron_faithfulness, neuron_overlap, heads, head_copies,
-        head_cuts, number_neurons, heuristics, excluded_heuristics, label_summary, unlabelled, gallery,
+        head_cuts, number_neurons, heuristics, excluded_heuristics, label_summary, unlabelled, gallery, answers,
         knockouts_by_heuristic, knockouts_by_prompt, bag_of_heuristics, failures, failure_tests,
     )
 }  # fmt: skip
 STAGES = {
     "probe": ("probes", "first_layers"),
     "neurons": ("neurons", "neuron_agreement", "neuron_faithfulness", "neuron_overlap"),
-    "heads": ("heads", "head_copies", "head_cuts", "number_neurons"),
-    "heuristics": ("heuristics", "excluded_heuristics", "label_summary", "unlabelled", "gallery"),
+    "heads": ("heads", "head_copies", "head_cuts"),
+    "heuristics": (
+        "heuristics",
+        "excluded_heuristics",
+        "label_summary",
+        "unlabelled",
+        "gallery",
+        "answers",
+        "number_neurons",
+    ),
     "knockout": ("knockouts_by_heuristic", "knockouts_by_prompt", "bag_of_heuristics"),
     "failures": ("failures", "failure_tests"),
 }
