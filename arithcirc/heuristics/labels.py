@@ -19,7 +19,7 @@ from jaxtyping import Float
 from arithcirc.arithmetic.operators import DIV, OperandRange, Operator
 from arithcirc.heuristics.calibration import Calibrated, calibrate, hypergeometric, q_values
 from arithcirc.heuristics.families import MULTI_VALUE_SIZES, Heuristic, Kind, MultiValue
-from arithcirc.heuristics.matching import ENDS, End, Scores, members, score
+from arithcirc.heuristics.matching import ENDS, End, Scores, members_of, score
 from arithcirc.heuristics.nulls import Levels, corrected, hit_table
 from arithcirc.heuristics.presets import exclude_zero, preset
 from arithcirc.heuristics.ranks import Ranks, in_threads, rank_maps
@@ -69,7 +69,7 @@ def label_neurons(
         ranks = rank_maps(signed)
         ends = ENDS if signed.min(initial=0) < 0 else ENDS[:1]
         del signed
-        scores = score(ranks, members(h.mask(maps.prompts) for h in heuristics), ends=ends)
+        scores = score(ranks, members_of(heuristics, maps.prompts), ends=ends)
         found = calibrate(ranks, scores, heuristics, maps.prompts, threshold=threshold, draws=draws, rng=rng)
         frames.append(_rows(scores, found, heuristics, ranks.n_prompts, threshold))
         tests += [p.ravel() for p in found.tests.values()]
@@ -137,7 +137,7 @@ def _set_rows(
         rows = np.array([row for row, _ in candidates], dtype=np.int64)
         sets = [s for _, s in candidates]
         distinct = list(dict.fromkeys(sets))
-        scored = score(ranks, members(s.mask(maps.prompts) for s in distinct), ends=(end,))
+        scored = score(ranks, members_of(distinct, maps.prompts), ends=(end,))
         column = np.array([distinct.index(s) for s in sets], dtype=np.int64)
         values, size = scored.ends[end][rows, column], scored.size[column]
         tail = hypergeometric(values, size, ranks.n_prompts)

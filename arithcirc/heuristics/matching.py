@@ -18,6 +18,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from arithcirc.arithmetic.operators import Prompts
+from arithcirc.heuristics.families import VARIABLES, Heuristic, OneVariable, column
 from arithcirc.heuristics.ranks import Ranks, in_threads
 
 End = Literal["top", "bottom"]
@@ -38,6 +40,25 @@ class Scores:
 def members(masks: Iterable[Bool[np.ndarray, "prompt"]]) -> list[Members]:
     """Prompt indices of each heuristic, from its mask."""
     return [np.flatnonzero(mask) for mask in masks]
+
+
+def members_of(heuristics: Iterable[Heuristic], prompts: Prompts) -> list[Members]:
+    """Prompt indices of each heuristic; a condition on one variable is asked once for each of its values."""
+    levels: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {v: _by_value(column(prompts, v)) for v in VARIABLES}
+    found = []
+    for heuristic in heuristics:
+        if isinstance(heuristic, OneVariable):
+            values, count_of, order = levels[heuristic.value]
+            found.append(order[np.repeat(heuristic.holds(values), count_of)])
+        else:
+            found.append(np.flatnonzero(heuristic.mask(prompts)))
+    return found
+
+
+def _by_value(numbers: Int[np.ndarray, "prompt"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distinct numbers, how often each occurs, and the prompts in order of their number."""
+    values, counts = np.unique(numbers, return_counts=True)
+    return values, counts, np.argsort(numbers, kind="stable")
 
 
 def score(ranks: Ranks, heuristics: Sequence[Members], *, ends: Sequence[End] = ENDS) -> Scores:

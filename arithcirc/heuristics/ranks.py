@@ -11,6 +11,7 @@ Cost: one sort per neuron; 2 bytes per neuron and prompt up to 65,536 prompts, 4
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -51,14 +52,22 @@ def rank_maps(maps: Float[np.ndarray, "neuron prompt"]) -> Ranks:
     kind = np.uint16 if n_prompts <= 2**16 else np.uint32
     places = np.arange(n_prompts, dtype=kind)
 
-    def rank(start: int) -> np.ndarray:
-        block = np.empty((min(BLOCK, n_neurons - start), n_prompts), dtype=kind)
+    def rank(columns: slice) -> np.ndarray:
+        block = np.empty((columns.stop - columns.start, n_prompts), dtype=kind)
         for row in range(len(block)):
-            order = prompt_at[_order(maps[start + row], tie)]
+            order = prompt_at[_order(maps[columns.start + row], tie)]
             block[row][order] = places
         return np.ascontiguousarray(block.T)
 
-    return Ranks(tuple(in_threads(rank, range(0, n_neurons, BLOCK))), n_prompts)
+    return Ranks(tuple(in_threads(rank, _columns(n_neurons))), n_prompts)
+
+
+def _columns(n_neurons: int) -> list[slice]:
+    """Near-equal blocks of at most BLOCK neurons, a whole number for each thread where there are enough neurons."""
+    threads, fewest = torch.get_num_threads(), -(-n_neurons // BLOCK)
+    n = -(-fewest // threads) * threads if n_neurons >= 8 * threads else fewest
+    edges = np.linspace(0, n_neurons, max(n, 1) + 1).round().astype(int).tolist()
+    return [slice(start, stop) for start, stop in pairwise(edges) if stop > start]
 
 
 def tie_order(n_prompts: int) -> Integer[np.ndarray, "prompt"]:

@@ -23,7 +23,7 @@ import arithcirc as ac
 from arithcirc.components import Neuron
 from arithcirc.heuristics.families import BothModulo, BothRange, Heuristic, Identical, Modulo, Pattern, Range
 from arithcirc.heuristics.labels import label_neurons
-from arithcirc.heuristics.matching import members, score
+from arithcirc.heuristics.matching import members_of, score
 from arithcirc.heuristics.presets import preset
 from arithcirc.heuristics.ranks import rank_maps, tie_order
 from arithcirc.measure.maps import Maps, activation_maps, value_logits
@@ -86,7 +86,7 @@ def reference_loop(maps: np.ndarray, prompts: ac.Prompts, heuristics: list[Heuri
 
 def ours(maps: np.ndarray, prompts: ac.Prompts, heuristics: list[Heuristic]) -> np.ndarray:
     """The same scores from ranks."""
-    return score(rank_maps(maps), members(h.mask(prompts) for h in heuristics), ends=("top",)).ends["top"]
+    return score(rank_maps(maps), members_of(heuristics, prompts), ends=("top",)).ends["top"]
 
 
 def some_maps(op: str, high: int, n: int) -> tuple[Any, Maps, np.ndarray]:
@@ -136,7 +136,7 @@ def large(repeats: int, n_neurons: int, n_heuristics: int, high: int) -> dict[st
     with PeakMemory(torch.device("cpu")) as memory:
         for _ in range(repeats):
             start = time.perf_counter()
-            score(rank_maps(maps.k), members(h.mask(maps.prompts) for h in chosen))
+            score(rank_maps(maps.k), members_of(chosen, maps.prompts))
             seconds.append(time.perf_counter() - start)
     start = time.perf_counter()
     labels = label_neurons(maps, values, op, operands, rng=np.random.default_rng(0))

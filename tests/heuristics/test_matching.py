@@ -11,7 +11,7 @@ from arithcirc.arithmetic.operators import ADD, SUB, OperandRange, fitting_promp
 from arithcirc.arithmetic.tokens import prompt_encoder
 from arithcirc.components import Neuron
 from arithcirc.heuristics.families import BothRange, Identical, Modulo, Range
-from arithcirc.heuristics.matching import count, members, score
+from arithcirc.heuristics.matching import count, members, members_of, score
 from arithcirc.heuristics.presets import preset
 from arithcirc.heuristics.ranks import BLOCK, rank_maps
 from arithcirc.measure.maps import activation_maps, value_logits
@@ -86,6 +86,12 @@ def test_a_block_more_or_less_and_more_threads_change_nothing():
         np.testing.assert_array_equal(whole, score(rank_maps(maps), heuristics).ends["top"])
     finally:
         torch.set_num_threads(1)
+
+
+def test_members_are_the_prompts_of_the_mask():
+    heuristics = [*preset("paper", SUB, OperandRange(0, 19), 60), Identical(), BothRange(0, 5)]
+    for h, found in zip(heuristics, members_of(heuristics, PROMPTS), strict=True):
+        assert sorted(found.tolist()) == np.flatnonzero(h.mask(PROMPTS)).tolist(), str(h)
 
 
 def test_an_empty_set_scores_zero():
