@@ -126,9 +126,11 @@ def test_the_summary_counts_neurons_and_the_unlabelled_are_the_rest(finished: Fi
         assert [row[c] for c in ("important", "matched", "significant", "unlabelled")] == counted
         assert neurons_of(rest, row["operator"]) == important - significant
         assert row["pairs"] == ((table["operator"] == row["operator"]) & table["significant"]).sum()
-    best = table.groupby(["operator", *NEURON])["score"].max()
-    held = rest.set_index(["operator", *NEURON])["score"]
-    pd.testing.assert_series_equal(held, best.loc[held.index])
+    table = table.assign(fit=(table["score"] - table["base_rate"]) / (1 - table["base_rate"]))
+    best = table.groupby(["operator", *NEURON])["fit"].max()
+    held = rest.set_index(["operator", *NEURON])
+    fit = ((held["score"] - held["base_rate"]) / (1 - held["base_rate"])).rename("fit")
+    pd.testing.assert_series_equal(fit, best.loc[held.index])
 
 
 def test_what_only_says_zero_is_left_out_and_listed(finished: Finished) -> None:
