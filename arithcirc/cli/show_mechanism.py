@@ -140,6 +140,8 @@ def case(job: "Job", heuristic: str | None, prompt: str | None, per_layer: int |
             continue
         _heuristic_case(found)
     if len(refused) == len(labelled):
+        if other := [line for line in refused if "no neuron is labelled" not in line]:
+            raise RequestError(other[0])
         frequent = [labels.names[i] for labels in labelled.values() for i in np.argsort(-labels.carried.sum(0))[:2]]
         raise RequestError(
             f"no neuron of {' '.join(labelled)} is labelled with {heuristic!r}: use one of the table heuristics, "

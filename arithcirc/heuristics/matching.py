@@ -26,6 +26,7 @@ End = Literal["top", "bottom"]
 Members = Int[np.ndarray, "_"]
 """Prompt indices of one set; sets differ in length."""
 ENDS: tuple[End, ...] = ("top", "bottom")
+_WORTH_THREADS = 30_000
 _CHUNK = 127  # rows whose 0/1 sum fits int8
 
 
@@ -75,7 +76,11 @@ def score(ranks: Ranks, heuristics: Sequence[Members], *, ends: Sequence[End] = 
                 for end, scores in found.items():
                     scores[columns, i] = count(in_end(rows, k, ranks.n_prompts, end)) / k
 
-    in_threads(fill, blocks)
+    if ranks.n_prompts < _WORTH_THREADS:  # short gathers hold the interpreter's lock too often to run side by side
+        for block in blocks:
+            fill(block)
+    else:
+        in_threads(fill, blocks)
     return Scores(found, size)
 
 

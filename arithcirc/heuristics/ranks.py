@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Int, Integer
 
 BLOCK = 64
+_FEW = 30_000
 _TIE_SEED = 20_260_101
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,7 +27,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Ranks:
-    """Ranks of all prompts for each neuron, as blocks of at most BLOCK neurons: each (prompt, neuron), unsigned."""
+    """Ranks of all prompts for each neuron, as blocks of neurons: each (prompt, neuron), unsigned."""
 
     blocks: tuple[np.ndarray, ...]
     n_prompts: int
@@ -59,12 +60,13 @@ def rank_maps(maps: Float[np.ndarray, "neuron prompt"]) -> Ranks:
             block[row][order] = places
         return np.ascontiguousarray(block.T)
 
-    return Ranks(tuple(in_threads(rank, _columns(n_neurons))), n_prompts)
+    return Ranks(tuple(in_threads(rank, _columns(n_neurons, n_prompts))), n_prompts)
 
 
-def _columns(n_neurons: int) -> list[slice]:
-    """Near-equal blocks of at most BLOCK neurons, a whole number for each thread where there are enough neurons."""
-    threads, fewest = torch.get_num_threads(), -(-n_neurons // BLOCK)
+def _columns(n_neurons: int, n_prompts: int) -> list[slice]:
+    """Near-equal blocks, a whole number for each thread where there are enough neurons; wider for few prompts."""
+    width = BLOCK if n_prompts > _FEW else 4 * BLOCK
+    threads, fewest = torch.get_num_threads(), -(-n_neurons // width)
     n = -(-fewest // threads) * threads if n_neurons >= 8 * threads else fewest
     edges = np.linspace(0, n_neurons, max(n, 1) + 1).round().astype(int).tolist()
     return [slice(start, stop) for start, stop in pairwise(edges) if stop > start]
