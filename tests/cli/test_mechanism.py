@@ -195,7 +195,7 @@ def test_options_that_make_no_sense_are_refused_before_anything_is_written(cli, 
     ("options", "words"),
     [
         (["--heuristic", "op1 = 29"], ["no neuron of + - is labelled with 'op1 = 29'", "for example '"]),
-        (["--heuristic", "op1 in 50..60"], ["no neuron of + - is labelled with 'op1 in 50..60'", "for example '"]),
+        (["--heuristic", "op1 in 50..60"], ["no legal prompt belongs to 'op1 in 50..60'", "wider --operands"]),
         (["--prompt", "12+3=", "--heuristic", "op1 = 29"], ["no neuron is labelled with 'op1 = 29'"]),
     ],
     ids=lambda x: " ".join(x),
