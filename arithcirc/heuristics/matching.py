@@ -38,11 +38,6 @@ class Scores:
     size: Int[np.ndarray, "heuristic"]
 
 
-def members(masks: Iterable[Bool[np.ndarray, "prompt"]]) -> list[Members]:
-    """Prompt indices of each heuristic, from its mask."""
-    return [np.flatnonzero(mask) for mask in masks]
-
-
 def members_of(heuristics: Iterable[Heuristic], prompts: Prompts) -> list[Members]:
     """Prompt indices of each heuristic; a condition on one variable is asked once for each of its values."""
     levels: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {v: _by_value(column(prompts, v)) for v in VARIABLES}
@@ -63,7 +58,7 @@ def _by_value(numbers: Int[np.ndarray, "prompt"]) -> tuple[np.ndarray, np.ndarra
 
 
 def score(ranks: Ranks, heuristics: Sequence[Members], *, ends: Sequence[End] = ENDS) -> Scores:
-    """Score every neuron against every heuristic, given as prompt indices (`members`); |H| = 0 scores 0."""
+    """Score every neuron against every heuristic, given as prompt indices (`members_of`); |H| = 0 scores 0."""
     size = np.array([len(h) for h in heuristics], dtype=np.int64)
     found: dict[End, np.ndarray] = {end: np.zeros((ranks.n_neurons, len(heuristics))) for end in ends}
     blocks = list(zip(ranks.columns(), ranks.blocks, strict=True))

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from arithcirc.arithmetic.tokens import PromptEncoder
 from arithcirc.heuristics.calibration import hypergeometric, q_values
-from arithcirc.heuristics.matching import members, score
+from arithcirc.heuristics.matching import members_of, score
 from arithcirc.heuristics.nulls import corrected
 from arithcirc.heuristics.presets import number_preset
 from arithcirc.heuristics.ranks import rank_maps
@@ -62,7 +62,7 @@ def label_numbers(
     maps = responses.T.contiguous().numpy()
     heuristics, prompts = number_preset(preset_name, maps.shape[1] - 1)
     ranks = rank_maps(maps)
-    scores = score(ranks, members(h.mask(prompts) for h in heuristics), ends=("top",))
+    scores = score(ranks, members_of(heuristics, prompts), ends=("top",))
     values, base = scores.ends["top"], scores.size / ranks.n_prompts
     p, tests = _group_p(values, scores.size, [h.group for h in heuristics], ranks.n_prompts)
     fit, row = corrected(values, base), np.arange(len(values))

@@ -7,7 +7,7 @@ from scipy import stats
 from arithcirc.arithmetic.operators import ADD, SUB, OperandRange, Prompts, fitting_prompts
 from arithcirc.heuristics.calibration import calibrate, hypergeometric, p_values, q_values
 from arithcirc.heuristics.families import BothModulo, BothRange, Heuristic, Identical, Modulo, Range, single_value
-from arithcirc.heuristics.matching import Scores, members, score
+from arithcirc.heuristics.matching import Scores, members_of, score
 from arithcirc.heuristics.nulls import Levels, corrected, hit_table, pair_maxima, permutations, shifts, value_maxima
 from arithcirc.heuristics.ranks import rank_maps
 
@@ -28,7 +28,7 @@ def noise(n: int, prompts: Prompts, seed: int = 0) -> np.ndarray:
 
 def calibrated(maps: np.ndarray, prompts: Prompts, heuristics: list[Heuristic], *, threshold: float, draws: int = 200):
     ranks = rank_maps(maps)
-    scores = score(ranks, members(h.mask(prompts) for h in heuristics))
+    scores = score(ranks, members_of(heuristics, prompts))
     found = calibrate(
         ranks, scores, heuristics, prompts, threshold=threshold, draws=draws, rng=np.random.default_rng(5)
     )
@@ -153,7 +153,7 @@ def test_pair_maxima_without_renaming_are_the_scores():
     maps = noise(4, PROMPTS)
     ranks = rank_maps(maps)
     sets = [BothModulo(r, 4) for r in range(4)]
-    scores = score(ranks, members(s.mask(PROMPTS) for s in sets), ends=("top",))
+    scores = score(ranks, members_of(sets, PROMPTS), ends=("top",))
     one, two = Levels.make(PROMPTS.op1), Levels.make(PROMPTS.op2)
     at = np.full((40, 40), -1)
     at[one.of, two.of] = np.arange(len(PROMPTS))

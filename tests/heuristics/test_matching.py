@@ -11,7 +11,7 @@ from arithcirc.arithmetic.operators import ADD, SUB, OperandRange, fitting_promp
 from arithcirc.arithmetic.tokens import prompt_encoder
 from arithcirc.components import Neuron
 from arithcirc.heuristics.families import BothRange, Identical, Modulo, Range
-from arithcirc.heuristics.matching import count, members, members_of, score
+from arithcirc.heuristics.matching import count, members_of, score
 from arithcirc.heuristics.presets import preset
 from arithcirc.heuristics.ranks import BLOCK, rank_maps
 from arithcirc.measure.maps import activation_maps, value_logits
@@ -47,9 +47,9 @@ def test_ties_are_broken_the_same_way_each_time_and_favour_no_operand():
     first, again = rank_maps(flat).blocks[0], rank_maps(flat).blocks[0]
     assert (first == again).all()
     assert sorted(first[:, 0]) == list(range(len(PROMPTS)))
-    halves = [h.mask(PROMPTS) for h in (Range("op1", 0, 14), Range("op1", 14, 20))]
-    found = score(rank_maps(flat), members(halves)).ends["top"][0]
-    assert np.abs(found - [h.mean() for h in halves]).max() < 0.15
+    halves = [Range("op1", 0, 14), Range("op1", 14, 20)]
+    found = score(rank_maps(flat), members_of(halves, PROMPTS)).ends["top"][0]
+    assert np.abs(found - [h.mask(PROMPTS).mean() for h in halves]).max() < 0.15
 
 
 def test_no_value_is_the_smallest_value():
@@ -61,7 +61,7 @@ def test_scores_are_the_definition():
     maps = noise(5, len(PROMPTS))
     heuristics = preset("paper", SUB, OperandRange(0, 19), 60)[::7]
     masks = [h.mask(PROMPTS) for h in heuristics]
-    found = score(rank_maps(maps), members(masks))
+    found = score(rank_maps(maps), members_of(heuristics, PROMPTS))
     for end, values in found.ends.items():
         slow = [[literal(line, mask, end) for mask in masks] for line in maps]
         np.testing.assert_allclose(values, slow, rtol=0, atol=1e-12)
@@ -71,13 +71,14 @@ def test_scores_are_the_definition():
 def test_a_planted_map_scores_one_and_its_negative_one_at_the_bottom():
     mask = Modulo("op2", 3, 5).mask(PROMPTS)
     maps = np.stack([mask + 0.0, 0.0 - mask]).astype(np.float32) + noise(2, len(PROMPTS)) * 0.1
-    found = score(rank_maps(maps), members([mask])).ends
+    found = score(rank_maps(maps), [np.flatnonzero(mask)]).ends
     assert found["top"][0, 0] == found["bottom"][1, 0] == 1
     assert found["bottom"][0, 0] < 0.3
 
 
 def test_a_block_more_or_less_and_more_threads_change_nothing():
-    maps, heuristics = noise(2 * BLOCK + 5, 200), members(list(np.random.default_rng(1).random((9, 200)) < 0.3))
+    maps, masks = noise(2 * BLOCK + 5, 200), np.random.default_rng(1).random((9, 200)) < 0.3
+    heuristics = [np.flatnonzero(mask) for mask in masks]
     whole = score(rank_maps(maps), heuristics).ends["top"]
     parts = [score(rank_maps(part), heuristics).ends["top"] for part in np.array_split(maps, 7)]
     np.testing.assert_array_equal(whole, np.concatenate(parts))
@@ -128,7 +129,7 @@ def test_scores_equal_the_reference(shared, name, op):
     for key, values in (("K", maps.k), ("KV", kv)):
         found = {n: h for n in golden[key] if (h := heuristic_of(n, op)) is not None}
         masks = [h.mask(prompts) for h in found.values()]
-        ours = score(rank_maps(values), members(masks), ends=("top",)).ends["top"]
+        ours = score(rank_maps(values), members_of(found.values(), prompts), ends=("top",)).ends["top"]
         for column, reference in enumerate(found):
             rows = golden[key][reference]
             theirs = np.array([s for _, _, s in rows])
