@@ -19,6 +19,16 @@ from torch import Tensor, nn
 from transformers import Cache, DynamicCache
 
 from arithcirc.errors import NumericsError
+from arithcirc.models.hooks import (
+    first_of,
+    narrowed,
+    replacing_input,
+    seeing_input,
+    seeing_output,
+    stop_after,
+    stopped,
+)
+from arithcirc.models.prefix import Prefix
 from arithcirc.models.protocol import (
     Activations,
     BlockArguments,
@@ -31,35 +41,6 @@ from arithcirc.models.protocol import (
     Part,
     Window,
 )
-
-
-class _Prefix(Cache):
-    """A cache that answers with prefix + new and keeps nothing; rows repeat the prefix's prompts in order."""
-
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
-        super().__init__(layers=[])
-        self._keys, self._values = keys, values
-
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        return self._join(self._keys, key_states), self._join(self._values, value_states)
-
-    @staticmethod
-    def _join(before: Tensor, new: Tensor) -> Tensor:
-        """Written once into place: expanding the prefix first would copy it twice."""
-        n_rows, n_heads, width, d_head = new.shape
-        whole = new.new_empty(n_rows, n_heads, before.shape[-2] + width, d_head)
-        whole.view(-1, *before.shape[:2], *whole.shape[2:])[..., : before.shape[-2], :] = before
-        whole[..., before.shape[-2] :, :] = new
-        return whole
-
-    def get_seq_length(self, *_: Any, **__: Any) -> int:
-        return int(self._keys.shape[-2])
-
-
-def _first(output: Any) -> Tensor:
-    """Blocks return a tensor or a tuple that starts with it."""
-    tensor: Tensor = output[0] if isinstance(output, tuple) else output
-    return tensor
 
 
 class BridgedModel:
@@ -141,8 +122,8 @@ class BridgedModel:
         with ExitStack() as stack:
             captured = stack.enter_context(self._capturing(parts))
             for block in self._blocks:
-                stack.enter_context(_hook_input(block, lambda x: resid.append(x)))
-            stack.enter_context(_hook_output(self._blocks[-1], lambda x: resid.append(x)))
+                stack.enter_context(seeing_input(block, lambda x: resid.append(x)))
+            stack.enter_context(seeing_output(self._blocks[-1], lambda x: resid.append(x)))
             logits = self._forward(tokens, past_key_values=cache)
         layers: list[Any] = list(cache.layers)
         return CleanRun(tokens, resid, [c.keys for c in layers], [c.values for c in layers], captured, logits)
@@ -194,7 +175,7 @@ class BridgedModel:
     def embed(self, tokens: Int[Tensor, "prompt pos"], start: int) -> Float[Tensor, "prompt window d_model"]:
         """Input of block 0 for the tokens from position `start` on."""
         inputs: list[Tensor] = []
-        with _hook_input(self._blocks[0], _stop_after(inputs)), _stopped():
+        with seeing_input(self._blocks[0], stop_after(inputs)), stopped():
             self._network(input_ids=tokens.to(self.device), use_cache=False)
         return inputs[0][:, start:]
 
@@ -214,12 +195,12 @@ class BridgedModel:
         Rows are whole repetitions of the prompts that keys and values are of: row i belongs to prompt i mod n_prompts.
         With `known_mlp` the block's MLP runs only where it says, and its output elsewhere is taken as given.
         """
-        prefix = _Prefix(keys, values)
+        prefix = Prefix(keys, values)
         arguments, keywords = window.block_arguments[layer]
         given = [prefix if isinstance(v, Cache) else v for v in arguments]
         named = {k: prefix if isinstance(v, Cache) else v for k, v in keywords.items()}
-        with _narrowed(self._mlps[layer], known_mlp):
-            return _first(self._blocks[layer](resid, *given, **named))
+        with narrowed(self._mlps[layer], known_mlp):
+            return first_of(self._blocks[layer](resid, *given, **named))
 
     @torch.no_grad()
     def unembed(self, resid: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
@@ -250,8 +231,8 @@ class BridgedModel:
         """Apply `edit` to every `z` and `post` inside the context, whatever runs; the model is left as found."""
         with ExitStack() as stack:
             for layer in range(self.info.n_layers):
-                stack.enter_context(_replace_input(self._z_readers[layer], self._editor(edit, "z", layer)))
-                stack.enter_context(_replace_input(self._post_readers[layer], self._editor(edit, "post", layer)))
+                stack.enter_context(replacing_input(self._z_readers[layer], self._editor(edit, "z", layer)))
+                stack.enter_context(replacing_input(self._post_readers[layer], self._editor(edit, "post", layer)))
             yield
 
     def _editor(self, edit: Edit, part: Part, layer: int) -> Callable[[Tensor], Tensor | None]:
@@ -268,13 +249,13 @@ class BridgedModel:
             for layer in range(self.info.n_layers):
                 if "z" in parts:
                     keep_z = lambda x: captured.z.append(self._split_heads(x))  # noqa: E731
-                    stack.enter_context(_hook_input(self._z_readers[layer], keep_z))
+                    stack.enter_context(seeing_input(self._z_readers[layer], keep_z))
                 if "post" in parts:
-                    stack.enter_context(_hook_input(self._post_readers[layer], captured.post.append))
+                    stack.enter_context(seeing_input(self._post_readers[layer], captured.post.append))
                 if "mlp_out" in parts:
-                    stack.enter_context(_hook_output(self._mlps[layer], captured.mlp_out.append))
+                    stack.enter_context(seeing_output(self._mlps[layer], captured.mlp_out.append))
                 if "pattern" in parts:
-                    stack.enter_context(_hook_output(self._patterns[layer], captured.pattern.append))
+                    stack.enter_context(seeing_output(self._patterns[layer], captured.pattern.append))
             yield captured
 
     def _split_heads(self, flat: Tensor) -> Tensor:
@@ -291,88 +272,3 @@ class BridgedModel:
         """Each head's output matrix."""
         weight: Tensor = self.bridge.blocks[layer].attn.W_O
         return weight.detach()
-
-
-class _Stop(Exception):
-    """Ends a forward once what was wanted has been seen."""
-
-
-def _stop_after(into: list[Tensor]) -> Callable[[Tensor], None]:
-    def see(x: Tensor) -> None:
-        into.append(x)
-        raise _Stop
-
-    return see
-
-
-@contextmanager
-def _stopped() -> Iterator[None]:
-    try:
-        yield
-    except _Stop:
-        return
-
-
-def _input_of(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Tensor:
-    tensor: Tensor = arguments[0] if arguments else keywords["hidden_states"]
-    return tensor
-
-
-@contextmanager
-def _hook_input(module: nn.Module, see: Callable[[Tensor], Any]) -> Iterator[None]:
-    def hook(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        see(_input_of(arguments, keywords).detach())
-
-    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def _replace_input(module: nn.Module, change: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
-    def hook(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        changed = change(arguments[0])
-        return None if changed is None else (changed, *arguments[1:])
-
-    handle = module.register_forward_pre_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def _hook_output(module: nn.Module, see: Callable[[Tensor], Any]) -> Iterator[None]:
-    def hook(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
-        see(_first(output).detach())
-
-    handle = module.register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def _narrowed(mlp: nn.Module, known: KnownMlp | None) -> Iterator[None]:
-    """Run an MLP only on the tokens whose output is not known; it is position-wise, so this changes no number."""
-    if known is None:
-        yield
-        return
-
-    def gather(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (arguments[0][known.run], *arguments[1:])
-
-    def scatter(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
-        whole = known.output.clone(memory_format=torch.contiguous_format)
-        whole[known.run] = _first(output)
-        return (whole, *output[1:]) if isinstance(output, tuple) else whole
-
-    handles = (mlp.register_forward_pre_hook(gather), mlp.register_forward_hook(scatter))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
