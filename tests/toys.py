@@ -44,7 +44,7 @@ def gpt_neox(*, parallel: bool = True, limit: int = LIMIT, seed: int = _SEED) ->
         bos_token_id=BOS_ID,
         eos_token_id=BOS_ID,
     )
-    return _drawn(GPTNeoXForCausalLM, config, seed)
+    return drawn(GPTNeoXForCausalLM, config, seed)
 
 
 def gpt2(*, limit: int = LIMIT, seed: int = _SEED) -> GPT2LMHeadModel:
@@ -60,10 +60,11 @@ def gpt2(*, limit: int = LIMIT, seed: int = _SEED) -> GPT2LMHeadModel:
         bos_token_id=BOS_ID,
         eos_token_id=BOS_ID,
     )
-    return _drawn(GPT2LMHeadModel, config, seed)
+    return drawn(GPT2LMHeadModel, config, seed)
 
 
-def _drawn(kind: Any, config: Any, seed: int) -> Any:
+def drawn(kind: Any, config: Any, seed: int) -> Any:
+    """A model with random weights from this seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return kind(config).eval()

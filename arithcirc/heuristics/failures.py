@@ -98,7 +98,7 @@ def contributions(
     for layer in np.unique(labels.layers):
         at = np.flatnonzero(labels.layers == layer)
         ids = torch.from_numpy(labels.neurons[at, 1]).to(model.device)
-        writes = model.direct_logits(model.w_out(int(layer))[ids])
+        writes = model.direct_logits(model.value_vectors(int(layer), ids))
         found[:, at] = (posts[int(layer)][:, ids].float() * writes[:, answers].T).cpu().numpy()
     return found
 

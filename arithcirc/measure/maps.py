@@ -49,7 +49,7 @@ def value_logits(
     numbers = torch.from_numpy(encoder.answers(np.arange(encoder.limit + 1))).to(model.device)
     out = np.empty((len(neurons), encoder.limit + 1), dtype=np.float32)
     for layer, rows, ids in _by_layer(neurons):
-        vectors = model.w_out(layer)[torch.from_numpy(ids).to(model.device)]
+        vectors = model.value_vectors(layer, torch.from_numpy(ids).to(model.device))
         out[rows] = model.direct_logits(vectors)[:, numbers].cpu().numpy()
     return out
 

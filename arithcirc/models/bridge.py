@@ -4,7 +4,8 @@ The bridge gives one set of names to every Hugging Face decoder: `blocks[l].attn
 `post`. Edits and captures are forward hooks on these modules, removed on leaving the context. A block is replayed by
 calling the bridge's own block with the keyword arguments that a real forward gave it (rotary tables, mask, positions)
 and with a cache that returns prefix + new and stores nothing, so no architecture is re-implemented here.
-Weights stay raw. Gated, post-norm and soft-capped architectures are not claimed: `load` names what is checked.
+Weights stay raw. Norms after the MLP and soft-caps are read off the bridge and the configuration; which architectures
+were compared with full forwards is said in `models.architectures`.
 """
 
 import inspect
@@ -13,12 +14,12 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from einops import rearrange
+from einops import einsum, rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache
 
-from arithcirc.errors import NumericsError
+from arithcirc.errors import NumericsError, RequestError
 from arithcirc.models.hooks import (
     first_of,
     narrowed,
@@ -53,6 +54,7 @@ class BridgedModel:
         self._network: nn.Module = bridge.original_model
         self._blocks: list[nn.Module] = list(bridge.blocks)
         self._mlps: list[nn.Module] = [b.mlp for b in bridge.blocks]
+        self._mlp_writers: list[nn.Module] = [b.ln2_post if info.post_norm else b.mlp for b in bridge.blocks]
         self._z_readers: list[nn.Module] = [b.attn.o for b in bridge.blocks]
         self._patterns: list[nn.Module] = [b.attn.hook_pattern for b in bridge.blocks]
         self._post_readers: list[nn.Module] = [b.mlp.out for b in bridge.blocks]
@@ -87,7 +89,11 @@ class BridgedModel:
 
     def _mask(self, tokens: Tensor, cut: Cut) -> Float[Tensor, "prompt 1 pos pos"]:
         """The causal mask without the edges cut, added to the attention scores."""
-        n_pos = tokens.shape[1]
+        n_pos, seen = tokens.shape[1], self.info.sliding_window
+        if seen is not None and n_pos > seen:
+            raise RequestError(
+                f"attention edges cannot be cut in prompts of {n_pos} tokens: {self.info.name} sees windows of {seen}"
+            )
         hidden = torch.ones(n_pos, n_pos, dtype=torch.bool, device=self.device).triu(1)
         for query, key in cut:
             hidden[query, key] = True
@@ -136,6 +142,8 @@ class BridgedModel:
         return self._finite(output.logits[:, -1].float())
 
     def _finite(self, logits: Tensor) -> Tensor:
+        if logits.is_meta:
+            return logits
         if not torch.isfinite(logits.sum()) and not torch.isfinite(logits).all():  # the sum alone is 20 times cheaper
             bad = int((~torch.isfinite(logits)).any(-1).sum())
             raise NumericsError(
@@ -199,13 +207,15 @@ class BridgedModel:
         arguments, keywords = window.block_arguments[layer]
         given = [prefix if isinstance(v, Cache) else v for v in arguments]
         named = {k: prefix if isinstance(v, Cache) else v for k, v in keywords.items()}
-        with narrowed(self._mlps[layer], known_mlp):
+        with narrowed(self._mlps[layer], self._mlp_writers[layer], known_mlp):
             return first_of(self._blocks[layer](resid, *given, **named))
 
     @torch.no_grad()
     def unembed(self, resid: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
         """Final norm and unembedding of final residuals, as float32."""
         logits: Tensor = self.bridge.unembed(self.bridge.ln_final(resid))
+        if (cap := self.info.softcap) is not None:
+            logits = cap * torch.tanh(logits / cap)
         return self._finite(logits.float())
 
     @torch.no_grad()
@@ -216,12 +226,11 @@ class BridgedModel:
         residual's size is not, as it depends on the prompt.
         """
         norm: nn.Module = self.bridge.ln_final.original_component
-        scale: Tensor = norm.weight.float()  # type: ignore[assignment]
         unembed: Tensor = self._network.get_output_embeddings().weight.float()  # type: ignore[operator]
         rows = vectors.float()
         if isinstance(norm, nn.LayerNorm):
             rows = rows - rows.mean(-1, keepdim=True)
-        logits = (rows * scale) @ unembed.T
+        logits = (rows * _scale(norm)) @ unembed.T
         return logits - logits.mean(-1, keepdim=True)
 
     # -- hooks --------------------------------------------------------------------------------------------------------
@@ -253,7 +262,7 @@ class BridgedModel:
                 if "post" in parts:
                     stack.enter_context(seeing_input(self._post_readers[layer], captured.post.append))
                 if "mlp_out" in parts:
-                    stack.enter_context(seeing_output(self._mlps[layer], captured.mlp_out.append))
+                    stack.enter_context(seeing_output(self._mlp_writers[layer], captured.mlp_out.append))
                 if "pattern" in parts:
                     stack.enter_context(seeing_output(self._patterns[layer], captured.pattern.append))
             yield captured
@@ -263,8 +272,37 @@ class BridgedModel:
 
     # -- weights --------------------------------------------------------------------------------------------------
 
-    def w_out(self, layer: int) -> Float[Tensor, "neuron d_model"]:
-        """Rows are the neurons' value vectors."""
+    @torch.no_grad()
+    def value_vectors(
+        self, layer: int, neurons: Int[Tensor, "chosen"] | None = None
+    ) -> Float[Tensor, "chosen d_model"]:
+        """Directions that a unit of each neuron's activation writes into the residual: rows of W_out (None: all).
+
+        With a post-norm its scale is applied; its division by the size of the MLP's output is not, as it depends on the
+        prompt.
+        """
+        rows = self._w_out(layer) if neurons is None else self._w_out(layer)[neurons]
+        if not self.info.post_norm:
+            return rows
+        return rows.float() * _scale(self.bridge.blocks[layer].ln2_post.original_component)
+
+    @torch.no_grad()
+    def neuron_deltas(
+        self,
+        layer: int,
+        post: Float[Tensor, "prompt neuron"],
+        neurons: Int[Tensor, "chosen"],
+        change: Float[Tensor, "prompt chosen"],
+    ) -> Float[Tensor, "chosen prompt d_model"]:
+        """What the MLP's output changes by when one neuron at a time changes by `change` from `post`; exact."""
+        deltas = einsum(change, self._w_out(layer)[neurons], "prompt chosen, chosen d_model -> chosen prompt d_model")
+        if not self.info.post_norm:
+            return deltas
+        written, norm = self._post_readers[layer](post), self._mlp_writers[layer]
+        changed: Tensor = norm(written + deltas) - norm(written)
+        return changed
+
+    def _w_out(self, layer: int) -> Tensor:
         weight: Tensor = self.bridge.blocks[layer].mlp.W_out
         return weight.detach()
 
@@ -272,3 +310,15 @@ class BridgedModel:
         """Each head's output matrix."""
         weight: Tensor = self.bridge.blocks[layer].attn.W_O
         return weight.detach()
+
+
+def _scale(norm: nn.Module) -> Float[Tensor, "d_model"]:
+    """What a norm multiplies its normalised input by: the weight of a LayerNorm; of an RMSNorm, whose weight may count
+    from 0 (Gemma) or from 1, what it makes of a constant vector, whose size is that constant.
+    """
+    weight: Tensor = norm.weight  # type: ignore[assignment]
+    if isinstance(norm, nn.LayerNorm):
+        return weight.float()
+    constant = 1024.0  # large beside the norm's epsilon, and a power of two, so that no digit is lost
+    scale: Tensor = norm(torch.full(weight.shape, constant, dtype=torch.float32, device=weight.device))
+    return scale.float()

@@ -25,6 +25,7 @@ class _Stop(Exception):
 
 def stop_after(into: list[Tensor]) -> Callable[[Tensor], None]:
     """A `see` that keeps what it is shown and ends the forward; use it inside `stopped()`."""
+
     def see(x: Tensor) -> None:
         into.append(x)
         raise _Stop
@@ -49,6 +50,7 @@ def _input_of(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Tensor:
 @contextmanager
 def seeing_input(module: nn.Module, see: Callable[[Tensor], Any]) -> Iterator[None]:
     """Show `see` what the module reads."""
+
     def hook(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         see(_input_of(arguments, keywords).detach())
 
@@ -62,6 +64,7 @@ def seeing_input(module: nn.Module, see: Callable[[Tensor], Any]) -> Iterator[No
 @contextmanager
 def replacing_input(module: nn.Module, change: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
     """Let `change` replace what the module reads; None keeps it."""
+
     def hook(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
         changed = change(arguments[0])
         return None if changed is None else (changed, *arguments[1:])
@@ -76,6 +79,7 @@ def replacing_input(module: nn.Module, change: Callable[[Tensor], Tensor | None]
 @contextmanager
 def seeing_output(module: nn.Module, see: Callable[[Tensor], Any]) -> Iterator[None]:
     """Show `see` what the module writes."""
+
     def hook(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
         see(first_of(output).detach())
 
@@ -87,21 +91,24 @@ def seeing_output(module: nn.Module, see: Callable[[Tensor], Any]) -> Iterator[N
 
 
 @contextmanager
-def narrowed(mlp: nn.Module, known: KnownMlp | None) -> Iterator[None]:
-    """Run an MLP only on the tokens whose output is not known; it is position-wise, so this changes no number."""
+def narrowed(mlp: nn.Module, writer: nn.Module, known: KnownMlp | None) -> Iterator[None]:
+    """Run an MLP only on the tokens whose output is not known; it is position-wise, so this changes no number.
+
+    `writer` is the module whose output enters the residual stream: the MLP, or the norm after it.
+    """
     if known is None:
         yield
         return
 
     def gather(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (arguments[0][known.run], *arguments[1:])
+        return (arguments[0].flatten(0, 1)[known.run], *arguments[1:])
 
     def scatter(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
         whole = known.output.clone(memory_format=torch.contiguous_format)
-        whole[known.run] = first_of(output)
+        whole.view(-1, whole.shape[-1])[known.run] = first_of(output)
         return (whole, *output[1:]) if isinstance(output, tuple) else whole
 
-    handles = (mlp.register_forward_pre_hook(gather), mlp.register_forward_hook(scatter))
+    handles = (mlp.register_forward_pre_hook(gather), writer.register_forward_hook(scatter))
     try:
         yield
     finally:

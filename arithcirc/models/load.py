@@ -19,12 +19,13 @@ import torch
 from safetensors import SafetensorError
 
 from arithcirc.errors import EnvironmentFailure, ModelError
+from arithcirc.models.architectures import check_architecture
 from arithcirc.models.bridge import BridgedModel
 from arithcirc.models.protocol import ModelInfo
+from arithcirc.models.verify import check_replay, plain_logits, probe_tokens
 from arithcirc.models.zoo import Located, locate
 from arithcirc.store import sha256_file
 
-SUPPORTED = {"GPTNeoXForCausalLM": "GPT-NeoX, Pythia", "GPT2LMHeadModel": "GPT-2"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _TOKENIZERS = ("tokenizer.json", "*.model", "vocab.*")
@@ -46,15 +47,16 @@ def load(
         _check_folder(Path(located.source))
     with _quiet(), torch.random.fork_rng(devices=[]):
         config, tokenizer = _config(located), _tokenizer(located)
-        architecture = (config.architectures or ["unknown"])[0]
-        if architecture not in SUPPORTED:
-            known = ", ".join(f"{k} ({v})" for k, v in SUPPORTED.items())
-            raise ModelError(f"{located.name} is a {architecture}; patches are exact and checked for {known} only")
+        check_architecture(located.name, config)
         network = _network(located, DTYPES[dtype], where)
         n_params = sum(p.numel() for p in network.parameters())  # before the bridge adds split copies of q, k and v
+        tokens = probe_tokens(config.vocab_size)
+        expected = plain_logits(network, tokens)
         bridge = _bridge(located, network, tokenizer, DTYPES[dtype], where)
-    info = _info(located, config, bridge, n_params, tokenizer, dtype, where)
-    return BridgedModel(bridge, tokenizer, info)
+        info = _info(located, config, bridge, n_params, tokenizer, dtype, where)
+        model = BridgedModel(bridge, tokenizer, info)
+        check_replay(model, tokens, expected)
+    return model
 
 
 def _device(device: str | None) -> torch.device:
@@ -176,7 +178,34 @@ def _bridge(located: Located, network: Any, tokenizer: Any, dtype: torch.dtype, 
         bridge = TransformerBridge.boot_transformers(
             located.source, hf_model=network, tokenizer=tokenizer, dtype=dtype, device=device
         )
+    _free_fused(bridge)
+    _rotate_in(dtype, bridge)
     return bridge.eval().requires_grad_(False)
+
+
+def _rotate_in(dtype: torch.dtype, bridge: Any) -> None:
+    """Queries and keys go back to the weights' type after rotation, as transformers has it.
+
+    OLMo's rotary tables are float32, and TransformerLens 4.3 would attend in float32 to values in half precision.
+    """
+    if dtype == torch.float32:
+        return
+    for block in bridge.blocks:
+        for name in ("hook_rot_q", "hook_rot_k"):
+            if (point := getattr(block.attn, name, None)) is not None:
+                point.register_forward_hook(lambda _, __, rotated: rotated.to(dtype))
+
+
+def _free_fused(bridge: Any) -> None:
+    """Drop fused Q, K, V weights of which the bridge made split copies: a fifth of a GPT-NeoX's weights."""
+    for block in bridge.blocks:
+        fused = getattr(getattr(block.attn, "qkv", None), "original_component", None)
+        if fused is not None and _storage(block.attn.q.weight) != _storage(fused.weight):
+            fused.weight = torch.nn.Parameter(fused.weight.new_empty(0), requires_grad=False)
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def _info(
@@ -195,11 +224,23 @@ def _info(
         d_vocab=int(config.vocab_size),
         n_params=n_params,
         parallel=bool(getattr(cfg, "parallel_attn_mlp", False)),
+        n_kv_heads=int(getattr(config, "num_key_value_heads", None) or cfg.n_heads),
+        gated=hasattr(bridge.blocks[0].mlp, "gate"),
+        post_norm=hasattr(bridge.blocks[0], "ln2_post"),
+        softcap=getattr(config, "final_logit_softcapping", None),
+        sliding_window=_sliding_window(config),
         dtype=dtype,
         device=str(device),
         weights_sha256=_weights_hash(located, config),
         tokenizer_sha256=hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
     )
+
+
+def _sliding_window(config: Any) -> int | None:
+    """Keys that the narrowest layers attend to, if any layer is limited."""
+    kinds = getattr(config, "layer_types", None)
+    limited = "sliding_attention" in kinds if kinds else getattr(config, "use_sliding_window", True)
+    return getattr(config, "sliding_window", None) if limited else None
 
 
 def _weights_hash(located: Located, config: Any) -> str:

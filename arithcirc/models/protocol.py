@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, device, dtype
 
 Part = Literal["z", "post"]
@@ -30,7 +30,11 @@ BlockArguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Facts about a loaded model; sizes are counts, hashes are sha256 of the files read."""
+    """Facts about a loaded model; sizes are counts, hashes are sha256 of the files read.
+
+    `parallel`: attention and MLP read the same residual. `post_norm`: what the MLP writes is normalised first (Gemma 2
+    and 3, OLMo 2). `softcap` c: logits are c tanh(logits / c). `sliding_window`: keys seen in some of the layers.
+    """
 
     name: str
     revision: str
@@ -43,6 +47,11 @@ class ModelInfo:
     d_vocab: int
     n_params: int
     parallel: bool
+    n_kv_heads: int
+    gated: bool
+    post_norm: bool
+    softcap: float | None
+    sliding_window: int | None
     dtype: str
     device: str
     weights_sha256: str
@@ -54,8 +63,8 @@ class Activations:
     """Outputs of every component of some prompts.
 
     `z[layer]` is (prompt, pos, head, d_head); `post[layer]` is (prompt, pos, neuron); `mlp_out[layer]` is
-    (prompt, pos, d_model); `pattern[layer]` is attention, (prompt, head, query, key). Parts that were not asked for
-    are empty lists.
+    (prompt, pos, d_model), what the MLP adds to the residual stream; `pattern[layer]` is attention, (prompt, head,
+    query, key). Parts that were not asked for are empty lists.
     """
 
     z: list[Float[Tensor, "prompt pos head d_head"]] = field(default_factory=list)
@@ -91,12 +100,12 @@ class Window:
 
 @dataclass(frozen=True)
 class KnownMlp:
-    """Where a block's MLP need not be run: `run` is False at (row, window) whose output is known, or read by nothing.
+    """Where a block's MLP must be run: `run` indexes (row, window) pairs, flattened; the others are known or unread.
 
-    `output` holds the MLP's output at those places (rows, window, d_model); it may be a broadcast view.
+    `output` holds the MLP's output at the others (rows, window, d_model); it may be a broadcast view.
     """
 
-    run: Bool[Tensor, "row window"]
+    run: Int[Tensor, "token"]
     output: Float[Tensor, "row window d_model"]
 
 
@@ -175,12 +184,28 @@ class HookedModel(Protocol):
         """What directions in the final residual write into the logits, float32, centred over the vocabulary.
 
         The final norm's scale (and, for LayerNorm, its centring) and the unembedding are applied; its division by the
-        residual's size is not, as it depends on the prompt.
+        residual's size is not, as it depends on the prompt; nor is a soft-cap, which bends but keeps the order.
         """
         ...
 
-    def w_out(self, layer: int) -> Float[Tensor, "neuron d_model"]:
-        """Rows are the neurons' value vectors."""
+    def value_vectors(
+        self, layer: int, neurons: Int[Tensor, "chosen"] | None = None
+    ) -> Float[Tensor, "chosen d_model"]:
+        """Directions that a unit of each neuron's activation writes into the residual: rows of W_out (None: all).
+
+        With a post-norm its scale is applied; its division by the size of the MLP's output is not, as it depends on the
+        prompt.
+        """
+        ...
+
+    def neuron_deltas(
+        self,
+        layer: int,
+        post: Float[Tensor, "prompt neuron"],
+        neurons: Int[Tensor, "chosen"],
+        change: Float[Tensor, "prompt chosen"],
+    ) -> Float[Tensor, "chosen prompt d_model"]:
+        """What the MLP's output changes by when one neuron at a time changes by `change` from `post`; exact."""
         ...
 
     def w_o(self, layer: int) -> Float[Tensor, "head d_head d_model"]:

@@ -10,7 +10,7 @@ clean or is read by nothing (the last block before the last position), and patch
     delta of a head       (z' - z) W_O[h]          enters after the block (parallel residual), or
                                                     before the block's own MLP (sequential: the block is replayed at p)
     delta of an MLP       out(x') - out(x)         enters after the block
-    delta of a neuron     (a' - a) v_n             enters after the block
+    delta of a neuron     (a' - a) v_n             enters after the block (through the norm after the MLP, if any)
 
 Cost per patch and prompt: about (n_layers - l) / n_layers x (n_pos - p) / n_pos of a forward, against one whole forward
 for a hooked run. Exact up to rounding (tests: 1e-5 in float32). Single patches only: a joint patch of components in
@@ -199,7 +199,7 @@ class SuffixEngine:
         In the last block only the last position is read. With a parallel residual the MLP reads the block's input,
         which for patches made in the block below (all but the `old` ones) still is clean behind the patched position.
         """
-        needed = torch.ones(resid.shape[0], window.length, dtype=torch.bool, device=resid.device)
+        needed = torch.ones(resid.shape[0], window.length, dtype=torch.bool)  # on the CPU: its places must be known
         if layer == self.model.info.n_layers - 1:
             needed[:, :-1] = False
         if self.model.info.parallel:
@@ -208,8 +208,8 @@ class SuffixEngine:
             return None
         clean = self.clean.activations.mlp_out[layer][prompts, window.start :]
         n_prompts = resid.shape[1]
-        run = needed.repeat_interleave(n_prompts, dim=0)
-        return KnownMlp(run, clean.unsqueeze(0).expand(resid.shape).flatten(0, 1))
+        run = needed.repeat_interleave(n_prompts, dim=0).flatten().nonzero()[:, 0]
+        return KnownMlp(run.to(resid.device), clean.unsqueeze(0).expand(resid.shape).flatten(0, 1))
 
     def _block(
         self, layer: int, resid: Tensor, window: Window, prompts: slice, known: KnownMlp | None = None
@@ -246,14 +246,15 @@ class SuffixEngine:
             clean, other = self.clean.activations.mlp_out[layer], source.mlp_out[layer]
             delta = other[prompts, index] - clean[prompts, index]
             return delta.unsqueeze(0).expand(len(components), *delta.shape)
-        ids = torch.tensor([c.index for c in components if not isinstance(c, Mlp)], device=self.model.device)
+        ids = torch.tensor([c.index for c in components if not isinstance(c, Mlp)]).to(self.model.device)
         if isinstance(first, Head):
             z = (source.z[layer][prompts, index] - self.clean.activations.z[layer][prompts, index])[:, ids]
             return einsum(
                 z, self.model.w_o(layer)[ids], "prompt head d_head, head d_head d_model -> head prompt d_model"
             )
-        post = (source.post[layer][prompts, index] - self.clean.activations.post[layer][prompts, index])[:, ids]
-        return einsum(post, self.model.w_out(layer)[ids], "prompt neuron, neuron d_model -> neuron prompt d_model")
+        post = self.clean.activations.post[layer][prompts, index]
+        change = (source.post[layer][prompts, index] - post)[:, ids]
+        return self.model.neuron_deltas(layer, post, ids, change)
 
     def _replayed_heads(
         self, layer: int, index: int, heads: Sequence[Component], prompts: slice, source: Activations

@@ -114,7 +114,7 @@ def test_estimate_of_the_last_layer_is_direct(toy_model: BridgedModel, pairs: Pa
     answers = [torch.from_numpy(encoder.answers(p.answer)) for p in (pairs.clean, pairs.counterfactual)]
     x = final - final.mean(-1, keepdim=True)
     size = x.pow(2).mean(-1, keepdim=True).add(toy_model.bridge.ln_final.original_component.eps).sqrt()
-    values = toy_model.w_out(LAST)
+    values = toy_model.value_vectors(LAST)
     values = values - values.mean(-1, keepdim=True)
     along = torch.einsum("pd,nd->pn", x, values) / toys.WIDTH
     for prompt in range(len(pairs)):

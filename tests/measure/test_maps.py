@@ -57,7 +57,7 @@ def test_kv_is_what_a_neuron_adds_to_the_answers_logit(model):
     maps = activation_maps(model, enc, prompts, [neuron], batch_size=64)
     kv = maps.kv(value_logits(model, enc, [neuron]))[0]
     final = model.record(torch.from_numpy(enc.encode(prompts)), parts=set()).resid[-1][:, -1]
-    vector = model.w_out(neuron.layer)[neuron.index]
+    vector = model.value_vectors(neuron.layer)[neuron.index]
     written = model.direct_logits(vector[None])[0][enc.answers(prompts.answer)].numpy()
     np.testing.assert_allclose(kv, maps.k[0] * written, rtol=1e-5, atol=1e-6)
     before, after = (

@@ -107,7 +107,7 @@ def test_replaying_all_blocks_gives_the_clean_residual(toy_model: BridgedModel, 
 def test_output_weights_reproduce_the_outputs(toy_model: BridgedModel) -> None:
     acts = toy_model.activations(TOKENS, parts={"post", "mlp_out"})
     bias = toys.gpt_neox().gpt_neox.layers[1].mlp.dense_4h_to_h.bias
-    torch.testing.assert_close(acts.post[1] @ toy_model.w_out(1) + bias, acts.mlp_out[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(acts.post[1] @ toy_model.value_vectors(1) + bias, acts.mlp_out[1], rtol=1e-4, atol=1e-5)
 
 
 def test_nan_is_named(tmp_path_factory: pytest.TempPathFactory) -> None:

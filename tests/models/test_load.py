@@ -166,7 +166,7 @@ def test_a_missing_tokenizer_is_refused(copy):
 
 def test_an_architecture_that_was_not_checked_is_refused_by_name(tmp_path):
     config = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=69)
-    assert "is a BertForMaskedLM; patches are exact and checked for GPTNeoXForCausalLM" in refusal(
+    assert "is a BertForMaskedLM, which is not supported: it is not a decoder" in refusal(
         toys.save(BertForMaskedLM(config), tmp_path / "bert")
     )
 

@@ -1,12 +1,13 @@
 """The suffix engine against full forwards with TransformerBridge hooks: every component, every position."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import groupby
 
 import pytest
 import torch
 import toys
+from architectures import BUILDERS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -28,11 +29,6 @@ COMPONENTS: tuple[Component, ...] = (
     *all_mlps(toys.LAYERS),
     *NEURONS,
 )
-BUILDERS: dict[str, Callable[[], object]] = {
-    "neox-parallel": toys.gpt_neox,
-    "neox-sequential": lambda: toys.gpt_neox(parallel=False),
-    "gpt2": toys.gpt2,
-}
 
 
 def keep(logits: Tensor, prompts: slice) -> Tensor:
@@ -86,7 +82,8 @@ def hooked(model: BridgedModel, clean: Tensor, source: Activations, patches: lis
                 rows[:, at] = source.mlp_out[layer][:, at]
         return edited.view(activation.shape)
 
-    names = {Head: "attn.hook_z", Neuron: "mlp.hook_post", Mlp: "mlp.hook_out"}
+    written = "ln2_post.hook_out" if model.info.post_norm else "mlp.hook_out"
+    names = {Head: "attn.hook_z", Neuron: "mlp.out.hook_in", Mlp: written}
     with torch.no_grad():
         name = f"blocks.{layer}.{names[kind]}"
         logits = model.bridge.run_with_hooks(clean.repeat(len(patches), 1), fwd_hooks=[(name, change)])[:, -1]

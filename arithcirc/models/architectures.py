@@ -1,0 +1,66 @@
+"""Which architectures are computed exactly, and why others are refused.
+
+A patch is only as right as the replayed block, so an architecture is named here once its heads, MLPs and neurons have
+been compared with full hooked forwards at every position (tests/models/test_architectures.py). What is particular to
+one is handled where it acts: parallel blocks and post-norms in the suffix engine and the bridge, the final norm's scale
+and the logit soft-cap where logits are read. Everything else is refused by name.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from arithcirc.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A supported Hugging Face class: what people call it, and what sets its blocks apart."""
+
+    family: str
+    blocks: str
+
+
+SUPPORTED = {
+    "GPTNeoXForCausalLM": Architecture("GPT-NeoX, Pythia", "parallel or sequential; LayerNorm; fused QKV; rotary part"),
+    "GPTJForCausalLM": Architecture("GPT-J", "parallel, one LayerNorm; rotary on part of the head; biased unembedding"),
+    "GPT2LMHeadModel": Architecture("GPT-2", "sequential; LayerNorm; learned positions; Conv1D weights; tied"),
+    "LlamaForCausalLM": Architecture("Llama 2 and 3", "sequential; RMSNorm; gated MLP; grouped-query attention"),
+    "MistralForCausalLM": Architecture("Mistral", "as Llama; sliding-window attention"),
+    "Qwen2ForCausalLM": Architecture("Qwen 2, 2.5", "as Llama; biased Q, K, V"),
+    "Qwen3ForCausalLM": Architecture("Qwen 3", "as Llama; norms on queries and keys; free head width"),
+    "Gemma2ForCausalLM": Architecture(
+        "Gemma 2", "norms before and after; gated MLP; scaled embeddings; soft-capped scores and logits"
+    ),
+    "Gemma3ForCausalLM": Architecture(
+        "Gemma 3 (text)", "norms before and after; norms on queries and keys; local and global attention"
+    ),
+    "Olmo2ForCausalLM": Architecture("OLMo 2", "norms after attention and MLP only; norms on whole queries and keys"),
+}
+
+REFUSED = {
+    "Gemma3ForConditionalGeneration": "it reads images too; its text model alone (Gemma3ForCausalLM) is supported",
+    "Llama4ForConditionalGeneration": "its MLPs are mixtures of experts, so a neuron is not one row of one W_out",
+    "MixtralForCausalLM": "its MLPs are mixtures of experts, so a neuron is not one row of one W_out",
+    "Qwen2MoeForCausalLM": "its MLPs are mixtures of experts, so a neuron is not one row of one W_out",
+    "Qwen3MoeForCausalLM": "its MLPs are mixtures of experts, so a neuron is not one row of one W_out",
+    "OlmoeForCausalLM": "its MLPs are mixtures of experts, so a neuron is not one row of one W_out",
+    "GptOssForCausalLM": "its MLPs are mixtures of experts, so a neuron is not one row of one W_out",
+    "MambaForCausalLM": "it has no attention heads",
+    "Mamba2ForCausalLM": "it has no attention heads",
+    "T5ForConditionalGeneration": "it is an encoder-decoder; decoders are read here",
+    "BertForMaskedLM": "it is not a decoder",
+}
+"""Asked for often, with the reason; other names are refused as unchecked."""
+
+
+def check_architecture(name: str, config: Any) -> Architecture:
+    """The architecture of a Hugging Face configuration. Raises ModelError, by name, for what is not exact here."""
+    architecture = (getattr(config, "architectures", None) or ["unknown"])[0]
+    if architecture in REFUSED:
+        raise ModelError(f"{name} is a {architecture}, which is not supported: {REFUSED[architecture]}")
+    if architecture not in SUPPORTED:
+        known = ", ".join(f"{k} ({v.family})" for k, v in SUPPORTED.items())
+        raise ModelError(f"{name} is a {architecture}; patches are exact and checked for {known} only")
+    if getattr(config, "quantization_config", None) is not None:
+        raise ModelError(f"{name} has quantised weights, whose rows are no plain vectors: give the unquantised model")
+    return SUPPORTED[architecture]
