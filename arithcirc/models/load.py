@@ -54,9 +54,9 @@ def load(
         expected = plain_logits(network, tokens)
         bridge = _bridge(located, network, tokenizer, DTYPES[dtype], where)
         info = _info(located, config, bridge, n_params, tokenizer, dtype, where)
-        model = BridgedModel(bridge, tokenizer, info)
-        check_replay(model, tokens, expected)
-    return model
+        loaded = BridgedModel(bridge, tokenizer, info)
+        check_replay(loaded, tokens, expected)
+    return loaded
 
 
 def _device(device: str | None) -> torch.device:
