@@ -47,7 +47,7 @@ def attention_from_equals(
     found = []
     for batch in batches(tokens, batch_size):
         pattern = model.activations(batch, parts={"pattern"}).pattern
-        rows = torch.stack([layer[:, :, -1] for layer in pattern]).float()
+        rows = torch.stack([layer[:, :, -1] for layer in pattern.values()]).float()
         found.append(rearrange(rows, "layer prompt head pos -> (layer head) prompt pos"))
         if progress is not None:
             progress(len(batch))
@@ -89,7 +89,7 @@ def read_heads(
     found, correct = [], []
     for batch, wanted in zip(batches(tokens, batch_size), batches(answers, batch_size), strict=True):
         run = model.record(batch, parts={"z"})
-        last = torch.stack([z[:, -1] for z in run.activations.z])
+        last = torch.stack([z[:, -1] for z in run.activations.z.values()])
         found.append(rearrange(last, "layer prompt head d_head -> (layer head) prompt d_head"))
         correct.append(run.logits.argmax(-1) == wanted.to(run.logits.device))
         if progress is not None:

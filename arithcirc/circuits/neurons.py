@@ -34,6 +34,8 @@ from arithcirc.models.suffix import Patch, SuffixEngine
 
 Progress = Callable[[int], None]
 RANKED_BY = METRICS.index("logit_diff")
+HELD_BYTES = 2**28
+"""Activations of neurons held at once: layers (exact effects) and prompts (estimates) are taken in blocks that fit."""
 
 
 @dataclass(frozen=True)
@@ -163,13 +165,17 @@ def exact_by_layer(
 ) -> Iterator[Float[Tensor, "neuron prompt metric"]]:
     """Exact effects of all neurons of layer 0, of layer 1, and so on."""
     tokens, other, answer, rival = _tensors(model, encoder, pairs)
-    engine = SuffixEngine(model, tokens, parts={"post"})
-    source = model.activations(other, parts={"post"})
+    engine = SuffixEngine(model, tokens, parts=set())
     reduce = patching_metrics(engine.clean.logits, answer, rival)
-    at = encoder.index(Position.EQUALS)
-    for layer in range(model.info.n_layers):
-        patches = [Patch(Neuron(layer, n), at) for n in range(model.info.d_mlp)]
-        yield engine.run(patches, source, reduce, batch_size=batch_size, progress=progress).cpu()
+    at, n_layers = encoder.index(Position.EQUALS), model.info.n_layers
+    block = max(1, HELD_BYTES // (2 * len(tokens) * _wide_bytes(model, encoder)))
+    for first in range(0, n_layers, block):
+        layers = range(first, min(first + block, n_layers))
+        engine.hold("post", layers)
+        source = model.activations(other, parts={"post"}, layers=layers)
+        for layer in layers:
+            patches = [Patch(Neuron(layer, n), at) for n in range(model.info.d_mlp)]
+            yield engine.run(patches, source, reduce, batch_size=batch_size, progress=progress).cpu()
 
 
 def estimates_by_batch(
@@ -177,15 +183,23 @@ def estimates_by_batch(
 ) -> Iterator[Float[Tensor, "prompt layer neuron"]]:
     """First-order estimates of logit_diff, for batches of prompts; one forward and one backward each."""
     at = encoder.index(Position.EQUALS)
-    for start in range(0, len(pairs), batch_size):
-        rows = np.arange(start, min(start + batch_size, len(pairs)))
+    fit = max(1, HELD_BYTES // (4 * model.info.n_layers * _wide_bytes(model, encoder)))  # two sides, zeros, slopes
+    size = min(batch_size, fit)
+    for start in range(0, len(pairs), size):
+        rows = np.arange(start, min(start + size, len(pairs)))
         tokens, other, answer, rival = _tensors(model, encoder, pairs[rows])
         slopes = model.gradients(tokens, _lead(answer, rival)).post
         clean, source = (model.activations(t, parts={"post"}).post for t in (tokens, other))
         drops = [
-            -(b[:, at] - a[:, at]).double() * g[:, at].double() for a, b, g in zip(clean, source, slopes, strict=True)
+            -(source[i][:, at] - clean[i][:, at]).double() * slopes[i][:, at].double()
+            for i in range(model.info.n_layers)
         ]
         yield torch.stack(drops, dim=1).cpu()
+
+
+def _wide_bytes(model: HookedModel, encoder: PromptEncoder) -> int:
+    """Bytes of one layer's neurons at all positions of one prompt."""
+    return encoder.length * model.info.d_mlp * model.dtype.itemsize
 
 
 def _lead(

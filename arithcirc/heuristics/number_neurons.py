@@ -45,7 +45,7 @@ def number_responses(
     tokens = torch.stack([torch.full_like(numbers, encoder.bos), numbers], dim=1)
     found = []
     for batch in batches(tokens, batch_size):
-        found.append(model.activations(batch, parts={"post"}).post[0][:, -1].float().cpu())
+        found.append(model.activations(batch, parts={"post"}, layers=range(1)).post[0][:, -1].float().cpu())
         if progress is not None:
             progress(len(batch))
     return torch.cat(found)

@@ -112,7 +112,8 @@ def values_of(model: HookedModel, tokens: Int[Tensor, "prompt pos"], *, batch_si
 
     Batches are small because a forward shows every neuron at every token, of which the last is kept.
     """
-    parts = [[p[:, -1].clone() for p in model.activations(b, parts={"post"}).post] for b in batches(tokens, batch_size)]
+    posts = (model.activations(b, parts={"post"}).post.values() for b in batches(tokens, batch_size))
+    parts = [[p[:, -1].clone() for p in layers] for layers in posts]
     return [torch.cat(layer) for layer in zip(*parts, strict=True)]
 
 

@@ -11,6 +11,7 @@ were compared with full forwards is said in `models.architectures`.
 import inspect
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -111,12 +112,23 @@ class BridgedModel:
         with torch.enable_grad(), self.editing(watch):
             total = objective(self._forward(tokens)).sum()
             found = torch.autograd.grad(total, [*zeros["z"], *zeros["post"]])
-        return Activations(list(found[: self.info.n_layers]), list(found[self.info.n_layers :]))
+        n_layers = self.info.n_layers
+        return Activations(dict(enumerate(found[:n_layers])), dict(enumerate(found[n_layers:])))
 
     @torch.no_grad()
-    def activations(self, tokens: Int[Tensor, "prompt pos"], *, parts: Collection[str]) -> Activations:
-        """Outputs of all components, for the parts named (`z`, `post`, `mlp_out`, `pattern`)."""
-        with self._capturing(parts) as captured:
+    def activations(
+        self, tokens: Int[Tensor, "prompt pos"], *, parts: Collection[str], layers: range | None = None
+    ) -> Activations:
+        """Outputs of components: the parts named (`z`, `post`, `mlp_out`, `pattern`) in these layers (None: all).
+
+        Layers above the last one asked for are not run. A wide model's `post` is large: ask for a few layers at a time.
+        """
+        wanted = range(self.info.n_layers) if layers is None else layers
+        with ExitStack() as stack:
+            captured = stack.enter_context(self._capturing(parts, wanted))
+            if wanted.stop < self.info.n_layers:
+                stack.enter_context(stopped())
+                stack.enter_context(seeing_input(self._blocks[wanted.stop], stop_after([])))
             self._forward(tokens)
         return captured
 
@@ -126,7 +138,7 @@ class BridgedModel:
         cache = DynamicCache()
         resid: list[Tensor] = []
         with ExitStack() as stack:
-            captured = stack.enter_context(self._capturing(parts))
+            captured = stack.enter_context(self._capturing(parts, range(self.info.n_layers)))
             for block in self._blocks:
                 stack.enter_context(seeing_input(block, lambda x: resid.append(x)))
             stack.enter_context(seeing_output(self._blocks[-1], lambda x: resid.append(x)))
@@ -252,20 +264,23 @@ class BridgedModel:
         return apply
 
     @contextmanager
-    def _capturing(self, parts: Collection[str]) -> Iterator[Activations]:
+    def _capturing(self, parts: Collection[str], layers: range) -> Iterator[Activations]:
         captured = Activations()
         with ExitStack() as stack:
-            for layer in range(self.info.n_layers):
+            for layer in layers:
+                keep = partial(self._keep, captured, layer)
                 if "z" in parts:
-                    keep_z = lambda x: captured.z.append(self._split_heads(x))  # noqa: E731
-                    stack.enter_context(seeing_input(self._z_readers[layer], keep_z))
+                    stack.enter_context(seeing_input(self._z_readers[layer], partial(keep, "z")))
                 if "post" in parts:
-                    stack.enter_context(seeing_input(self._post_readers[layer], captured.post.append))
+                    stack.enter_context(seeing_input(self._post_readers[layer], partial(keep, "post")))
                 if "mlp_out" in parts:
-                    stack.enter_context(seeing_output(self._mlp_writers[layer], captured.mlp_out.append))
+                    stack.enter_context(seeing_output(self._mlp_writers[layer], partial(keep, "mlp_out")))
                 if "pattern" in parts:
-                    stack.enter_context(seeing_output(self._patterns[layer], captured.pattern.append))
+                    stack.enter_context(seeing_output(self._patterns[layer], partial(keep, "pattern")))
             yield captured
+
+    def _keep(self, captured: Activations, layer: int, part: str, x: Tensor) -> None:
+        getattr(captured, part)[layer] = self._split_heads(x) if part == "z" else x
 
     def _split_heads(self, flat: Tensor) -> Tensor:
         return rearrange(flat, "... (head d_head) -> ... head d_head", head=self.info.n_heads)

@@ -60,17 +60,17 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Activations:
-    """Outputs of every component of some prompts.
+    """Outputs of every component of some prompts, by layer.
 
     `z[layer]` is (prompt, pos, head, d_head); `post[layer]` is (prompt, pos, neuron); `mlp_out[layer]` is
     (prompt, pos, d_model), what the MLP adds to the residual stream; `pattern[layer]` is attention, (prompt, head,
-    query, key). Parts that were not asked for are empty lists.
+    query, key). Parts and layers that were not asked for are not there.
     """
 
-    z: list[Float[Tensor, "prompt pos head d_head"]] = field(default_factory=list)
-    post: list[Float[Tensor, "prompt pos neuron"]] = field(default_factory=list)
-    mlp_out: list[Float[Tensor, "prompt pos d_model"]] = field(default_factory=list)
-    pattern: list[Float[Tensor, "prompt head query key"]] = field(default_factory=list)
+    z: dict[int, Float[Tensor, "prompt pos head d_head"]] = field(default_factory=dict)
+    post: dict[int, Float[Tensor, "prompt pos neuron"]] = field(default_factory=dict)
+    mlp_out: dict[int, Float[Tensor, "prompt pos d_model"]] = field(default_factory=dict)
+    pattern: dict[int, Float[Tensor, "prompt head query key"]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,13 @@ class HookedModel(Protocol):
         """
         ...
 
-    def activations(self, tokens: Int[Tensor, "prompt pos"], *, parts: Collection[str]) -> Activations:
-        """Outputs of all components, for the parts named (`z`, `post`, `mlp_out`, `pattern`)."""
+    def activations(
+        self, tokens: Int[Tensor, "prompt pos"], *, parts: Collection[str], layers: range | None = None
+    ) -> Activations:
+        """Outputs of components: the parts named (`z`, `post`, `mlp_out`, `pattern`) in these layers (None: all).
+
+        Layers above the last one asked for are not run. A wide model's `post` is large: ask for a few layers at a time.
+        """
         ...
 
     def gradients(self, tokens: Int[Tensor, "prompt pos"], objective: Objective) -> Activations:

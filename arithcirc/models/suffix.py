@@ -19,7 +19,7 @@ different layers is not additive, use `measure.interventions` for those.
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import torch
@@ -59,6 +59,12 @@ class SuffixEngine:
         self.clean: CleanRun = model.record(tokens, parts={*parts, "mlp_out"})
         self.n_prompts, self.n_pos = tokens.shape
         self._most_rows = sys.maxsize
+
+    def hold(self, part: str, layers: range) -> None:
+        """Have the clean values of a part in these layers only, for models too wide to hold them all at once."""
+        found = self.model.activations(self.clean.tokens, parts={part}, layers=layers)
+        held = replace(self.clean.activations, **{part: getattr(found, part)})
+        self.clean = replace(self.clean, activations=held)
 
     def run(
         self,
@@ -114,6 +120,8 @@ class SuffixEngine:
     def _differs(self, like: Component, index: int, source: Activations) -> list[bool]:
         """For each component of this one's kind and layer (one for an MLP): does any prompt's value differ?"""
         part = _READS[type(like)]
+        if self.clean.logits.is_meta:  # shapes without values, for counting: everything differs
+            return [True] * (self.model.info.d_mlp if isinstance(like, Neuron) else self.model.info.n_heads)
         clean, other = (getattr(a, part)[like.layer][:, index] for a in (self.clean.activations, source))
         differs = (clean != other).any(0)
         if not isinstance(like, Neuron):

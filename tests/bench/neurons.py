@@ -70,8 +70,7 @@ class NeuronWork:
     def changed_layers(self) -> list[int]:
         """Layers in which some neuron has another value at `=` in the counterfactual."""
         clean, other = (self.model.activations(t, parts={"post"}).post for t in (self.clean, self.other))
-        pairs = enumerate(zip(clean, other, strict=True))
-        return [i for i, (a, b) in pairs if not torch.equal(a[:, self.index], b[:, self.index])]
+        return [i for i in clean if not torch.equal(clean[i][:, self.index], other[i][:, self.index])]
 
     def variants(self) -> dict[str, Variant]:
         """`setup`, then for each layer `ours`, and the loops `hooks` and `plain` on the picked neurons."""

@@ -56,7 +56,7 @@ def rows() -> Knockouts:
 
 def all_values(model: BridgedModel) -> list[Tensor]:
     """Zero, mean, and two other prompts: the replacements 0..3."""
-    posts = model.activations(prompts_of(9, 20), parts={"post"}).post
+    posts = model.activations(prompts_of(9, 20), parts={"post"}).post.values()
     means = Means([], [p.mean(0) for p in posts], 20)
     return stack_values([zero_values(model), mean_values(model, means), values_of(model, prompts_of(2, 2))])
 

@@ -23,7 +23,7 @@ def test_shared_prefixes_change_nothing(toy_model: BridgedModel, fmt: PromptForm
     tokens = torch.from_numpy(encoder.encode(prompts))
     plain = toy_model.activations(tokens, parts={"z", "post"})
     assert means.n == len(tokens) == 2 * 11**2
-    for ours, theirs in zip((*means.z, *means.post), (*plain.z, *plain.post), strict=True):
+    for ours, theirs in zip((*means.z, *means.post), (*plain.z.values(), *plain.post.values()), strict=True):
         torch.testing.assert_close(ours, theirs.mean(0), rtol=1e-4, atol=1e-5)
 
 

@@ -104,6 +104,21 @@ def test_replaying_all_blocks_gives_the_clean_residual(toy_model: BridgedModel, 
     torch.testing.assert_close(toy_model.unembed(resid[:, -1]), run.logits, rtol=1e-5, atol=1e-5)
 
 
+def test_some_layers_alone_are_the_same_and_no_higher_one_is_run(toy_model: BridgedModel) -> None:
+    whole = toy_model.activations(TOKENS, parts={"z", "post", "mlp_out"})
+    ran: list[int] = []
+    handles = [b.register_forward_pre_hook(lambda *_, i=i: ran.append(i)) for i, b in enumerate(toy_model._blocks)]
+    try:
+        some = toy_model.activations(TOKENS, parts={"post", "mlp_out"}, layers=range(1, 2))
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert (some.z, list(some.post), list(some.mlp_out)) == ({}, [1], [1])
+    assert torch.equal(some.post[1], whole.post[1])
+    assert torch.equal(some.mlp_out[1], whole.mlp_out[1])
+    assert toys.LAYERS - 1 not in ran[:-1], "the block after the last one wanted is only reached, not run"
+
+
 def test_output_weights_reproduce_the_outputs(toy_model: BridgedModel) -> None:
     acts = toy_model.activations(TOKENS, parts={"post", "mlp_out"})
     bias = toys.gpt_neox().gpt_neox.layers[1].mlp.dense_4h_to_h.bias

@@ -122,7 +122,7 @@ def test_batch_size_and_order_change_nothing(
 def test_patching_nearly_the_same_values_changes_nearly_nothing(engine: SuffixEngine) -> None:
     patches = list(every_patch())[::3]
     own = engine.clean.activations
-    near = replace(own, **{part: [x * (1 + 1e-7) for x in getattr(own, part)] for part in PARTS})
+    near = replace(own, **{part: {i: x * (1 + 1e-7) for i, x in getattr(own, part).items()} for part in PARTS})
     ours = engine.run(patches, near, keep, batch_size=500)
     torch.testing.assert_close(ours, engine.clean.logits.expand_as(ours), rtol=1e-5, atol=2e-5)
 
@@ -142,7 +142,8 @@ def test_patches_that_change_nothing_are_not_run(
     patches = [Patch(c, 2) for c in (Head(1, 2), Head(1, 3), Mlp(0), Mlp(1), Neuron(1, 5), Neuron(1, 6))]
     assert torch.equal(engine.run(patches, own, keep, batch_size=50), engine.clean.logits.expand(6, -1, -1))
     assert run == []
-    mixed = replace(own, z=[x.clone() for x in own.z], mlp_out=list(own.mlp_out), post=[x.clone() for x in own.post])
+    z, post = ({i: x.clone() for i, x in part.items()} for part in (own.z, own.post))
+    mixed = replace(own, z=z, mlp_out=dict(own.mlp_out), post=post)
     mixed.z[1][0, 2, 3] += 1
     mixed.mlp_out[1] = source.mlp_out[1]
     mixed.post[1][4, 2, 5] += 1
