@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from arithcirc.cli import analyze, mechanism, models, show, train
+from arithcirc.cli import analyze, check, compare, mechanism, models, show, train
 from arithcirc.cli.options import COMMAND_LINE
 from arithcirc.errors import ArithcircError
 
@@ -34,8 +34,11 @@ def build() -> App:
         app.command(getattr(mechanism, f"{name}_command"), name=name)
     app.command(analyze.report_command, name="report")
     app.command(analyze.export_command, name="export")
+    app.command(compare.compare_command, name="compare")
+    app.command(compare.pairs_command, name="pairs")
     app.command(train.train)
     app.command(models.models)
+    app.command(check.check)
     return app
 
 
