@@ -149,6 +149,8 @@ class BridgedModel:
     def _forward(self, tokens: Tensor, **arguments: Any) -> Tensor:
         if self._keeps_last:
             arguments["logits_to_keep"] = 1
+        if self.device.type == "meta":  # without a cache transformers looks for packed sequences in the values
+            arguments.setdefault("past_key_values", DynamicCache())
         arguments.setdefault("use_cache", "past_key_values" in arguments)
         output = self._network(input_ids=tokens.to(self.device), **arguments)
         return self._finite(output.logits[:, -1].float())
@@ -317,14 +319,21 @@ class BridgedModel:
         changed: Tensor = norm(written + deltas) - norm(written)
         return changed
 
-    def _w_out(self, layer: int) -> Tensor:
-        weight: Tensor = self.bridge.blocks[layer].mlp.W_out
-        return weight.detach()
+    def _w_out(self, layer: int) -> Float[Tensor, "neuron d_model"]:
+        return _by_input(self._post_readers[layer])
 
     def w_o(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
         """Each head's output matrix."""
-        weight: Tensor = self.bridge.blocks[layer].attn.W_O
-        return weight.detach()
+        return rearrange(
+            _by_input(self._z_readers[layer]), "(head d_head) d_model -> head d_head d_model", head=self.info.n_heads
+        )
+
+
+def _by_input(bridged: Any) -> Float[Tensor, "input output"]:
+    """Weight of a bridged linear layer with a row per input, whether a Linear or GPT-2's transposed Conv1D."""
+    layer = bridged.original_component
+    weight: Tensor = layer.weight.detach()
+    return weight.T if isinstance(layer, nn.Linear) else weight
 
 
 def _scale(norm: nn.Module) -> Float[Tensor, "d_model"]:
