@@ -22,7 +22,8 @@ _HOMES = {
     ),
     "arithcirc.store": ("RunFolder",),
     "arithcirc.arithmetic.operators": ("OPERATORS", "OperandRange", "Prompts", "legal_prompts", "operator"),
-    "arithcirc.arithmetic.tokens": ("PromptFormat", "prompt_encoder", "single_token_limit"),
+    "arithcirc.arithmetic.format": ("PromptFormat",),
+    "arithcirc.arithmetic.tokens": ("prompt_encoder", "single_token_limit"),
     "arithcirc.arithmetic.pairs": ("Counterfactual", "Pairs", "counterfactuals", "read_pairs"),
     "arithcirc.models.load": ("load",),
     "arithcirc.models.protocol": ("HookedModel",),
@@ -100,9 +101,10 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from arithcirc.arithmetic.format import PromptFormat
     from arithcirc.arithmetic.operators import OPERATORS, OperandRange, Prompts, legal_prompts, operator
     from arithcirc.arithmetic.pairs import Counterfactual, Pairs, counterfactuals, read_pairs
-    from arithcirc.arithmetic.tokens import PromptFormat, prompt_encoder, single_token_limit
+    from arithcirc.arithmetic.tokens import prompt_encoder, single_token_limit
     from arithcirc.circuits.circuit import rank_heads
     from arithcirc.circuits.faithfulness import judge
     from arithcirc.circuits.localize import localize

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
+from arithcirc.arithmetic.format import PromptFormat
 from arithcirc.arithmetic.operators import (
     OPERATORS,
     OperandRange,
@@ -24,7 +25,6 @@ from arithcirc.arithmetic.operators import (
     fitting_prompts,
     operator,
 )
-from arithcirc.arithmetic.tokens import PromptFormat
 from arithcirc.errors import PromptError
 
 PAIR_COLUMNS = ("operator", "prompt", "answer", "counterfactual", "counterfactual_answer")
@@ -199,13 +199,13 @@ def _read_table(path: Path) -> pd.DataFrame:
 def _parse_column(table: pd.DataFrame, text: str, answer: str, path: Path, fmt: PromptFormat) -> Prompts:
     """Columns of prompts parsed back to numbers, in the plain form or the given format."""
 
-    body = re.escape(fmt.template)
+    body = re.escape(fmt.body)
     for slot, pattern in (("op1", r"(?P<op1>\d+)"), ("operator", r"(?P<operator>[-+*/])"), ("op2", r"(?P<op2>\d+)")):
         body = body.replace(re.escape("{" + slot + "}"), pattern)
     patterns = [re.compile(re.escape(fmt.prefix) + body), re.compile(r"(?P<op1>\d+)(?P<operator>[-+*/])(?P<op2>\d+)=")]
     rows = []
     for number, (prompt, value) in enumerate(zip(table[text], table[answer], strict=True), start=1):
-        match = next((m for p in patterns if (m := p.fullmatch(str(prompt)))), None)
+        match = next((m for p in patterns if (m := p.fullmatch(str(prompt).rstrip(" ")))), None)
         if match is None:
             raise PromptError(f"{path.name} row {number}: {prompt!r} is not of the form op1∘op2=, as 226-68=")
         if not str(value).strip().removesuffix(".0").isdecimal():

@@ -1,122 +1,66 @@
 """From numbers to token ids, and where each number stands.
 
-The tokenizer is asked, never assumed: the single-token limit is read off it, every number is tokenised in its place in
-the template, and the answer's token is the one that follows the prompt. A prompt is
-`[BOS] prefix-tokens op1 operator op2 =`, with exactly one BOS, which we prepend ourselves because tokenizers disagree
-(Pythia's adds none). Rows are then composed from per-slot id tables, which is exact because the templates of one number
-are compared token by token with those of every other.
+The tokenizer is asked, never assumed. A prompt is `[BOS] prefix-tokens op1 operator op2 =` with exactly one BOS
+(bos.py). A number is whole when it is one token in all of its places, as op1, op2 and answer, with the rest of the text
+unchanged; the single-token limit is the largest n up to which all are. Alone a number may be written otherwise: at the
+start of a text SentencePiece writes `▁12`, after an operator `12`. Answers are looked up behind the prompt:
+
+    tokens(prompt + answer) = tokens(prompt) + [answer]
+
+The space at a template's end goes with the answer where the tokenizer writes the two as one token (`Ġ158`), and stays
+in the prompt as its last token where it never does (Llama 3 and OLMo 2 write `Ġ`, `158`). Rows are composed from tables
+of ids, one per place, which is exact because every number is also read beside every operator.
 """
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int
 
+from arithcirc.arithmetic.bos import Bos, find_bos
+from arithcirc.arithmetic.format import PromptFormat
 from arithcirc.arithmetic.operators import OPERATORS, Operator, Prompts
+from arithcirc.arithmetic.places import (
+    LARGEST_TRIED,
+    Sample,
+    check_neighbours,
+    ids_in_place,
+    read_sample,
+    trouble_in_place,
+    whole_numbers,
+)
+from arithcirc.arithmetic.seen import TEXT, SeenToken
+from arithcirc.arithmetic.spans import Span, Tokenizer, Trouble, spelled
 from arithcirc.components import Position
 from arithcirc.errors import PromptError, TokenizerError
 
-LARGEST_TRIED = 99_999
-_SLOTS = ("op1", "operator", "op2")
-
-
-@runtime_checkable
-class Tokenizer(Protocol):
-    """The part of a Hugging Face fast tokenizer that is used here."""
-
-    bos_token_id: int | None
-    eos_token_id: int | None
-    unk_token_id: int | None
-
-    def __call__(self, text: list[str], **options: Any) -> Any:
-        """Token ids (and offsets) of each text."""
-        ...
-
-    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
-        """The tokens' own spelling."""
-        ...
-
-
-@dataclass(frozen=True)
-class PromptFormat:
-    """How a prompt is written: `prefix` (few-shot examples, kept as they are) then `template`, ending in `=`."""
-
-    prefix: str = ""
-    template: str = "{op1}{operator}{op2}="
-
-    def __post_init__(self) -> None:
-        if re.findall(r"\{\w+\}|[{}]", self.template) != ["{" + slot + "}" for slot in _SLOTS]:
-            raise PromptError(
-                f"template {self.template!r} needs {{op1}}, {{operator}} and {{op2}} once each, in this order, and no "
-                "other braces"
-            )
-        if self.template.endswith("{op2}"):
-            raise PromptError(f"template {self.template!r} must end after op2 with the text the answer follows, as '='")
-
-    def text(self, op1: int | str, symbol: str, op2: int | str) -> str:
-        """One prompt as the model reads it."""
-        return self.prefix + self.template.format(op1=op1, operator=symbol, op2=op2)
-
-    def spans(self, op1: int, symbol: str, op2: int) -> dict[str, tuple[int, int]]:
-        """Character spans of op1, operator and op2 in `text(...)`."""
-        values = {"op1": str(op1), "operator": symbol, "op2": str(op2)}
-        spans, cursor = {}, len(self.prefix)
-        rest = self.template
-        for slot in _SLOTS:
-            before, _, rest = rest.partition("{" + slot + "}")
-            cursor += len(before)
-            spans[slot] = (cursor, cursor + len(values[slot]))
-            cursor += len(values[slot])
-        return spans
-
-
-def _ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    encoded: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    return encoded
-
-
-def single_token_limit(tokenizer: Tokenizer, *, vocab_size: int | None = None) -> int:
-    """Largest n such that every number 0..n is one token on its own; TokenizerError when a digit already is not.
-
-    With `vocab_size`, the model's rows of W_E, a token beyond them does not count: a tokenizer may know more numbers
-    than the model was given.
-    """
-    chunk = 2_000
-    for start in range(0, LARGEST_TRIED + 1, chunk):
-        numbers = range(start, min(start + chunk, LARGEST_TRIED + 1))
-        for n, ids in zip(numbers, _ids(tokenizer, [str(n) for n in numbers]), strict=True):
-            if len(ids) != 1 or ids[0] == tokenizer.unk_token_id or (vocab_size and ids[0] >= vocab_size):
-                if n < 10:
-                    raise TokenizerError(f"this tokenizer does not write the digit {n} as one token: it cannot be used")
-                return n - 1
-    return LARGEST_TRIED
-
-
-def bos_id(tokenizer: Tokenizer) -> int:
-    """The id prepended to every prompt: the tokenizer's BOS, else its EOS. TokenizerError when it names neither."""
-    for candidate in (tokenizer.bos_token_id, tokenizer.eos_token_id):
-        if candidate is not None:
-            return int(candidate)
-    raise TokenizerError("this tokenizer names neither a BOS nor an EOS token: set bos_token in its configuration")
+_EXAMPLES = ((226, 68), (12, 7), (5, 2), (1, 1), (0, 1))
 
 
 @dataclass(frozen=True)
 class PromptEncoder:
-    """Token ids of prompts, answers and positions for one tokenizer and format; build it with `prompt_encoder`."""
+    """Token ids of prompts, answers and positions for one tokenizer and format; build it with `prompt_encoder`.
+
+    `spans` are the tokens of op1, operator, op2 and equals, counted with the BOS, and of the answer behind them.
+    """
 
     format: PromptFormat
     limit: int
-    bos: int
+    beginning: Bos
     frame: Int[np.ndarray, "position"]
-    slots: dict[str, int]
+    spans: dict[str, Span]
     op1_ids: Int[np.ndarray, "number"]
     op2_ids: Int[np.ndarray, "number"]
     operator_ids: dict[str, int]
     answer_ids: Int[np.ndarray, "number"]
-    tokens_seen: tuple[str, ...] = field(default=())
+    seen: tuple[SeenToken, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def bos(self) -> int:
+        """Id of the token before every prompt."""
+        return self.beginning.id
 
     @property
     def length(self) -> int:
@@ -124,14 +68,8 @@ class PromptEncoder:
         return len(self.frame)
 
     def index(self, position: Position) -> int:
-        """Token index of a named position; `equals` is the last token of the prompt."""
-        match position:
-            case Position.BOS:
-                return 0
-            case Position.EQUALS:
-                return self.length - 1
-            case _:
-                return self.slots[position.value]
+        """Token index of a named position, the last of its span; `equals` is the last token of the prompt."""
+        return 0 if position is Position.BOS else self.spans[position.value].stop - 1
 
     def encode(self, prompts: Prompts) -> Int[np.ndarray, "prompt position"]:
         """Token ids, shape (prompt, position). Raises PromptError for operands beyond the single-token limit."""
@@ -139,9 +77,9 @@ class PromptEncoder:
         if high > self.limit:
             raise PromptError(f"operand {high} is beyond {self.limit}, the largest number this tokenizer keeps whole")
         rows = np.repeat(self.frame[None, :], len(prompts), axis=0)
-        rows[:, self.slots["op1"]] = self.op1_ids[prompts.op1]
-        rows[:, self.slots["op2"]] = self.op2_ids[prompts.op2]
-        rows[:, self.slots["operator"]] = [self.operator_ids[s] for s in prompts.symbols]
+        rows[:, self.index(Position.OP1)] = self.op1_ids[prompts.op1]
+        rows[:, self.index(Position.OP2)] = self.op2_ids[prompts.op2]
+        rows[:, self.index(Position.OPERATOR)] = [self.operator_ids[s] for s in prompts.symbols]
         return rows
 
     def answers(self, values: Int[np.ndarray, "prompt"]) -> Int[np.ndarray, "prompt"]:
@@ -153,38 +91,20 @@ class PromptEncoder:
         return ids
 
 
-def _locate(tokenizer: Tokenizer, fmt: PromptFormat) -> dict[str, int]:
-    """Token index (without BOS) of op1, operator and op2 in a sample prompt."""
-    text = fmt.text(1, "+", 2)
-    encoded = tokenizer([text], add_special_tokens=False, return_offsets_mapping=True)
-    offsets, ids = encoded["offset_mapping"][0], encoded["input_ids"][0]
-    found = {}
-    for slot, (start, end) in fmt.spans(1, "+", 2).items():
-        covering = [i for i, (a, b) in enumerate(offsets) if a < end and b > start]
-        if len(covering) != 1 or text[slice(*offsets[covering[0]])].strip() != text[start:end]:
-            shown = tokenizer.convert_ids_to_tokens(list(ids))
-            raise TokenizerError(
-                f"in {text!r} (tokens {shown}) the {slot} {text[start:end]!r} is not one token of its own"
-            )
-        found[slot] = covering[0]
-    return found
+def single_token_limit(
+    tokenizer: Tokenizer, *, format: PromptFormat | None = None, vocab_size: int | None = None
+) -> int:
+    """Largest n such that every number 0..n is one token as op1, as op2 and as answer.
 
-
-def _slot_table(
-    tokenizer: Tokenizer, texts: list[str], sample: list[int], slot: int, numbers: Sequence[str]
-) -> Int[np.ndarray, "number"]:
-    """Ids that stand at `slot` when the rest is as in `sample`; TokenizerError names the first text that differs."""
-    rows = _ids(tokenizer, texts)
-    for text, ids, number in zip(texts, rows, numbers, strict=True):
-        same_elsewhere = len(ids) == len(sample) and all(
-            i == slot or a == b for i, (a, b) in enumerate(zip(ids, sample, strict=True))
-        )
-        if not same_elsewhere or ids[slot] == tokenizer.unk_token_id:
-            shown = tokenizer.convert_ids_to_tokens(list(ids))
-            raise TokenizerError(
-                f"{text!r} becomes {shown}: {number!r} is not one token there, so its position is lost"
-            )
-    return np.asarray([ids[slot] for ids in rows], dtype=np.int64)
+    With `vocab_size`, the model's rows of W_E, a token beyond them does not count: a tokenizer may know more numbers
+    than the model was given. Raises TokenizerError when a digit already has no token of its own.
+    """
+    whose = "this tokenizer"
+    sample = read_sample(tokenizer, format or PromptFormat(), OPERATORS[0].symbol, whose=whose)
+    ids, broken = whole_numbers(tokenizer, sample, highest=LARGEST_TRIED, vocab_size=vocab_size)
+    if broken is not None and ids.shape[1] < 10:
+        raise broken.error(whose)
+    return int(ids.shape[1]) - 1
 
 
 def prompt_encoder(
@@ -194,69 +114,93 @@ def prompt_encoder(
     operators: Sequence[Operator] = OPERATORS,
     limit: int | None = None,
     vocab_size: int | None = None,
+    name: str | None = None,
 ) -> PromptEncoder:
     """Read off a tokenizer where numbers stand and which ids they have.
 
-    `limit` caps the numbers used (default: the tokenizer's own single-token limit). With the default format a prompt
-    has exactly five tokens. Raises TokenizerError naming the text and its tokens where a number cannot be placed.
+    `limit` caps the numbers used (default: the tokenizer's own single-token limit); `name` is the model's, for the
+    messages. With the default format a prompt has five tokens as a rule. Raises TokenizerError, with the text and its
+    tokens, where a number cannot be placed, and for a tokenizer that splits numbers into digits.
     """
-    fmt = format or PromptFormat()
-    most = single_token_limit(tokenizer, vocab_size=vocab_size)
-    if limit is not None and limit > most:
-        raise TokenizerError(f"results up to {limit} were asked for, but this tokenizer keeps only 0..{most} whole")
-    top = most if limit is None else limit
-    slots = _locate(tokenizer, fmt)
-    sample = _ids(tokenizer, [fmt.text(1, "+", 2)])[0]
-    numbers = [str(n) for n in range(top + 1)]
-    op1_ids = _slot_table(tokenizer, [fmt.text(n, "+", 2) for n in numbers], sample, slots["op1"], numbers)
-    op2_ids = _slot_table(tokenizer, [fmt.text(1, "+", n) for n in numbers], sample, slots["op2"], numbers)
+    whose = f"{name}: its tokenizer" if name else "this tokenizer"
     symbols = [o.symbol for o in operators]
-    symbol_ids = _slot_table(tokenizer, [fmt.text(1, s, 2) for s in symbols], sample, slots["operator"], symbols)
-    _check_neighbours(
-        tokenizer, fmt, symbols, dict(zip(symbols, symbol_ids.tolist(), strict=True)), sample, slots, op1_ids, op2_ids
+    sample = read_sample(tokenizer, format or PromptFormat(), symbols[0], whose=whose)
+    highest = LARGEST_TRIED if limit is None else limit
+    numbers, broken = whole_numbers(tokenizer, sample, highest=highest, vocab_size=vocab_size)
+    if broken is not None:
+        _check_limit(numbers.shape[1] - 1, limit, broken, whose)
+    ids = ids_in_place(tokenizer, sample, "operator", symbols, vocab_size=vocab_size)
+    if (ids < 0).any():
+        symbol = symbols[int(np.argmax(ids < 0))]
+        raise trouble_in_place(tokenizer, sample, "operator", symbol, vocab_size=vocab_size).error(whose)
+    operator_ids = dict(zip(symbols, ids.tolist(), strict=True))
+    check_neighbours(tokenizer, sample, numbers, operator_ids, whose=whose)
+    bos = _beginning(tokenizer, sample, whose)
+    encoder = PromptEncoder(
+        format=sample.format,
+        limit=int(numbers.shape[1]) - 1,
+        beginning=bos,
+        frame=np.asarray([bos.id, *sample.ids], dtype=np.int64),
+        spans={place: span.shifted(1) for place, span in sample.spans.items()},
+        op1_ids=numbers[0],
+        op2_ids=numbers[1],
+        operator_ids=operator_ids,
+        answer_ids=numbers[2],
     )
-    answer_texts = [fmt.text(1, "+", 2) + n for n in numbers]
-    answers = _slot_table(tokenizer, answer_texts, [*sample, -1], len(sample), numbers)
-    bos = bos_id(tokenizer)
-    if tokenizer.unk_token_id in sample and tokenizer.unk_token_id != bos:
+    return replace(encoder, seen=_seen(tokenizer, encoder, operators), notes=_notes(bos, sample))
+
+
+def _check_limit(top: int, limit: int | None, broken: Trouble, whose: str) -> None:
+    """Refuse when numbers end too early: a digit is broken, two digits are split, or more was asked for."""
+    asked = limit is None or limit > 9
+    if top < 9 or (top == 9 and asked and broken.kind not in ("unknown", "no row")):
+        raise broken.error(whose)
+    if limit is not None and limit > top:
         raise TokenizerError(
-            f"this tokenizer has no tokens for a part of {fmt.text(1, '+', 2)!r}: change the prefix or template"
+            f"results up to {limit} were asked for, but {whose} keeps only 0..{top} whole (it {broken.says}): "
+            f"use numbers up to {top}"
         )
-    if bos in sample:
-        raise PromptError(f"{fmt.text(1, '+', 2)!r} already has the BOS token: leave it out, one is always put before")
-    frame = np.asarray([bos, *sample], dtype=np.int64)
-    return PromptEncoder(
-        format=fmt,
-        limit=top,
-        bos=bos,
-        frame=frame,
-        slots={slot: i + 1 for slot, i in slots.items()},
-        op1_ids=op1_ids,
-        op2_ids=op2_ids,
-        operator_ids=dict(zip(symbols, symbol_ids.tolist(), strict=True)),
-        answer_ids=answers,
-        tokens_seen=tuple(tokenizer.convert_ids_to_tokens(frame.tolist())),
+
+
+def _beginning(tokenizer: Tokenizer, sample: Sample, whose: str) -> Bos:
+    """The BOS, and that neither it nor the unknown token stands in the prompt itself."""
+    prompt = sample.text()
+    bos = find_bos(tokenizer, prompt, whose=whose)
+    if tokenizer.unk_token_id in sample.ids and tokenizer.unk_token_id != bos.id:
+        raise TokenizerError(f"{whose} has no tokens for a part of {prompt!r}: change the prefix or template")
+    if bos.id in sample.ids:
+        raise PromptError(f"{prompt!r} already has the BOS token: leave it out, one is always put before")
+    return bos
+
+
+def _seen(tokenizer: Tokenizer, encoder: PromptEncoder, operators: Sequence[Operator]) -> tuple[SeenToken, ...]:
+    """Every position of an example prompt, and its answer."""
+    one = np.ones(1, dtype=np.int64)
+    tried = (
+        Prompts(np.array([o.symbol]), a * one, b * one, o.result(a * one, b * one))
+        for a, b in _EXAMPLES
+        for o in operators
     )
+    fits = (p for p in tried if max(p.op1[0], p.op2[0], p.answer[0]) <= encoder.limit and p.answer[0] >= 0)
+    example = next(fits, Prompts(np.array([operators[0].symbol]), 0 * one, 0 * one, 0 * one))
+    ids = [*encoder.encode(example)[0].tolist(), *encoder.answers(example.answer).tolist()]
+    named = {span.stop - 1: place for place, span in encoder.spans.items()} | {0: Position.BOS.value}
+    numbers = {"op1": encoder.op1_ids, "op2": encoder.op2_ids, "answer": encoder.answer_ids}
+    ends = {place: spelled(tokenizer, table[[0, -1]].tolist()) for place, table in numbers.items()}
+    among = {place: (first, "...", last) for place, (first, last) in ends.items()}
+    signs = tuple(spelled(tokenizer, list(encoder.operator_ids.values())))
+    seen = []
+    for i, token in enumerate(spelled(tokenizer, ids)):
+        place = named.get(i, TEXT)
+        seen.append(SeenToken(place, token, signs if place == "operator" else among.get(place, ())))
+    return tuple(seen)
 
 
-def _check_neighbours(
-    tokenizer: Tokenizer,
-    fmt: PromptFormat,
-    symbols: Sequence[str],
-    symbol_ids: dict[str, int],
-    sample: list[int],
-    slots: dict[str, int],
-    op1_ids: Int[np.ndarray, "number"],
-    op2_ids: Int[np.ndarray, "number"],
-) -> None:
-    """Every number beside every operator: no pair may merge into other tokens than the slot tables say."""
-    n_numbers = len(op1_ids)
-    for symbol in symbols:
-        texts = [fmt.text(n, symbol, n_numbers - 1 - n) for n in range(n_numbers)]
-        for n, (text, ids) in enumerate(zip(texts, _ids(tokenizer, texts), strict=True)):
-            expected = list(sample)
-            expected[slots["op1"]], expected[slots["operator"]] = int(op1_ids[n]), symbol_ids[symbol]
-            expected[slots["op2"]] = int(op2_ids[n_numbers - 1 - n])
-            if ids != expected:
-                shown = tokenizer.convert_ids_to_tokens(list(ids))
-                raise TokenizerError(f"prompt {text!r} becomes {shown}, not {len(sample)} tokens with one per number")
+def _notes(bos: Bos, sample: Sample) -> tuple[str, ...]:
+    """What a reader of the tokens should know beside them."""
+    notes = []
+    if bos.left_out:
+        notes.append(f"special tokens the tokenizer would add are left out: {' '.join(bos.left_out)}")
+    if sample.tail:
+        notes.append("the template's last space is a token of its own: the answer is read there")
+    return tuple(notes)

@@ -65,6 +65,7 @@ def execute(
         write=not options.plan_only,
     )
     info = loaded.info
+    show.tokens(job.encoder)
     show.plan(make_plan(job, stages), f"{info.name} ({info.revision}, {info.dtype}, {info.device})")
     if options.plan_only:
         return None

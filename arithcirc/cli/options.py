@@ -48,9 +48,9 @@ class PromptOptions:
     counterfactual_seeds: Annotated[int, Parameter(help="Counterfactuals drawn per prompt.")] = 3
     seed: Annotated[int, Parameter(help="Seed of every random choice.")] = 0
     prefix: Annotated[str, Parameter(help="Few-shot text put before every prompt.")] = ""
-    template: Annotated[str, Parameter(help="Prompt with {op1}, {operator}, {op2}, ending in '='.")] = (
-        "{op1}{operator}{op2}="
-    )
+    template: Annotated[
+        str, Parameter(help="Prompt with {op1}, {operator}, {op2}, ending in '='; a last space belongs to the answer.")
+    ] = "{op1}{operator}{op2}="
     pairs: Annotated[Path | None, Parameter(help="CSV, JSON lines or Parquet of prompts and counterfactuals.")] = None
 
     def config(self) -> PromptConfig:

@@ -12,6 +12,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from arithcirc.arithmetic.tokens import PromptEncoder
     from arithcirc.pipeline.job import Report
     from arithcirc.pipeline.plan import Plan
     from arithcirc.store import RunFolder
@@ -52,6 +53,13 @@ def plan(planned: "Plan", name: str) -> None:
         f"memory about {memory(planned.memory_bytes)} beside the program. "
         "Interrupt at any moment; the same command goes on."
     )
+
+
+def tokens(encoder: "PromptEncoder") -> None:
+    """Which token stands at each position of an example prompt."""
+    from arithcirc.arithmetic.seen import seen_line
+
+    err.print(f"tokens: {seen_line(encoder.seen, encoder.beginning, encoder.notes)}", markup=False)
 
 
 @contextmanager

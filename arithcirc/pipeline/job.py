@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from arithcirc.arithmetic.format import PromptFormat
 from arithcirc.arithmetic.operators import OperandRange, Operator, parse_operators
 from arithcirc.arithmetic.pairs import Pairs, read_pairs
-from arithcirc.arithmetic.tokens import PromptEncoder, PromptFormat, prompt_encoder
+from arithcirc.arithmetic.seen import seen_table
+from arithcirc.arithmetic.tokens import PromptEncoder, prompt_encoder
 from arithcirc.circuits.circuit import parse_mlps
 from arithcirc.components import Neuron
 from arithcirc.config import (
@@ -172,7 +174,7 @@ def open_job(
     """
     fmt = PromptFormat(prompts.prefix, prompts.template)
     info = model.info
-    encoder = prompt_encoder(model.tokenizer, format=fmt, vocab_size=info.d_vocab)
+    encoder = prompt_encoder(model.tokenizer, format=fmt, vocab_size=info.d_vocab, name=info.name)
     prompts = fit_operands(prompts, encoder.limit)
     pairs, sets = None, None
     if pairs_file is not None:
@@ -198,7 +200,8 @@ def open_job(
     seen = {
         "model": asdict(info),
         "bos_id": encoder.bos,
-        "tokens_seen": list(encoder.tokens_seen),
+        "bos": asdict(encoder.beginning),
+        "tokens": seen_table(encoder.seen),
         "single_token_limit": encoder.limit,
         "batch_size": batch_size,
     }

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arithcirc.arithmetic.format import PromptFormat
 from arithcirc.arithmetic.operators import ADD, MUL, OPERATORS, SUB, OperandRange, Prompts, legal_prompts
 from arithcirc.arithmetic.pairs import (
     Counterfactual,
@@ -16,7 +17,6 @@ from arithcirc.arithmetic.pairs import (
     select_distinct,
     split_discover_evaluate,
 )
-from arithcirc.arithmetic.tokens import PromptFormat
 from arithcirc.errors import PromptError
 
 OPERANDS, LIMIT = OperandRange(0, 20), 60
@@ -176,9 +176,10 @@ def test_the_golden_pairs_are_read(shared):
     assert (pairs.clean.answer == pairs.clean.op1 + pairs.clean.op2).all()
 
 
-def test_prompts_may_be_written_in_the_template(tmp_path):
-    fmt = PromptFormat(prefix="1+1=2\n", template="Q: {op1} {operator} {op2} =")
-    frame = table(prompt=[fmt.text(1, "+", 1), "2+1=", fmt.text(3, "+", 3)])
+@pytest.mark.parametrize("gap", ["", " "])
+def test_prompts_may_be_written_in_the_template(tmp_path, gap):
+    fmt = PromptFormat(prefix="1+1=2\n", template="Q: {op1} {operator} {op2} =" + gap)
+    frame = table(prompt=[fmt.text(1, "+", 1), "2+1=", fmt.text(3, "+", 3) + " "])
     pairs, _ = read_pairs(written(tmp_path, frame, ".jsonl"), format=fmt)
     assert pairs.clean.texts() == ["1+1=", "2+1=", "3+3="]
 

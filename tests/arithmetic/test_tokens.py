@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from arithcirc.arithmetic.operators import OPERATORS, OperandRange, Prompts, legal_prompts
-from arithcirc.arithmetic.tokens import PromptFormat, bos_id, prompt_encoder, single_token_limit
+from arithcirc.arithmetic.format import PromptFormat
+from arithcirc.arithmetic.operators import ADD, OPERATORS, OperandRange, Prompts, legal_prompts
+from arithcirc.arithmetic.tokens import prompt_encoder, single_token_limit
 from arithcirc.components import Position
 from arithcirc.errors import PromptError, TokenizerError
 from arithcirc.training.tokenizer import build_tokenizer
@@ -19,6 +20,7 @@ FORMATS = (
     PromptFormat(template="Q: {op1}{operator}{op2}="),
     PromptFormat(prefix="1+1=2\n7*8=56\n"),
     PromptFormat(prefix="3-2=1; ", template="{op1}{operator}{op2} ="),
+    PromptFormat(template="{op1} {operator} {op2} = "),
 )
 
 
@@ -62,7 +64,7 @@ def test_encoding_equals_tokenizing_the_text(pythia, encoders, fmt, symbol, op1,
 @given(st.sampled_from(FORMATS), st.integers(0, 299))
 def test_the_answer_is_the_token_that_follows_the_prompt(pythia, encoders, fmt, answer):
     encoder = encoders[fmt]
-    whole = pythia(fmt.text(7, "+", 8) + str(answer), add_special_tokens=False)["input_ids"]
+    whole = pythia(fmt.text(7, "+", 8) + fmt.gap + str(answer), add_special_tokens=False)["input_ids"]
     assert len(whole) == encoder.length
     assert encoder.answers(np.array([answer])).tolist() == whole[-1:]
 
@@ -110,31 +112,56 @@ def test_tokens_that_the_model_has_no_row_for_do_not_count():
     assert single_token_limit(tokenizer, vocab_size=first + 41) == 40
 
 
-def test_a_tokenizer_that_splits_numbers_says_its_limit():
+def test_a_tokenizer_that_splits_numbers_into_digits_is_refused():
     assert single_token_limit(made.digits()) == 9
-    with pytest.raises(TokenizerError, match=r"up to 60 were asked.*only 0\.\.9 whole"):
-        prompt_encoder(made.digits(), limit=60)
+    assert prompt_encoder(made.digits(), limit=9).limit == 9
+    for limit in (None, 10, 60):
+        with pytest.raises(TokenizerError, match=r"splits numbers into digits \('10' becomes \['1', '0'\]\)"):
+            prompt_encoder(made.digits(), limit=limit)
+
+
+def test_a_limit_beyond_the_tokenizers_says_why():
+    with pytest.raises(TokenizerError, match=r"up to 70 were asked.*only 0\.\.60 whole \(it has no token for '61'\)"):
+        prompt_encoder(made.words(60, bos_token=made.BOS), limit=70)
+
+
+def test_the_limit_is_of_numbers_in_their_places():
+    """Alone, and as op1, `▁n` is one token up to 300; behind an operator and as answer n is one only up to 40."""
+    tokenizer = made.unigram(300, dummy=True, unspaced=40)
+    alone = tokenizer([str(n) for n in range(301)], add_special_tokens=False)["input_ids"]
+    assert {len(ids) for ids in alone} == {1}
+    assert single_token_limit(tokenizer) == prompt_encoder(tokenizer).limit == 40
+    spaced = PromptFormat(template="{op1} {operator} {op2} = ")
+    assert single_token_limit(tokenizer, format=spaced) == prompt_encoder(tokenizer, format=spaced).limit == 300
 
 
 def test_a_tokenizer_without_digits_is_refused():
-    with pytest.raises(TokenizerError, match="does not write the digit 4 as one token"):
-        single_token_limit(made.words(3))
+    for read in (single_token_limit, prompt_encoder):
+        with pytest.raises(TokenizerError, match="this tokenizer has no token for '4', as in '4\\+2='"):
+            read(made.words(3, bos_token=made.BOS))
 
 
 def test_bos_falls_back_to_eos_and_is_refused_when_neither_exists():
-    assert bos_id(made.words(9, eos_token=made.BOS)) == 1
+    assert prompt_encoder(made.words(9, eos_token=made.BOS)).bos == 1
     with pytest.raises(TokenizerError, match="neither a BOS nor an EOS"):
         prompt_encoder(made.words(9))
 
 
 def test_a_number_merged_with_its_neighbour_is_refused_by_name():
-    with pytest.raises(TokenizerError, match="op1 '1' is not one token of its own"):
+    with pytest.raises(TokenizerError, match=r"joins '1' with its neighbour \('1\+' becomes .*template with spaces"):
         prompt_encoder(made.words(60, splitting=r"\d+[+]|\d+|\D", bos_token=made.BOS))
+
+
+def test_a_pair_that_merges_is_found_although_each_number_is_whole_beside_the_samples():
+    splitting = r"7-|\d+|\D"
+    with pytest.raises(TokenizerError, match=r"joins '7' with its neighbour \('7-' becomes"):
+        prompt_encoder(made.words(60, splitting=splitting, bos_token=made.BOS))
+    assert prompt_encoder(made.words(60, splitting=splitting, bos_token=made.BOS), operators=[ADD]).limit == 60
 
 
 def test_an_operator_without_a_token_is_refused_by_name():
     tokenizer = made.words(60, bos_token=made.BOS)
-    with pytest.raises(TokenizerError, match=r"'1@2=' becomes .*'@' is not one token"):
+    with pytest.raises(TokenizerError, match=r"has no token for '@', as in '1@2='"):
         prompt_encoder(tokenizer, operators=[type(OPERATORS[0])("@", "at")])
 
 
@@ -155,6 +182,30 @@ def test_an_operator_without_a_token_is_refused_by_name():
 def test_templates_that_cannot_work_are_refused(template):
     with pytest.raises(PromptError, match="template"):
         PromptFormat(template=template)
+
+
+def test_the_last_space_of_a_template_is_written_before_the_answer():
+    fmt = PromptFormat("1 + 1 = 2\n", "{op1} {operator} {op2} =  ")
+    text = fmt.text(12, "-", 5)
+    assert (text, fmt.body, fmt.gap) == ("1 + 1 = 2\n12 - 5 =", "{op1} {operator} {op2} =", "  ")
+    assert {slot: text[slice(*span)] for slot, span in fmt.spans(12, "-", 5).items()} == {
+        "op1": "12",
+        "operator": "-",
+        "op2": "5",
+    }
+    with pytest.raises(PromptError, match="must end after op2"):
+        PromptFormat(template="{op1}{operator}{op2} ")
+
+
+def test_the_last_space_goes_with_the_answer_where_one_token_holds_both(pythia):
+    encoder = prompt_encoder(pythia, format=PromptFormat(template="{op1} {operator} {op2} = "))
+    assert pythia.convert_ids_to_tokens(encoder.answers(np.array([158])).tolist()) == ["Ġ158"]
+    assert encoder.notes == ()
+    two = prompt_encoder(pythia, format=PromptFormat(template="{op1} {operator} {op2} =  "), limit=99)
+    text = pythia("12 - 5 =  7", add_special_tokens=False)["input_ids"]
+    composed = [*two.encode(one("-", 12, 5))[0, 1:].tolist(), *two.answers(np.array([7])).tolist()]
+    assert composed == text
+    assert two.notes == ("the template's last space is a token of its own: the answer is read there",)
 
 
 def test_a_prefix_with_unknown_words_is_refused():

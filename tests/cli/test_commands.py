@@ -43,6 +43,7 @@ def test_the_plan_alone_computes_nothing(cli, toy_folder, tmp_path):
     done = cli("analyze", toy_folder, *WHOLE, "--plan-only")
     assert done.code == 0
     assert "Plan for toy (main, float32, cpu)" in done.err
+    assert "tokens: <|endoftext|> (BOS, added by us) | 12 op1 | + operator | 7 op2 | = equals | answer 19" in done.err
     assert not [s.name for s in STAGES if s.name not in done.err]
     assert not (tmp_path / "runs").exists()
 

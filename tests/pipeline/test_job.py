@@ -22,7 +22,16 @@ def test_the_folder_is_named_after_model_and_revision(job, tmp_path):
 def test_the_run_records_what_was_loaded_and_seen(job):
     facts = job.run.manifest["facts"]
     assert facts["single_token_limit"] == 60
-    assert facts["tokens_seen"] == ["<|endoftext|>", "1", "+", "2", "="]
+    assert facts["bos_id"] == facts["bos"]["id"] == 0
+    assert facts["bos"] == {"id": 0, "token": "<|endoftext|>", "added_by": "us", "left_out": ()}
+    assert facts["tokens"] == {
+        "0 bos": "<|endoftext|>",
+        "1 op1": "12, one of 0 ... 60",
+        "2 operator": "+, one of + - * /",
+        "3 op2": "7, one of 0 ... 60",
+        "4 equals": "=",
+        "5 answer": "19, one of 0 ... 60",
+    }
     assert facts["model"]["n_layers"] == 3
 
 
