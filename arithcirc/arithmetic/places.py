@@ -96,15 +96,16 @@ def whole_numbers(
     """
     found: list[np.ndarray] = []
     for start in range(0, highest + 1, _AT_ONCE):
-        numbers = range(start, min(start + _AT_ONCE, highest + 1))
-        ids = np.stack([ids_in_place(tokenizer, sample, p, numbers, vocab_size=vocab_size) for p in PLACES])
-        broken = np.flatnonzero((ids < 0).any(0))
-        if len(broken):
-            at = int(broken[0])
-            place = PLACES[int(np.argmax(ids[:, at] < 0))]
-            why = trouble_in_place(tokenizer, sample, place, numbers[at], vocab_size=vocab_size)
-            return np.concatenate([*found, ids[:, :at]], axis=1), why
-        found.append(ids)
+        numbers, broken, columns = range(start, min(start + _AT_ONCE, highest + 1)), None, []
+        for place in PLACES:
+            ids = ids_in_place(tokenizer, sample, place, numbers, vocab_size=vocab_size)
+            if (ids < 0).any():
+                at = int(np.argmax(ids < 0))
+                broken, numbers = (place, numbers[at]), numbers[:at]
+            columns.append(ids)
+        found.append(np.stack([ids[: len(numbers)] for ids in columns]))
+        if broken is not None:
+            return np.concatenate(found, axis=1), trouble_in_place(tokenizer, sample, *broken, vocab_size=vocab_size)
     return np.concatenate(found, axis=1), None
 
 
@@ -138,7 +139,7 @@ def check_neighbours(
 def _rectangle(rows: list[list[int]], length: int) -> Int[np.ndarray, "text token"]:
     """Rows of ids as an array; those of another length are all -1."""
     filled = [row if len(row) == length else [-1] * length for row in rows]
-    return np.asarray(filled, dtype=np.int64)
+    return np.asarray(filled, dtype=np.int64).reshape(-1, length)
 
 
 def _trouble(tokenizer: Tokenizer, sample: Sample, place: str, vocab_size: int | None, **values: int | str) -> Trouble:
@@ -150,12 +151,11 @@ def _trouble(tokenizer: Tokenizer, sample: Sample, place: str, vocab_size: int |
     if vocab_size and token >= vocab_size:
         known = f"writes {values[place]} as token {token}, and the model knows tokens 0..{vocab_size - 1}"
         return Trouble("no row", known, written)
-    return trouble_around(written, *where)
+    return trouble_around(written, *where, expected=sample.spans.get(place))
 
 
 def _trouble_anywhere(tokenizer: Tokenizer, sample: Sample, values: dict[str, int | str]) -> Trouble:
-    """The first piece of a text that has no token of its own, else what surrounds op1."""
+    """The first piece of a text that has no token of its own, else that the pieces change each other's tokens."""
     written = tokenize(tokenizer, sample.text(**values))
-    spans = [sample.characters(place, **values) for place in values]
-    found = (trouble(written, *where) for where in spans)
-    return next(filter(None, found), None) or trouble_around(written, *spans[0])
+    found = (trouble(written, *sample.characters(place, **values)) for place in values)
+    return next(filter(None, found), None) or Trouble("context", "writes numbers in other tokens side by side", written)

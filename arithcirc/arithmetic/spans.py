@@ -90,6 +90,8 @@ class TokenizedText:
 
 def token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each text, without special tokens."""
+    if not texts:
+        return []
     encoded: list[list[int]] = tokenizer(
         list(texts), add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False
     )["input_ids"]
@@ -141,10 +143,10 @@ def trouble(written: TokenizedText, start: int, stop: int) -> Trouble | None:
     return Trouble("split", f"splits {piece!r} into {tokens}", written)
 
 
-def trouble_around(written: TokenizedText, start: int, stop: int) -> Trouble:
-    """Why a piece with a token of its own is still not exchangeable: it changes the tokens around it."""
+def trouble_around(written: TokenizedText, start: int, stop: int, *, expected: Span | None) -> Trouble:
+    """Why a piece with a token of its own cannot be exchanged: it changes the tokens around it, or where it stands."""
     piece, span = written.text[start:stop], written.span(start, stop)
-    if span.start and not written.tokens[span.start - 1].strip(SPACES):
+    if span != expected and span.start and not written.tokens[span.start - 1].strip(SPACES):
         bare = written.tokens[span.start - 1]
         return Trouble("space", f"puts a bare {bare!r} before {piece!r} and not before every number", written)
     return Trouble("context", f"writes the text beside {piece!r} in other tokens than beside other numbers", written)
