@@ -51,7 +51,8 @@ def execute(
     from arithcirc.pipeline.run import run_stages, stages_for
 
     set_threads(options.threads)
-    loaded = load(model, revision=options.revision, device=options.device, dtype=options.dtype)
+    loading = options.loading()
+    loaded = load(model, **loading)
     stages = stages_for(*goals, given_neurons=neurons_file is not None)
     job = open_job(
         loaded,
@@ -61,7 +62,7 @@ def execute(
         neurons_file=neurons_file,
         batch_size=options.batch_size,
         sections=list(dict.fromkeys(section for stage in stages for section in stage.sections)),
-        facts={"command": COMMAND_LINE.get()},
+        facts={"command": COMMAND_LINE.get(), "loading": {k: v and str(v) for k, v in loading.items()}},
         write=not options.plan_only,
     )
     info = loaded.info

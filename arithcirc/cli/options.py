@@ -3,7 +3,7 @@
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -26,13 +26,36 @@ COMMAND_LINE: ContextVar[str | None] = ContextVar("command_line", default=None)
 class ModelOptions:
     """How the model is loaded and run."""
 
-    revision: Annotated[str | None, Parameter(help="Hub revision, or a step<N> folder (default: the last).")] = None
+    revision: Annotated[
+        str | None,
+        Parameter(help="Hub revision (Pythia: step0 .. step143000), or a step<N> folder (default: the last)."),
+    ] = None
     device: Annotated[str | None, Parameter(help="cpu, cuda or cuda:N (default: cuda where there is one).")] = None
+    device_map: Annotated[str | None, Parameter(help="auto: spread the layers over all GPUs here.")] = None
     dtype: Annotated[str, Parameter(help="float32, bfloat16 or float16.")] = "float32"
+    cache_dir: Annotated[Path | None, Parameter(help="Where hub models are kept (default: the hub's own cache).")] = (
+        None
+    )
+    offline: Annotated[bool, Parameter(negative="", help="Use only files already here; ask the hub nothing.")] = False
+    pickled_weights: Annotated[
+        bool, Parameter(negative="", help="Read pickled weights (tensors only) where there are no safetensors.")
+    ] = False
     batch_size: Annotated[int, Parameter(help="Rows in flight; halved by itself when memory runs out.")] = 2048
     threads: Annotated[int | None, Parameter(help="CPU threads (default: all cores).")] = None
     out: Annotated[Path, Parameter(help="Runs go to OUT/<model>/<revision>.")] = DEFAULT_OUT
     plan_only: Annotated[bool, Parameter(negative="", help="Print the plan and stop.")] = False
+
+    def loading(self) -> dict[str, Any]:
+        """What `load` is asked for."""
+        return {
+            "revision": self.revision,
+            "device": self.device,
+            "device_map": self.device_map,
+            "dtype": self.dtype,
+            "cache_dir": self.cache_dir,
+            "offline": self.offline,
+            "pickled": self.pickled_weights,
+        }
 
 
 @Parameter(name="*")

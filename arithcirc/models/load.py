@@ -1,27 +1,24 @@
 """Loading: a Hugging Face id or a local folder becomes a HookedModel.
 
-Only safetensors are read, remote code is never run, and what is refused is refused by name. Architectures are those
-whose patches were checked against full hooked forwards; others would be computed wrongly in silence, so they are not
-loaded.
+Safetensors are read, remote code is never run, and what is refused is refused by name: pickled weights unless they are
+asked for, models that do not fit in memory (before their weights are read), and architectures whose patches were not
+checked against full hooked forwards, because they would be computed wrongly in silence.
 """
 
-import contextlib
 import hashlib
-import io
-import logging
 import os
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
-from arithcirc.errors import EnvironmentFailure, ModelError
+from arithcirc.errors import ModelError
 from arithcirc.models.architectures import check_architecture
 from arithcirc.models.bridge import BridgedModel
+from arithcirc.models.hub import explained, network_off, quiet
+from arithcirc.models.memory import check_fits, free_bytes, placement
 from arithcirc.models.protocol import ModelInfo
+from arithcirc.models.shapes import meta_network
 from arithcirc.models.verify import check_replay, plain_logits, probe_tokens
 from arithcirc.models.zoo import Located, locate
 from arithcirc.store import sha256_file
@@ -32,28 +29,48 @@ _TOKENIZERS = ("tokenizer.json", "*.model", "vocab.*")
 
 
 def load(
-    model: str | None = None, *, revision: str | None = None, device: str | None = None, dtype: str = "float32"
+    model: str | None = None,
+    *,
+    revision: str | None = None,
+    device: str | None = None,
+    device_map: str | None = None,
+    dtype: str = "float32",
+    cache_dir: Path | str | None = None,
+    offline: bool = False,
+    pickled: bool = False,
 ) -> BridgedModel:
     """Load a model: a Hugging Face id, a local folder, or None for the shipped one.
 
-    `revision` is a hub revision or a `step<N>` folder; `device` defaults to cuda where there is one, else cpu; `dtype`
-    is float32, bfloat16 or float16. Raises ModelError, in one line, for anything that cannot be loaded safely.
+    `revision` is a hub revision or a `step<N>` folder; `device` defaults to cuda where there is one, else cpu;
+    `device_map` "auto" spreads the blocks over all GPUs here instead; `dtype` is float32, bfloat16 or float16.
+    `cache_dir` replaces the hub's cache folder; with `offline` nothing is requested from the hub; `pickled` reads
+    pickled weights where there are no safetensors, with torch's restricted unpickler. A token comes from HF_TOKEN.
+    Raises ModelError, in one line, for anything that cannot be loaded safely, and EnvironmentFailure where memory does
+    not suffice (with the numbers), the disk is full or the hub cannot be reached.
     """
     if dtype not in DTYPES:
         raise ModelError(f"dtype {dtype!r} is not known: use one of {', '.join(DTYPES)}")
-    where = _device(device)
+    where = _first_gpu(device, device_map) if device_map is not None else _device(device)
     located = locate(model, revision)
     if located.local:
-        _check_folder(Path(located.source))
-    with _quiet(), torch.random.fork_rng(devices=[]):
-        config, tokenizer = _config(located), _tokenizer(located)
+        _check_folder(Path(located.source), pickled)
+    fetching: dict[str, Any] = {"trust_remote_code": False}
+    if not located.local:
+        fetching |= {
+            "revision": located.fetched or located.revision,
+            "cache_dir": cache_dir,
+            "local_files_only": offline,
+        }
+    with quiet(), network_off(offline), torch.random.fork_rng(devices=[]):
+        config, tokenizer = _config(located, fetching), _tokenizer(located, fetching)
         check_architecture(located.name, config)
-        network = _network(located, DTYPES[dtype], where)
+        places = _places(located, config, dtype, where, spread=device_map is not None)
+        network = _network(located, DTYPES[dtype], places, fetching, pickled)
         n_params = sum(p.numel() for p in network.parameters())  # before the bridge adds split copies of q, k and v
         tokens = probe_tokens(config.vocab_size)
         expected = plain_logits(network, tokens)
         bridge = _bridge(located, network, tokenizer, DTYPES[dtype], where)
-        info = _info(located, config, bridge, n_params, tokenizer, dtype, where)
+        info = _info(located, config, bridge, n_params, tokenizer, dtype, "+".join(_devices(places)))
         loaded = BridgedModel(bridge, tokenizer, info)
         check_replay(loaded, tokens, expected)
     return loaded
@@ -74,7 +91,18 @@ def _device(device: str | None) -> torch.device:
     return where
 
 
-def _check_folder(folder: Path) -> None:
+def _first_gpu(device: str | None, device_map: str) -> torch.device:
+    """Where inputs go when a model is spread over all GPUs."""
+    if device_map != "auto":
+        raise ModelError(f"device map {device_map!r} is not known: use auto, or leave it out and give --device")
+    if device is not None:
+        raise ModelError(f"--device {device} and --device-map auto exclude each other: give one of them")
+    if not torch.cuda.is_available():
+        raise ModelError("--device-map auto spreads a model over GPUs, and there is no usable GPU here: leave it out")
+    return torch.device("cuda:0")
+
+
+def _check_folder(folder: Path, pickled: bool) -> None:
     """Refuse folders without config, tokenizer or safetensors, in words."""
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json: give a model folder in Hugging Face format")
@@ -82,99 +110,75 @@ def _check_folder(folder: Path) -> None:
         raise ModelError(f"{folder} has no tokenizer.json: copy the model's tokenizer files there")
     if any(folder.glob("*.safetensors")):
         return
-    pickled = sorted(p.name for pattern in _PICKLED for p in folder.glob(pattern))
-    if pickled:
+    files = sorted(p.name for pattern in _PICKLED for p in folder.glob(pattern))
+    if pickled and (folder / "pytorch_model.bin").is_file() | (folder / "pytorch_model.bin.index.json").is_file():
+        return
+    if files:
         raise ModelError(
-            f"{folder} has only pickled weights ({pickled[0]}), which can run code and are refused: convert them where "
-            "you trust them, with AutoModelForCausalLM.from_pretrained(...).save_pretrained(folder)"
+            f"{folder} has only pickled weights ({files[0]}), which can run code and are refused: convert them where "
+            "you trust them, with AutoModelForCausalLM.from_pretrained(...).save_pretrained(folder), or give "
+            "--pickled-weights to read pytorch_model.bin with torch's restricted unpickler (tensors only)"
         )
     raise ModelError(f"{folder} has a config.json but no *.safetensors weights: copy the weights there")
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Libraries' progress bars and advice stay out of our output; their errors become ours."""
-    from transformers.utils import logging as hf_logging
-
-    log: Any = hf_logging
-    verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    root, hub = logging.getLogger().level, logging.getLogger("huggingface_hub")
-    hub_level = hub.level
-    hub.setLevel(logging.CRITICAL)
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.set_verbosity(verbosity)
-        logging.getLogger().setLevel(root)
-        hub.setLevel(hub_level)
-        if bars:
-            log.enable_progress_bar()
-
-
-@contextlib.contextmanager
-def _loading(located: Located, what: str) -> Iterator[None]:
-    """One line for every way a hub or a folder can fail us."""
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise EnvironmentFailure(
-            f"not enough memory to load {located.name}: use --dtype bfloat16 or a bigger machine"
-        ) from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = (lines or [type(error).__name__])[0][:200]
-        where = "in that folder" if located.local else "on the Hugging Face hub or in the local cache"
-        hub = "check the name and revision ('arithcirc models' lists known ones), the network, and HF_HUB_OFFLINE"
-        advice = "copy the folder again, or choose another" if located.local else hub
-        raise ModelError(
-            f"cannot load the {what} of {located.name} ({located.revision}) {where}: {reason} - {advice}"
-        ) from None
-
-
-def _arguments(located: Located) -> dict[str, Any]:
-    return {"trust_remote_code": False} | ({} if located.local else {"revision": located.revision})
-
-
-def _config(located: Located) -> Any:
+def _config(located: Located, fetching: dict[str, Any]) -> Any:
     from transformers import AutoConfig
 
-    with _loading(located, "configuration"):
-        return AutoConfig.from_pretrained(located.source, **_arguments(located))
+    with explained(located, "configuration"):
+        return AutoConfig.from_pretrained(located.source, **fetching)
 
 
-def _tokenizer(located: Located) -> Any:
+def _tokenizer(located: Located, fetching: dict[str, Any]) -> Any:
     from transformers import AutoTokenizer
 
-    with _loading(located, "tokenizer"):
-        return AutoTokenizer.from_pretrained(located.source, **_arguments(located))
+    with explained(located, "tokenizer"):
+        return AutoTokenizer.from_pretrained(located.source, **fetching)
 
 
-def _network(located: Located, dtype: torch.dtype, device: torch.device) -> Any:
+def _places(located: Located, config: Any, dtype: str, where: torch.device, *, spread: bool) -> dict[str, Any]:
+    """The device of every module, "" for all of them, after checking that the weights fit there."""
+    with explained(located, "architecture"):
+        skeleton = meta_network(config)
+    n_gpus = torch.cuda.device_count() if where.type == "cuda" else 0
+    if spread:
+        budgets = {gpu: free_bytes(f"cuda:{gpu}") for gpu in range(n_gpus)}
+        return dict(placement(located.name, skeleton, dtype=dtype, budgets=budgets))
+    check_fits(located.name, skeleton, dtype=dtype, device=str(where), n_gpus=n_gpus)
+    return {"": where}
+
+
+def _devices(places: dict[str, Any]) -> list[str]:
+    """The devices used, in order, as torch names them."""
+    return list(dict.fromkeys(f"cuda:{p}" if isinstance(p, int) else str(p) for p in places.values()))
+
+
+def _network(
+    located: Located, dtype: torch.dtype, places: dict[str, Any], fetching: dict[str, Any], pickled: bool
+) -> Any:
     from transformers import AutoModelForCausalLM
 
-    with _loading(located, "weights"):
+    with explained(located, "weights"):
         result: Any = AutoModelForCausalLM.from_pretrained(
             located.source,
             dtype=dtype,
-            use_safetensors=True,
+            use_safetensors=None if pickled else True,
+            weights_only=True,
+            device_map=places,
             attn_implementation="eager",
             output_loading_info=True,
-            **_arguments(located),
+            **fetching,
         )
         network, loaded = result
         if missing := sorted(loaded["missing_keys"]):
             raise ValueError(f"{len(missing)} tensors are missing, as {missing[0]}")
-        return network.to(device).eval().requires_grad_(False)
+        return network.eval().requires_grad_(False)
 
 
 def _bridge(located: Located, network: Any, tokenizer: Any, dtype: torch.dtype, device: torch.device) -> Any:
     from transformer_lens.model_bridge import TransformerBridge
 
-    with _loading(located, "architecture"):
+    with explained(located, "architecture"):
         bridge = TransformerBridge.boot_transformers(
             located.source, hf_model=network, tokenizer=tokenizer, dtype=dtype, device=device
         )
@@ -209,7 +213,7 @@ def _storage(tensor: torch.Tensor) -> int:
 
 
 def _info(
-    located: Located, config: Any, bridge: Any, n_params: int, tokenizer: Any, dtype: str, device: torch.device
+    located: Located, config: Any, bridge: Any, n_params: int, tokenizer: Any, dtype: str, device: str
 ) -> ModelInfo:
     cfg = bridge.cfg
     return ModelInfo(
@@ -230,7 +234,7 @@ def _info(
         softcap=getattr(config, "final_logit_softcapping", None),
         sliding_window=_sliding_window(config),
         dtype=dtype,
-        device=str(device),
+        device=device,
         weights_sha256=_weights_hash(located, config),
         tokenizer_sha256=hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
     )
@@ -244,20 +248,16 @@ def _sliding_window(config: Any) -> int | None:
 
 
 def _weights_hash(located: Located, config: Any) -> str:
-    """sha256 over config.json and the safetensors files of a folder; for a hub model the commit it came from.
+    """sha256 over config.json and the weight files of a folder; for a hub model the commit it came from.
 
     The configuration counts because the same weights make another model with, say, sequential blocks.
     """
     if not located.local:
         return f"commit:{getattr(config, '_commit_hash', None) or 'unknown'}"
     folder = Path(located.source)
-    digests = [sha256_file(file) for file in (folder / "config.json", *sorted(folder.glob("*.safetensors")))]
+    weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    digests = [sha256_file(file) for file in (folder / "config.json", *weights)]
     return hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-def memory_needed(n_params: int, dtype: str) -> int:
-    """Bytes the weights take."""
-    return n_params * torch.empty(0, dtype=DTYPES[dtype]).element_size()
 
 
 def set_threads(threads: int | None) -> None:

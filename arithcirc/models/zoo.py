@@ -1,44 +1,54 @@
-"""Names: which models people ask for, and where the shipped one lives.
+"""Names: which models people ask for, where the shipped one lives, and what a name and a revision stand for.
 
-Facts about the paper's models are from Nikankin et al. 2024 (arXiv 2410.21272) and the models' public cards; the
-single-token limit is always read off the tokenizer at run time, the number here only helps to choose. Nothing is
-downloaded by looking.
+The facts are in `published`. Nothing is downloaded by looking.
 """
 
+import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from arithcirc.errors import ModelError
+from arithcirc.models.published import PUBLISHED, PYTHIA_STEPS, ZooEntry
+from arithcirc.models.shapes import Shape, n_params
 
 SHIPPED = "neox-arith"
-
-
-@dataclass(frozen=True)
-class ZooEntry:
-    """A model of the paper or shipped with the package; sizes are counts."""
-
-    name: str
-    architecture: str
-    n_layers: int
-    n_heads: int
-    d_model: int
-    d_mlp: int
-    number_limit: int
-    note: str
-
+_SHIPPED_SHAPE = Shape("GPTNeoXForCausalLM", 6, 4, 128, 512, 539, rotary=0.25, n_positions=32)
 
 ZOO = (
-    ZooEntry(SHIPPED, "GPTNeoX", 6, 4, 128, 512, 530, "shipped; trained from scratch on + - * /, operands 0..299"),
-    ZooEntry("EleutherAI/pythia-70m", "GPTNeoX", 6, 8, 512, 2048, 530, "revisions step0 .. step143000"),
-    ZooEntry("EleutherAI/pythia-160m", "GPTNeoX", 12, 12, 768, 3072, 530, "revisions step0 .. step143000"),
-    ZooEntry("EleutherAI/pythia-410m", "GPTNeoX", 24, 16, 1024, 4096, 530, "revisions step0 .. step143000"),
-    ZooEntry("EleutherAI/pythia-1.4b", "GPTNeoX", 24, 16, 2048, 8192, 530, "revisions step0 .. step143000"),
     ZooEntry(
-        "EleutherAI/pythia-6.9b", "GPTNeoX", 32, 32, 4096, 16384, 530, "the paper's; revisions step0 .. step143000"
+        SHIPPED,
+        _SHIPPED_SHAPE,
+        "bfloat16",
+        n_params(_SHIPPED_SHAPE),
+        "trained by `arithcirc train`",
+        530,
+        "its tokenizer",
+        "shipped; trained from scratch on + - * /, operands 0..299",
     ),
-    ZooEntry("openai-community/gpt2", "GPT2", 12, 12, 768, 3072, 520, "arithmetic is weak; useful for checks"),
+    *PUBLISHED,
 )
+
+
+def find(name: str) -> ZooEntry | None:
+    """The entry of a model by its hub id or the part after its owner; a `-deduped` Pythia has its sibling's."""
+    wanted = name.lower().removesuffix("-deduped")
+    return next((e for e in ZOO if wanted in (e.name.lower(), e.name.lower().split("/")[-1])), None)
+
+
+def named(name: str) -> ZooEntry:
+    """As `find`; raises ModelError with the nearest names."""
+    if (entry := find(name)) is not None:
+        return entry
+    short = {e.name.lower().split("/")[-1]: e.name for e in ZOO}
+    near = difflib.get_close_matches(name.lower().split("/")[-1], short, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(short[n] for n in near)}?" if near else "'arithcirc models' lists them"
+    raise ModelError(f"model {name!r} is not in the table: {hint} (any model of a supported type works by its hub id)")
+
+
+def pythia_steps() -> tuple[int, ...]:
+    """Training steps with a published revision `step<N>` of every Pythia model: 0, 1, 2, 4, .. 512, 1000, .. 143000."""
+    return PYTHIA_STEPS
 
 
 def shipped_folder() -> Path:
@@ -60,12 +70,16 @@ def step_folders(folder: Path) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class Located:
-    """A model's name for people, its revision, and what transformers is to load (a folder or a hub id)."""
+    """A model's name for people, its revision, and what transformers is to load (a folder or a hub id).
+
+    `fetched` is the hub revision that holds the weights where that is another one.
+    """
 
     name: str
     revision: str
     source: str
     local: bool
+    fetched: str | None = None
 
 
 def locate(model: str | None, revision: str | None = None) -> Located:
@@ -85,7 +99,28 @@ def locate(model: str | None, revision: str | None = None) -> Located:
         raise ModelError(f"model folder {model} does not exist: give a folder with config.json, or a Hugging Face id")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model):
         raise ModelError(f"{model!r} is neither a folder nor a Hugging Face id (owner/name): see 'arithcirc models'")
-    return Located(model, revision or "main", model, local=False)
+    return _hub(model, revision or "main")
+
+
+def _hub(model: str, revision: str) -> Located:
+    """A hub model; a step of Pythia (`step143000` or `143000`) is checked against the published ones.
+
+    The last step is fetched from `main`, which the model cards say is the same checkpoint: of the 6.9B model only
+    `main` has safetensors.
+    """
+    step = re.fullmatch(r"(?:step)?(\d{1,7})", revision)
+    entry = find(model)
+    if step is None or entry is None or not entry.steps or model.lower().split("/")[0] != "eleutherai":
+        return Located(model, revision, model, local=False)
+    number = int(step[1])
+    if number not in entry.steps:
+        below, above = ([s for s in entry.steps if s < number][-1:], [s for s in entry.steps if s > number][:1])
+        near = " and ".join(f"step{s}" for s in (*below, *above))
+        raise ModelError(
+            f"{model} has no revision {revision!r}: the nearest published ones are {near} "
+            f"(0, powers of two to 512, then every 1000 to {entry.steps[-1]})"
+        )
+    return Located(model, f"step{number}", model, False, "main" if number == entry.steps[-1] else None)
 
 
 def _local(folder: Path, name: str, revision: str | None) -> Located:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from arithcirc.models.load import memory_needed
+from arithcirc.models.memory import weights_bytes
 from arithcirc.pipeline.job import Job
 from arithcirc.pipeline.prompt_stage import n_prompts
 from arithcirc.pipeline.stage import Stage
@@ -70,8 +70,8 @@ def _forwards_per_second(job: Job) -> float:
 def _memory(job: Job) -> int:
     """Bytes: weights, one batch in flight (MLP, attention, float32 logits), clean and counterfactual records."""
     info, n_pos = job.model.info, job.encoder.length
-    weights = memory_needed(info.n_params, info.dtype)
-    element = memory_needed(1, info.dtype)
+    weights = weights_bytes(info.n_params, info.dtype)
+    element = weights_bytes(1, info.dtype)
     row = n_pos * (8 * info.d_model + 2 * info.d_mlp) * element + 2 * info.d_vocab * 4
     record = 2 * n_prompts(job)[0] // len(job.operators) * n_pos * info.n_layers * 6 * info.d_model * element
     return weights + job.batch_size * row + record

@@ -10,7 +10,7 @@ import toys
 from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM
 
 from arithcirc.errors import ModelError
-from arithcirc.models.load import load, memory_needed, set_threads
+from arithcirc.models.load import load, set_threads
 
 BUILDERS = {
     "gpt_neox": toys.gpt_neox,
@@ -201,11 +201,6 @@ def test_a_gpu_number_that_is_not_here_is_refused(toy_folder, monkeypatch):
 
 
 # -- small things -----------------------------------------------------------------------------------------------------
-
-
-def test_memory_is_the_weights_bytes():
-    assert memory_needed(1000, "float32") == 4000
-    assert memory_needed(1000, "bfloat16") == 2000
 
 
 def test_threads_stay_within_the_machine():

@@ -1,0 +1,168 @@
+"""The Hugging Face hub and the libraries that read it: kept quiet, kept offline if asked, their errors in one line.
+
+A token is taken by huggingface_hub itself from HF_TOKEN or from `hf auth login`; it is never an argument here, and any
+text of theirs that reaches an error of ours has tokens removed. Who is at fault decides the class: an unknown name or
+revision, a licence that was not accepted or a file missing from the cache is a ModelError (exit code 2); a hub that
+cannot be reached, a full disk or too little memory is an EnvironmentFailure (exit code 1).
+"""
+
+import contextlib
+import errno
+import io
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from arithcirc.errors import ArithcircError, EnvironmentFailure, ModelError
+from arithcirc.models.zoo import Located
+
+_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
+_LOUD = ("huggingface_hub", "accelerate")
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Libraries' progress bars and advice stay out of our output; their errors become ours."""
+    from transformers.utils import logging as hf_logging
+
+    log: Any = hf_logging
+    verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    loggers = [logging.getLogger(), *map(logging.getLogger, _LOUD)]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers[1:]:
+        logger.setLevel(logging.CRITICAL)
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.set_verbosity(verbosity)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if bars:
+            log.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def network_off(offline: bool) -> Iterator[None]:
+    """With `offline`, every request to the hub fails meanwhile, whoever makes it; else nothing changes."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or offline
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+@contextlib.contextmanager
+def explained(located: Located, what: str) -> Iterator[None]:
+    """One line, of the class that says who is at fault, for every way a hub or a folder can fail us."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    http_error: Any = HfHubHTTPError.__mro__[1]  # the HTTP client's own: no answer at all
+    known: tuple[Any, ...] = (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RuntimeError,
+        SafetensorError,
+        http_error,
+    )
+    try:
+        yield
+    except ArithcircError:
+        raise
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise EnvironmentFailure(
+            f"not enough memory to load {located.name}: use --dtype bfloat16 or a bigger machine"
+        ) from error
+    except known as error:
+        raise _in_words(error, located, what) from None
+
+
+def _in_words(error: BaseException, located: Located, what: str) -> ArithcircError:
+    if any(isinstance(e, OSError) and e.errno == errno.ENOSPC for e in _chain(error)):
+        return EnvironmentFailure(
+            f"the disk is full while fetching the {what} of {located.name}: free some space, or give a --cache-dir"
+        )
+    if not located.local and (failure := _hub_failure(error, located, what)) is not None:
+        return failure
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = without_tokens((lines or [type(error).__name__])[0])[:200]
+    where = "in that folder" if located.local else "on the Hugging Face hub or in the local cache"
+    hub = "check the name and revision ('arithcirc models' lists known ones)"
+    advice = "copy the folder again, or choose another" if located.local else hub
+    return ModelError(f"cannot load the {what} of {located.name} ({located.revision}) {where}: {reason} - {advice}")
+
+
+def _hub_failure(error: BaseException, located: Located, what: str) -> ArithcircError | None:
+    """What huggingface_hub's own error, anywhere in the chain of causes, means for the user."""
+    from huggingface_hub import constants, errors
+
+    chain, name = list(_chain(error)), located.name
+
+    def caused_by(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(e, kinds) for e in chain)
+
+    status = next((e.response.status_code for e in chain if isinstance(e, errors.HfHubHTTPError)), 0)
+    if caused_by(errors.GatedRepoError) or status == 403:
+        return ModelError(
+            f"{name} is gated: accept its licence on the model's page on the hub, then set HF_TOKEN to a token of that "
+            "account (or run 'hf auth login')"
+        )
+    if caused_by(errors.RevisionNotFoundError):
+        return ModelError(
+            f"{name} has no revision {located.revision!r} on the hub: 'arithcirc models {name}' lists known ones"
+        )
+    if caused_by(errors.RepositoryNotFoundError) or status == 401:
+        return ModelError(
+            f"the hub has no model {name}, or it is private: check the name ('arithcirc models' lists known ones), or "
+            "set HF_TOKEN to a token that may read it"
+        )
+    if constants.HF_HUB_OFFLINE and isinstance(error, OSError):
+        return ModelError(
+            f"the {what} of {name} ({located.revision}) is not in the local cache and the network is off (--offline "
+            "or HF_HUB_OFFLINE): check the name and --cache-dir, then run the same command once with the network on"
+        )
+    if "cannot be loaded with `safetensors`" in str(error):
+        return ModelError(
+            f"{name} has no safetensors at revision {located.revision}, only pickled weights, which can run code and "
+            "are refused: give --pickled-weights to read them with torch's restricted unpickler (tensors only), or "
+            "choose another revision"
+        )
+    http_error: Any = errors.HfHubHTTPError.__mro__[1]  # the HTTP client's own
+    if caused_by(errors.LocalEntryNotFoundError, ConnectionError, TimeoutError, http_error):
+        answer = f" (it answered {status})" if status else ""
+        return EnvironmentFailure(
+            f"the Hugging Face hub cannot be reached{answer} for the {what} of {name}, which is not in the local "
+            "cache: check the network and try again, or copy the model's folder here and give its path"
+        )
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, what caused it, and what was being handled when it was raised."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def without_tokens(text: str) -> str:
+    """The text without any access token: those of the environment, and anything that looks like one."""
+    for token in filter(None, map(os.environ.get, _TOKENS)):
+        text = text.replace(token, "***")
+    return re.sub(r"\bhf_\w{8,}|(?i:bearer )\S+", "***", text)
