@@ -43,6 +43,7 @@ from arithcirc.models.protocol import (
     Part,
     Window,
 )
+from arithcirc.models.weights import by_input, scale_of
 
 
 class BridgedModel:
@@ -64,7 +65,7 @@ class BridgedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Where tokens go in and everything comes out: the device of the embeddings, whatever device a layer is on."""
         return next(self._network.parameters()).device
 
     @property
@@ -140,11 +141,12 @@ class BridgedModel:
         with ExitStack() as stack:
             captured = stack.enter_context(self._capturing(parts, range(self.info.n_layers)))
             for block in self._blocks:
-                stack.enter_context(seeing_input(block, lambda x: resid.append(x)))
-            stack.enter_context(seeing_output(self._blocks[-1], lambda x: resid.append(x)))
+                stack.enter_context(seeing_input(block, lambda x: resid.append(x.to(self.device))))
+            stack.enter_context(seeing_output(self._blocks[-1], lambda x: resid.append(x.to(self.device))))
             logits = self._forward(tokens, past_key_values=cache)
         layers: list[Any] = list(cache.layers)
-        return CleanRun(tokens, resid, [c.keys for c in layers], [c.values for c in layers], captured, logits)
+        keys, values = ([getattr(c, part).to(self.device) for c in layers] for part in ("keys", "values"))
+        return CleanRun(tokens, resid, keys, values, captured, logits)
 
     def _forward(self, tokens: Tensor, **arguments: Any) -> Tensor:
         if self._keeps_last:
@@ -153,7 +155,7 @@ class BridgedModel:
             arguments.setdefault("past_key_values", DynamicCache())
         arguments.setdefault("use_cache", "past_key_values" in arguments)
         output = self._network(input_ids=tokens.to(self.device), **arguments)
-        return self._finite(output.logits[:, -1].float())
+        return self._finite(output.logits[:, -1].float().to(self.device))
 
     def _finite(self, logits: Tensor) -> Tensor:
         if logits.is_meta:
@@ -217,20 +219,22 @@ class BridgedModel:
         Rows are whole repetitions of the prompts that keys and values are of: row i belongs to prompt i mod n_prompts.
         With `known_mlp` the block's MLP runs only where it says, and its output elsewhere is taken as given.
         """
-        prefix = Prefix(keys, values)
+        place = by_input(self._z_readers[layer]).device
+        resid, prefix = resid.to(place), Prefix(keys.to(place), values.to(place))
         arguments, keywords = window.block_arguments[layer]
         given = [prefix if isinstance(v, Cache) else v for v in arguments]
         named = {k: prefix if isinstance(v, Cache) else v for k, v in keywords.items()}
         with narrowed(self._mlps[layer], self._mlp_writers[layer], known_mlp):
-            return first_of(self._blocks[layer](resid, *given, **named))
+            return first_of(self._blocks[layer](resid, *given, **named)).to(self.device)
 
     @torch.no_grad()
     def unembed(self, resid: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
         """Final norm and unembedding of final residuals, as float32."""
-        logits: Tensor = self.bridge.unembed(self.bridge.ln_final(resid))
+        norm = self.bridge.ln_final
+        logits: Tensor = self.bridge.unembed(norm(resid.to(norm.original_component.weight.device)))
         if (cap := self.info.softcap) is not None:
             logits = cap * torch.tanh(logits / cap)
-        return self._finite(logits.float())
+        return self._finite(logits.float().to(self.device))
 
     @torch.no_grad()
     def direct_logits(self, vectors: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
@@ -241,11 +245,11 @@ class BridgedModel:
         """
         norm: nn.Module = self.bridge.ln_final.original_component
         unembed: Tensor = self._network.get_output_embeddings().weight.float()  # type: ignore[operator]
-        rows = vectors.float()
+        rows = vectors.to(unembed.device).float()
         if isinstance(norm, nn.LayerNorm):
             rows = rows - rows.mean(-1, keepdim=True)
-        logits = (rows * _scale(norm)) @ unembed.T
-        return logits - logits.mean(-1, keepdim=True)
+        logits = (rows * scale_of(norm).to(unembed.device)) @ unembed.T
+        return (logits - logits.mean(-1, keepdim=True)).to(self.device)
 
     # -- hooks --------------------------------------------------------------------------------------------------------
 
@@ -260,8 +264,9 @@ class BridgedModel:
 
     def _editor(self, edit: Edit, part: Part, layer: int) -> Callable[[Tensor], Tensor | None]:
         def apply(flat: Tensor) -> Tensor | None:
-            edited = edit(part, layer, self._split_heads(flat) if part == "z" else flat)
-            return None if edited is None else edited.reshape(flat.shape)
+            shown = flat.to(self.device)
+            edited = edit(part, layer, self._split_heads(shown) if part == "z" else shown)
+            return None if edited is None else edited.reshape(flat.shape).to(flat.device)
 
         return apply
 
@@ -282,6 +287,7 @@ class BridgedModel:
             yield captured
 
     def _keep(self, captured: Activations, layer: int, part: str, x: Tensor) -> None:
+        x = x.to(self.device)
         getattr(captured, part)[layer] = self._split_heads(x) if part == "z" else x
 
     def _split_heads(self, flat: Tensor) -> Tensor:
@@ -298,10 +304,11 @@ class BridgedModel:
         With a post-norm its scale is applied; its division by the size of the MLP's output is not, as it depends on the
         prompt.
         """
-        rows = self._w_out(layer) if neurons is None else self._w_out(layer)[neurons]
-        if not self.info.post_norm:
-            return rows
-        return rows.float() * _scale(self.bridge.blocks[layer].ln2_post.original_component)
+        weight = self._w_out(layer)
+        rows = weight if neurons is None else weight[neurons.to(weight.device)]
+        if self.info.post_norm:
+            rows = rows.float() * scale_of(self.bridge.blocks[layer].ln2_post.original_component)
+        return rows.to(self.device)
 
     @torch.no_grad()
     def neuron_deltas(
@@ -312,37 +319,18 @@ class BridgedModel:
         change: Float[Tensor, "prompt chosen"],
     ) -> Float[Tensor, "chosen prompt d_model"]:
         """What the MLP's output changes by when one neuron at a time changes by `change` from `post`; exact."""
-        deltas = einsum(change, self._w_out(layer)[neurons], "prompt chosen, chosen d_model -> chosen prompt d_model")
-        if not self.info.post_norm:
-            return deltas
-        written, norm = self._post_readers[layer](post), self._mlp_writers[layer]
-        changed: Tensor = norm(written + deltas) - norm(written)
-        return changed
+        weight = self._w_out(layer)
+        rows, change = weight[neurons.to(weight.device)], change.to(weight.device)
+        deltas = einsum(change, rows, "prompt chosen, chosen d_model -> chosen prompt d_model")
+        if self.info.post_norm:
+            written, norm = self._post_readers[layer](post.to(weight.device)), self._mlp_writers[layer]
+            deltas = norm(written + deltas) - norm(written)
+        return deltas.to(self.device)
 
     def _w_out(self, layer: int) -> Float[Tensor, "neuron d_model"]:
-        return _by_input(self._post_readers[layer])
+        return by_input(self._post_readers[layer])
 
     def w_o(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
         """Each head's output matrix."""
-        return rearrange(
-            _by_input(self._z_readers[layer]), "(head d_head) d_model -> head d_head d_model", head=self.info.n_heads
-        )
-
-
-def _by_input(bridged: Any) -> Float[Tensor, "input output"]:
-    """Weight of a bridged linear layer with a row per input, whether a Linear or GPT-2's transposed Conv1D."""
-    layer = bridged.original_component
-    weight: Tensor = layer.weight.detach()
-    return weight.T if isinstance(layer, nn.Linear) else weight
-
-
-def _scale(norm: nn.Module) -> Float[Tensor, "d_model"]:
-    """What a norm multiplies its normalised input by: the weight of a LayerNorm; of an RMSNorm, whose weight may count
-    from 0 (Gemma) or from 1, what it makes of a constant vector, whose size is that constant.
-    """
-    weight: Tensor = norm.weight  # type: ignore[assignment]
-    if isinstance(norm, nn.LayerNorm):
-        return weight.float()
-    constant = 1024.0  # large beside the norm's epsilon, and a power of two, so that no digit is lost
-    scale: Tensor = norm(torch.full(weight.shape, constant, dtype=torch.float32, device=weight.device))
-    return scale.float()
+        weight = by_input(self._z_readers[layer]).to(self.device)
+        return rearrange(weight, "(head d_head) d_model -> head d_head d_model", head=self.info.n_heads)

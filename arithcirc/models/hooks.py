@@ -101,11 +101,13 @@ def narrowed(mlp: nn.Module, writer: nn.Module, known: KnownMlp | None) -> Itera
         return
 
     def gather(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (arguments[0].flatten(0, 1)[known.run], *arguments[1:])
+        tokens = arguments[0].flatten(0, 1)
+        return (tokens[known.run.to(tokens.device)], *arguments[1:])
 
     def scatter(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
-        whole = known.output.clone(memory_format=torch.contiguous_format)
-        whole.view(-1, whole.shape[-1])[known.run] = first_of(output)
+        ran = first_of(output)
+        whole = known.output.to(ran.device, memory_format=torch.contiguous_format, copy=True)
+        whole.view(-1, whole.shape[-1])[known.run.to(ran.device)] = ran
         return (whole, *output[1:]) if isinstance(output, tuple) else whole
 
     handles = (mlp.register_forward_pre_hook(gather), writer.register_forward_hook(scatter))

@@ -118,7 +118,7 @@ class HookedModel(Protocol):
 
     @property
     def device(self) -> device:
-        """Where the weights are."""
+        """Where tokens go in and everything comes out: the device of the embeddings, whatever device a layer is on."""
         ...
 
     @property
