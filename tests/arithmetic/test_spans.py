@@ -3,7 +3,7 @@
 import pytest
 import tokenizers_made as made
 
-from arithcirc.arithmetic.spans import Span, TokenizedText, tokenize, trouble
+from arithcirc.arithmetic.spans import Span, TokenizedText, tokenize, trouble, trouble_around
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,13 @@ def test_the_trouble_with_a_number_has_a_kind(tokens, offsets, kind):
     if found:
         error = str(found.error("toy: its tokenizer"))
         assert error.startswith(f"toy: its tokenizer {found.says}, as in {text!r}")
+
+
+@pytest.mark.parametrize(("expected", "kind"), [(Span(0, 1), "space"), (Span(1, 2), "context")])
+def test_a_bare_space_is_blamed_only_where_it_moved_the_number(expected, kind):
+    written = tokenize(made.unigram(99, dummy=True, spaced=-1), "12+")
+    assert (written.tokens[:2], written.span(0, 2)) == (("▁", "12"), Span(1, 2))
+    assert trouble_around(written, 0, 2, expected=expected).kind == kind
 
 
 def test_spans_count_and_shift():
