@@ -13,10 +13,9 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from arithcirc.errors import EnvironmentFailure
 from arithcirc.measure.means import Means
+from arithcirc.models.fit import Limit, in_halves, logit_rows
 from arithcirc.models.protocol import HookedModel
-from arithcirc.models.suffix import is_out_of_memory, release_memory
 
 Reduce = Callable[[Float[Tensor, "circuit prompt vocab"], slice], Float[Tensor, "circuit prompt metric"]]
 
@@ -64,43 +63,26 @@ def ablate_to_means(
 ) -> Float[Tensor, "circuit prompt metric"]:
     """Final logits under each circuit's mean ablation, reduced; at most `batch_size` (circuit, prompt) rows at once."""
     per_tile = max(1, batch_size // max(1, len(tokens)))
+    limit = Limit(batch_size)
+
+    def run(some: slice, prompts: slice) -> Tensor:
+        part, n_prompts = circuits[some], prompts.stop - prompts.start
+        rows = repeat(tokens[prompts], "prompt pos -> (circuit prompt) pos", circuit=len(part))
+        logits = model.logits(rows, edit=_keep(part, n_prompts, means))
+        logits = rearrange(logits, "(circuit prompt) vocab -> circuit prompt vocab", prompt=n_prompts)
+        return torch.cat([reduce(x, prompts) for x in logits.split(max(1, logit_rows(logits.shape[-1]) // n_prompts))])
+
     out = []
     for first in range(0, len(circuits), per_tile):
-        part = circuits[first : first + per_tile]
+        some = slice(first, min(first + per_tile, len(circuits)))
         columns = []
         for start in range(0, len(tokens), batch_size):
             prompts = slice(start, min(start + batch_size, len(tokens)))
-            columns.append(_tile(model, tokens, prompts, part, means, reduce))
+            columns.append(in_halves(run, (some, prompts), limit))
             if progress is not None:
-                progress(len(part) * (prompts.stop - prompts.start))
+                progress((some.stop - some.start) * (prompts.stop - prompts.start))
         out.append(torch.cat(columns, dim=1))
     return torch.cat(out)
-
-
-def _tile(
-    model: HookedModel, tokens: Tensor, prompts: slice, circuits: CircuitMasks, means: Means, reduce: Reduce
-) -> Tensor:
-    """One batch, in halves where it does not fit."""
-    n_prompts = prompts.stop - prompts.start
-    try:
-        rows = repeat(tokens[prompts], "prompt pos -> (circuit prompt) pos", circuit=len(circuits))
-        logits = model.logits(rows, edit=_keep(circuits, n_prompts, means))
-        return reduce(rearrange(logits, "(circuit prompt) vocab -> circuit prompt vocab", prompt=n_prompts), prompts)
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        if len(circuits) * n_prompts == 1:
-            raise EnvironmentFailure(
-                "out of memory with a single prompt: use --dtype bfloat16 or a bigger machine"
-            ) from error
-    release_memory()
-    if len(circuits) > 1:
-        half = len(circuits) // 2
-        parts = (circuits[:half], circuits[half:])
-        return torch.cat([_tile(model, tokens, prompts, c, means, reduce) for c in parts])
-    middle = prompts.start + n_prompts // 2
-    halves = (slice(prompts.start, middle), slice(middle, prompts.stop))
-    return torch.cat([_tile(model, tokens, h, circuits, means, reduce) for h in halves], dim=1)
 
 
 def _keep(circuits: CircuitMasks, n_prompts: int, means: Means) -> Callable[[str, int, Tensor], Tensor | None]:

@@ -23,11 +23,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from arithcirc.errors import EnvironmentFailure, RequestError
-from arithcirc.measure.batches import batches
+from arithcirc.errors import RequestError
+from arithcirc.measure.batches import in_batches
 from arithcirc.measure.means import Means
+from arithcirc.models.fit import Limit, in_halves, logit_rows
 from arithcirc.models.protocol import CleanRun, HookedModel, Window
-from arithcirc.models.suffix import is_out_of_memory, release_memory
 
 Members = Int[np.ndarray, "member 2"]
 """Neurons of a set, one (layer, neuron) per row."""
@@ -107,14 +107,21 @@ def mean_values(model: HookedModel, means: Means) -> Values:
     return [post[-1:].to(model.device) for post in means.post]
 
 
-def values_of(model: HookedModel, tokens: Int[Tensor, "prompt pos"], *, batch_size: int = 16) -> Values:
-    """Activations of all neurons at the last token of these prompts: one replacement per prompt.
+def values_of(model: HookedModel, tokens: Int[Tensor, "prompt pos"], *, batch_size: int = 2048) -> Values:
+    """Activations of all neurons at the last token of these prompts: one replacement per prompt."""
 
-    Batches are small because a forward shows every neuron at every token, of which the last is kept.
-    """
-    posts = (model.activations(b, parts={"post"}).post.values() for b in batches(tokens, batch_size))
-    parts = [[p[:, -1].clone() for p in layers] for layers in posts]
-    return [torch.cat(layer) for layer in zip(*parts, strict=True)]
+    def last(rows: slice) -> dict[int, Tensor]:
+        found: dict[int, Tensor] = {}
+
+        def see(part: str, layer: int, activation: Tensor) -> None:
+            if part == "post":
+                found[layer] = activation[:, -1].clone()
+
+        model.logits(tokens[rows], edit=see)
+        return found
+
+    parts = list(in_batches(len(tokens), batch_size, last))
+    return [torch.cat([p[layer] for p in parts]) for layer in range(model.info.n_layers)]
 
 
 def stack_values(parts: Sequence[list[Float[Tensor, "_ neuron"]]]) -> Values:
@@ -141,22 +148,31 @@ def knock_out(
     lowest = sets.lowest(model.info.n_layers)[rows.neurons]
     found: list[Tensor] = []
     done: list[np.ndarray] = []
-    held = max(1, batch_size // 8)
-    for start in range(0, len(tokens), held):
-        mine = np.flatnonzero((rows.prompt >= start) & (rows.prompt < start + held))
+    limit = Limit(batch_size)
+
+    def record(prompts: slice) -> tuple[_Replay, Rows, Rows] | None:
+        """The clean run of these prompts, the rows that replay it (lowest layer first), and each one's place in it."""
+        mine = np.flatnonzero((rows.prompt >= prompts.start) & (rows.prompt < prompts.stop))
         if not len(mine):
-            continue
+            return None
+        mine = mine[np.argsort(lowest[mine], kind="stable")]
         used, place = np.unique(rows.prompt[mine], return_inverse=True)
-        replay = _Replay(model, tokens[torch.from_numpy(used)], sets, values)
-        order = np.argsort(lowest[mine], kind="stable")
-        for first in range(0, len(order), batch_size):
-            tile = order[first : first + batch_size]
-            at = mine[tile]
-            logits = replay.run(place[tile], rows.neurons[at], rows.value[at], lowest[at])
-            found.append(reduce(logits, at).cpu())
-            done.append(at)
+        return _Replay(model, tokens[torch.from_numpy(used)], sets, values), mine, place
+
+    for held in in_batches(len(tokens), max(1, batch_size // 8), record):
+        if held is None:
+            continue
+        replay, mine, place = held
+        for first in range(0, len(mine), batch_size):
+
+            def run(tile: slice, replay: _Replay = replay, mine: Rows = mine, place: Rows = place) -> Tensor:
+                return replay.run(place[tile], rows, mine[tile], int(lowest[mine[tile.start]]), reduce)
+
+            tile = slice(first, min(first + batch_size, len(mine)))
+            found.append(in_halves(run, (tile,), limit).cpu())
+            done.append(mine[tile])
             if progress is not None:
-                progress(len(at))
+                progress(tile.stop - tile.start)
     if not found:
         return reduce(torch.empty(0, model.info.d_vocab, device=model.device), np.empty(0, dtype=np.int64)).cpu()
     return torch.cat(found)[torch.from_numpy(np.argsort(np.concatenate(done)))]
@@ -172,30 +188,23 @@ class _Replay:
         self.resid = [r[:, -1:].clone() for r in clean.resid]
         self.keys, self.values_before = clean.keys, clean.values
 
-    def run(self, prompts: Rows, sets: Rows, value: Rows, lowest: Rows) -> Float[Tensor, "row vocab"]:
-        """Replay these rows (ascending by lowest layer), in halves where they do not fit."""
-        try:
-            return self._tile(prompts, sets, value, int(lowest[0]))
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            if len(prompts) == 1:
-                raise EnvironmentFailure(
-                    "out of memory with a single prompt: use --dtype bfloat16 or a bigger machine"
-                ) from error
-        release_memory()
-        half = len(prompts) // 2
-        halves = (slice(0, half), slice(half, None))
-        return torch.cat([self.run(prompts[h], sets[h], value[h], lowest[h]) for h in halves])
+    def run(self, prompts: Rows, rows: Knockouts, at: Rows, lowest: int, reduce: Reduce) -> Float[Tensor, "row metric"]:
+        """Replay rows `at`, of these recorded prompts, from the lowest layer that any of them edits; logits reduced."""
+        resid = self._tile(prompts, rows.neurons[at], rows.value[at], lowest)[:, -1]
+        found, size = [], logit_rows(self.model.info.d_vocab)
+        for first in range(0, len(at), size):
+            part = slice(first, first + size)
+            found.append(reduce(self.model.unembed(resid[part]), at[part]))
+        return torch.cat(found)
 
-    def _tile(self, prompts: Rows, sets: Rows, value: Rows, lowest: int) -> Float[Tensor, "row vocab"]:
+    def _tile(self, prompts: Rows, sets: Rows, value: Rows, lowest: int) -> Float[Tensor, "row 1 d_model"]:
         rows = torch.from_numpy(prompts).to(self.model.device)
         resid = self.resid[lowest][rows]
         with self.model.editing(self._edit(sets, value)):
             for layer in range(lowest, self.model.info.n_layers):
                 keys, values = (cache[layer][rows, :, :-1] for cache in (self.keys, self.values_before))
                 resid = self.model.block(layer, resid, self.window, keys, values)
-        return self.model.unembed(resid[:, -1])
+        return resid
 
     def _edit(self, sets: Rows, value: Rows) -> Callable[[str, int, Tensor], Tensor | None]:
         """An edit that puts each row's replacements at the neurons of its set."""

@@ -28,7 +28,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from arithcirc.components import Component, Head, Mlp, Neuron
-from arithcirc.errors import EnvironmentFailure, RequestError
+from arithcirc.errors import RequestError
+from arithcirc.models.fit import Limit, in_halves, logit_rows
 from arithcirc.models.protocol import Activations, CleanRun, HookedModel, KnownMlp, Window
 
 Reduce = Callable[[Float[Tensor, "patch prompt vocab"], slice], Float[Tensor, "patch prompt metric"]]
@@ -58,7 +59,7 @@ class SuffixEngine:
         self.model = model
         self.clean: CleanRun = model.record(tokens, parts={*parts, "mlp_out"})
         self.n_prompts, self.n_pos = tokens.shape
-        self._most_rows = sys.maxsize
+        self._limit = Limit(sys.maxsize)
 
     def hold(self, part: str, layers: range) -> None:
         """Have the clean values of a part in these layers only, for models too wide to hold them all at once."""
@@ -143,40 +144,19 @@ class SuffixEngine:
         """Cut (patches x prompts) at one position into tiles of at most batch_size rows and run each."""
         prompts_per_tile = max(1, min(self.n_prompts, batch_size))
         patches_per_tile = max(1, batch_size // prompts_per_tile)
+
+        def run(some: slice, prompts: slice) -> Tensor:
+            return self._tile(patches[some], index, prompts, source, reduce)
+
         for first in range(0, len(patches), patches_per_tile):
             tile = slice(first, min(first + patches_per_tile, len(patches)))
             columns = []
             for start in range(0, self.n_prompts, prompts_per_tile):
                 prompts = slice(start, min(start + prompts_per_tile, self.n_prompts))
-                columns.append(self._within_memory(patches[tile], index, prompts, source, reduce))
+                columns.append(in_halves(run, (tile, prompts), self._limit))
                 if progress is not None:
                     progress((tile.stop - tile.start) * (prompts.stop - prompts.start))
             yield tile, torch.cat(columns, dim=1)
-
-    def _within_memory(
-        self, patches: list[Patch], index: int, prompts: slice, source: Activations, reduce: Reduce
-    ) -> Float[Tensor, "patch prompt metric"]:
-        """Run a tile, in halves where it does not fit; what did not fit once is not tried again."""
-        n_prompts = prompts.stop - prompts.start
-        rows = len(patches) * n_prompts
-        if rows <= self._most_rows:
-            try:
-                return self._tile(patches, index, prompts, source, reduce)
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                if rows == 1:
-                    raise EnvironmentFailure(
-                        "out of memory with a single prompt: use a smaller model, another --device or --dtype bfloat16"
-                    ) from error
-            self._most_rows = rows // 2
-            release_memory()
-        if n_prompts > 1:
-            middle = prompts.start + n_prompts // 2
-            halves = (slice(prompts.start, middle), slice(middle, prompts.stop))
-            return torch.cat([self._within_memory(patches, index, h, source, reduce) for h in halves], dim=1)
-        groups = (patches[: len(patches) // 2], patches[len(patches) // 2 :])
-        return torch.cat([self._within_memory(g, index, prompts, source, reduce) for g in groups])
 
     def _tile(
         self, patches: list[Patch], index: int, prompts: slice, source: Activations, reduce: Reduce
@@ -198,8 +178,19 @@ class SuffixEngine:
                 rows[:] = self.clean.resid[layer + 1][prompts, index:]
                 rows[:, :, 0] = self._patched_output(layer, index, added, prompts, source)
                 filled += len(added)
-        logits = self.model.unembed(rearrange(resid[:, :, -1], "patch prompt d_model -> (patch prompt) d_model"))
-        return reduce(rearrange(logits, "(patch prompt) vocab -> patch prompt vocab", prompt=n_prompts), prompts)
+        return self._reduced(resid[:, :, -1], prompts, reduce)
+
+    def _reduced(
+        self, resid: Float[Tensor, "patch prompt d_model"], prompts: slice, reduce: Reduce
+    ) -> Float[Tensor, "patch prompt metric"]:
+        """Reduced logits, of few enough patches at a time that the logits never fill memory."""
+        found = []
+        for part in resid.split(max(1, logit_rows(self.model.info.d_vocab) // resid.shape[1])):
+            logits = self.model.unembed(rearrange(part, "patch prompt d_model -> (patch prompt) d_model"))
+            found.append(
+                reduce(rearrange(logits, "(patch prompt) vocab -> patch prompt vocab", patch=len(part)), prompts)
+            )
+        return torch.cat(found)
 
     def _known_mlp(self, layer: int, resid: Tensor, old: int, window: Window, prompts: slice) -> KnownMlp | None:
         """Where this block's MLP must run. None: everywhere.
@@ -293,14 +284,3 @@ class SuffixEngine:
     def _check_position(self, index: int) -> None:
         if not 0 < index < self.n_pos:
             raise RequestError(f"patches start at positions 1..{self.n_pos - 1}; position {index} was asked")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """True for an accelerator's or the CPU allocator's out-of-memory error."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def release_memory() -> None:
-    """Give cached accelerator memory back before a smaller attempt."""
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

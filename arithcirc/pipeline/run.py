@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from arithcirc.errors import EnvironmentFailure, RequestError
-from arithcirc.models.suffix import is_out_of_memory
+from arithcirc.models.fit import is_out_of_memory
 from arithcirc.pipeline.job import Job
 from arithcirc.pipeline.stage import Stage
 from arithcirc.pipeline.stages import STAGES

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from arithcirc.components import Component, Head, Mlp, Neuron, all_heads, all_mlps
 from arithcirc.errors import EnvironmentFailure, RequestError
-from arithcirc.models import suffix
 from arithcirc.models.bridge import BridgedModel
+from arithcirc.models.fit import Limit
 from arithcirc.models.load import load
 from arithcirc.models.protocol import Activations
 from arithcirc.models.suffix import Patch, SuffixEngine
@@ -204,7 +204,7 @@ def test_out_of_memory_halves_the_batch(
         return real(self, part, index, prompts, *rest)
 
     monkeypatch.setattr(SuffixEngine, "_tile", small_memory)
-    monkeypatch.setattr(engine, "_most_rows", engine._most_rows)
+    monkeypatch.setattr(engine, "_limit", Limit(1000))
     torch.testing.assert_close(engine.run(patches, source, keep, batch_size=1000), whole, rtol=1e-5, atol=2e-5)
     assert sum(rows > 8 for rows in tried) < 8, "a size that failed is not tried again and again"
 
@@ -216,7 +216,7 @@ def test_out_of_memory_with_one_row_is_said(
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
     monkeypatch.setattr(SuffixEngine, "_tile", no_memory)
-    monkeypatch.setattr(engine, "_most_rows", engine._most_rows)
+    monkeypatch.setattr(engine, "_limit", Limit(1000))
     with pytest.raises(EnvironmentFailure, match="out of memory with a single prompt"):
         engine.run([Patch(Mlp(0), 1)], source, keep, batch_size=4)
 
@@ -225,7 +225,3 @@ def test_bos_is_not_patched(engine: SuffixEngine, source: Activations) -> None:
     with pytest.raises(RequestError, match=r"positions 1\.\.4; position 0"):
         engine.run([Patch(Mlp(0), 0)], source, keep, batch_size=4)
 
-
-def test_recognises_out_of_memory_only() -> None:
-    assert suffix.is_out_of_memory(torch.OutOfMemoryError("x"))
-    assert not suffix.is_out_of_memory(RuntimeError("shape mismatch"))
