@@ -3,7 +3,8 @@
 A patch is only as right as the replayed block, so an architecture is named here once its heads, MLPs and neurons have
 been compared with full hooked forwards at every position (tests/models/test_architectures.py). What is particular to
 one is handled where it acts: parallel blocks and post-norms in the suffix engine and the bridge, the final norm's scale
-and the logit soft-cap where logits are read. Everything else is refused by name.
+and the logit soft-cap where logits are read. Everything else is refused by name, and so are settings of a supported
+class with which the wrapped or the replayed model was seen to give other numbers.
 """
 
 from dataclasses import dataclass
@@ -53,6 +54,28 @@ REFUSED = {
 """Asked for often, with the reason; other names are refused as unchecked."""
 
 
+_ONE_WAY = "its tokens see later ones, so a patch also changes what comes before it"
+WRONG_SETTINGS: tuple[tuple[str, Any, str], ...] = (
+    ("add_cross_attention", True, "it reads an encoder too; decoders alone are read here"),
+    ("use_bidirectional_attention", True, _ONE_WAY),
+    ("is_causal", False, _ONE_WAY),
+    ("scale_attn_weights", False, "TransformerLens scales attention scores by the width of a head"),
+    ("clip_qkv", ..., "TransformerLens clips its queries, keys and values in another way"),
+)
+"""Settings of any class, with the value (...: any) that makes the numbers wrong, and why."""
+
+WRONG_SETTINGS_OF = {
+    "GPTNeoXForCausalLM": (
+        ("attention_bias", False, "TransformerLens needs the biases of its queries, keys and values"),
+    ),
+    "Gemma3ForCausalLM": (("attn_logit_softcapping", ..., "TransformerLens leaves out the soft-cap of its scores"),),
+}
+"""The same for one class."""
+
+LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
+"""Rotary tables that change with a prompt's length: a part of it that is replayed alone would get another table."""
+
+
 def check_architecture(name: str, config: Any) -> Architecture:
     """The architecture of a Hugging Face configuration. Raises ModelError, by name, for what is not exact here."""
     architecture = (getattr(config, "architectures", None) or ["unknown"])[0]
@@ -63,4 +86,31 @@ def check_architecture(name: str, config: Any) -> Architecture:
         raise ModelError(f"{name} is a {architecture}; patches are exact and checked for {known} only")
     if getattr(config, "quantization_config", None) is not None:
         raise ModelError(f"{name} has quantised weights, whose rows are no plain vectors: give the unquantised model")
+    _check_settings(name, architecture, config)
     return SUPPORTED[architecture]
+
+
+def _check_settings(name: str, architecture: str, config: Any) -> None:
+    """Raise ModelError for a setting with which a supported class is not computed exactly."""
+    for setting, wrong, reason in (*WRONG_SETTINGS, *WRONG_SETTINGS_OF.get(architecture, ())):
+        given = getattr(config, setting, None)
+        if given is not None and (wrong is ... or given == wrong):
+            raise ModelError(f"{name} has {setting}={given}, which is not supported in a {architecture}: {reason}")
+    for kind in rope_types(config):
+        if kind in LENGTH_DEPENDENT_ROPE:
+            raise ModelError(
+                f"{name} has rotary tables of type {kind!r}, which is not supported: they change with the prompt's "
+                "length, and a part that is replayed alone would get others"
+            )
+    heads, shared = (getattr(config, f"num_{of}_heads", None) for of in ("attention", "key_value"))
+    if heads and shared and heads % shared:
+        raise ModelError(
+            f"{name} has {heads} heads, which is no multiple of its {shared} key-value heads: fix config.json"
+        )
+
+
+def rope_types(config: Any) -> set[str]:
+    """Types of rotary tables; Gemma 3 has one for each kind of layer."""
+    given = getattr(config, "rope_parameters", None) or {}
+    tables = [given, *(t for t in given.values() if isinstance(t, dict))]
+    return {t["rope_type"] for t in tables if "rope_type" in t}
