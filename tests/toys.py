@@ -4,6 +4,7 @@ Random weights answer a handful of prompts rightly by chance, which is all that 
 a model towards one number, `silent` towards a token that is no number, `broken` has NaN weights.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from arithcirc.training.model import without_progress_bars
 from arithcirc.training.tokenizer import BOS_ID, EQUALS_ID, NUMBER_ID, build_tokenizer, vocabulary
 
 LIMIT = 60
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SMALL = ("--operands", "0..30", "--prompts", "2", "--random-circuits", "1")
 """Options of an analysis of a toy up to its circuit, in about a second."""
 PROBED = (*SMALL, "--probe-prompts", "60", "--probe-epochs", "3")
@@ -105,6 +107,14 @@ def save(model: Any, folder: Path, *, tokenizer: Any = None) -> Path:
         model.save_pretrained(folder)
     (tokenizer or build_tokenizer(LIMIT)).save_pretrained(folder)
     return folder
+
+
+def cached(folder: Path, cache: Path, name: str, revision: str = "main") -> Path:
+    """Copy a model's folder into a hub cache as one revision of a hub model, with the commit COMMIT."""
+    store = cache / f"models--{name.replace('/', '--')}"
+    (store / "refs").mkdir(parents=True)
+    (store / "refs" / revision).write_text(COMMIT)
+    return Path(shutil.copytree(folder, store / "snapshots" / COMMIT))
 
 
 @contextmanager

@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from arithcirc.errors import ArithcircError, EnvironmentFailure, ModelError
 from arithcirc.models.zoo import Located
 
 _TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
+_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
 _LOUD = ("huggingface_hub", "accelerate")
 
 
@@ -52,34 +52,29 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def network_off(offline: bool) -> Iterator[None]:
-    """With `offline`, every request to the hub fails meanwhile, whoever makes it; else nothing changes."""
+def reading_only(*, offline: bool) -> Iterator[None]:
+    """The hub is only read meanwhile; with `offline` every request to it fails, whoever makes it.
+
+    transformers would else ask a service, in the user's name, to convert pickled weights it meets.
+    """
     from huggingface_hub import constants
 
-    before = constants.HF_HUB_OFFLINE
+    before, converts = constants.HF_HUB_OFFLINE, os.environ.get(_CONVERSION)
     constants.HF_HUB_OFFLINE = before or offline
+    os.environ[_CONVERSION] = "1"
     try:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
+        if converts is None:
+            del os.environ[_CONVERSION]
+        else:
+            os.environ[_CONVERSION] = converts
 
 
 @contextlib.contextmanager
 def explained(located: Located, what: str) -> Iterator[None]:
     """One line, of the class that says who is at fault, for every way a hub or a folder can fail us."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    http_error: Any = HfHubHTTPError.__mro__[1]  # the HTTP client's own: no answer at all
-    known: tuple[Any, ...] = (
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        RuntimeError,
-        SafetensorError,
-        http_error,
-    )
     try:
         yield
     except ArithcircError:
@@ -88,7 +83,7 @@ def explained(located: Located, what: str) -> Iterator[None]:
         raise EnvironmentFailure(
             f"not enough memory to load {located.name}: use --dtype bfloat16 or a bigger machine"
         ) from error
-    except known as error:
+    except Exception as error:
         raise _in_words(error, located, what) from None
 
 
@@ -97,6 +92,8 @@ def _in_words(error: BaseException, located: Located, what: str) -> ArithcircErr
         return EnvironmentFailure(
             f"the disk is full while fetching the {what} of {located.name}: free some space, or give a --cache-dir"
         )
+    if any(type(e).__name__ == "UnpicklingError" for e in _chain(error)):
+        return ModelError(f"the pickled {what} of {located.name} hold more than tensors and could run code: refused")
     if not located.local and (failure := _hub_failure(error, located, what)) is not None:
         return failure
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -131,10 +128,12 @@ def _hub_failure(error: BaseException, located: Located, what: str) -> Arithcirc
             f"the hub has no model {name}, or it is private: check the name ('arithcirc models' lists known ones), or "
             "set HF_TOKEN to a token that may read it"
         )
+    as_safetensors = " as safetensors" if what == "weights" else ""
     if constants.HF_HUB_OFFLINE and isinstance(error, OSError):
         return ModelError(
-            f"the {what} of {name} ({located.revision}) is not in the local cache and the network is off (--offline "
-            "or HF_HUB_OFFLINE): check the name and --cache-dir, then run the same command once with the network on"
+            f"the local cache lacks the {what} of {name} ({located.revision}){as_safetensors}, and the network is off "
+            "(--offline or HF_HUB_OFFLINE): check the name and --cache-dir, then run the same command once with the "
+            "network on"
         )
     if "cannot be loaded with `safetensors`" in str(error):
         return ModelError(
@@ -165,4 +164,4 @@ def without_tokens(text: str) -> str:
     """The text without any access token: those of the environment, and anything that looks like one."""
     for token in filter(None, map(os.environ.get, _TOKENS)):
         text = text.replace(token, "***")
-    return re.sub(r"\bhf_\w{8,}|(?i:bearer )\S+", "***", text)
+    return re.sub(r"\bhf_[A-Za-z0-9]{10,}\b|(?i:bearer )\S+", "***", text)

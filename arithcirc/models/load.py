@@ -5,6 +5,7 @@ asked for, models that do not fit in memory (before their weights are read), and
 checked against full hooked forwards, because they would be computed wrongly in silence.
 """
 
+import copy
 import hashlib
 import os
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from arithcirc.errors import ModelError
 from arithcirc.models.architectures import check_architecture
 from arithcirc.models.bridge import BridgedModel
-from arithcirc.models.hub import explained, network_off, quiet
+from arithcirc.models.hub import explained, quiet, reading_only
 from arithcirc.models.memory import check_fits, free_bytes, placement
 from arithcirc.models.protocol import ModelInfo
 from arithcirc.models.shapes import meta_network
@@ -61,7 +62,7 @@ def load(
             "cache_dir": cache_dir,
             "local_files_only": offline,
         }
-    with quiet(), network_off(offline), torch.random.fork_rng(devices=[]):
+    with quiet(), reading_only(offline=offline), torch.random.fork_rng(devices=[]):
         config, tokenizer = _config(located, fetching), _tokenizer(located, fetching)
         check_architecture(located.name, config)
         places = _places(located, config, dtype, where, spread=device_map is not None)
@@ -70,7 +71,8 @@ def load(
         tokens = probe_tokens(config.vocab_size)
         expected = plain_logits(network, tokens)
         bridge = _bridge(located, network, tokenizer, DTYPES[dtype], where)
-        info = _info(located, config, bridge, n_params, tokenizer, dtype, "+".join(_devices(places)))
+        weights, devices = _weights_hash(located, fetching), "+".join(_devices(places))
+        info = _info(located, config, bridge, n_params, tokenizer, dtype, devices, weights)
         loaded = BridgedModel(bridge, tokenizer, info)
         check_replay(loaded, tokens, expected)
     return loaded
@@ -180,11 +182,21 @@ def _bridge(located: Located, network: Any, tokenizer: Any, dtype: torch.dtype, 
 
     with explained(located, "architecture"):
         bridge = TransformerBridge.boot_transformers(
-            located.source, hf_model=network, tokenizer=tokenizer, dtype=dtype, device=device
+            located.source, hf_model=network, tokenizer=_settled(tokenizer), dtype=dtype, device=device
         )
     _free_fused(bridge)
     _rotate_in(dtype, bridge)
     return bridge.eval().requires_grad_(False)
+
+
+def _settled(tokenizer: Any) -> Any:
+    """A copy that TransformerLens takes as it is: it would fetch another, of any revision, and change this one.
+
+    Prompts reach the bridge as token ids, so its own tokenizer is never asked.
+    """
+    settled = copy.deepcopy(tokenizer)
+    settled.init_kwargs = settled.init_kwargs | {"add_bos_token": True}
+    return settled
 
 
 def _rotate_in(dtype: torch.dtype, bridge: Any) -> None:
@@ -213,7 +225,14 @@ def _storage(tensor: torch.Tensor) -> int:
 
 
 def _info(
-    located: Located, config: Any, bridge: Any, n_params: int, tokenizer: Any, dtype: str, device: str
+    located: Located,
+    config: Any,
+    bridge: Any,
+    n_params: int,
+    tokenizer: Any,
+    dtype: str,
+    devices: str,
+    weights: str,
 ) -> ModelInfo:
     cfg = bridge.cfg
     return ModelInfo(
@@ -234,8 +253,8 @@ def _info(
         softcap=getattr(config, "final_logit_softcapping", None),
         sliding_window=_sliding_window(config),
         dtype=dtype,
-        device=device,
-        weights_sha256=_weights_hash(located, config),
+        device=devices,
+        weights_sha256=weights,
         tokenizer_sha256=hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
     )
 
@@ -247,13 +266,17 @@ def _sliding_window(config: Any) -> int | None:
     return getattr(config, "sliding_window", None) if limited else None
 
 
-def _weights_hash(located: Located, config: Any) -> str:
+def _weights_hash(located: Located, fetching: dict[str, Any]) -> str:
     """sha256 over config.json and the weight files of a folder; for a hub model the commit it came from.
 
     The configuration counts because the same weights make another model with, say, sequential blocks.
     """
     if not located.local:
-        return f"commit:{getattr(config, '_commit_hash', None) or 'unknown'}"
+        from huggingface_hub import try_to_load_from_cache
+
+        where = {"cache_dir": fetching["cache_dir"], "revision": fetching["revision"]}
+        found = try_to_load_from_cache(located.source, "config.json", **where)
+        return f"commit:{Path(found).parent.name if isinstance(found, str) else 'unknown'}"
     folder = Path(located.source)
     weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     digests = [sha256_file(file) for file in (folder / "config.json", *weights)]

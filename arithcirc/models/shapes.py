@@ -115,8 +115,9 @@ def _entries(shape: Shape) -> dict[str, Any]:
     """Sizes under the names that the architecture's configuration gives them."""
     if shape.architecture in ("GPT2LMHeadModel", "GPTJForCausalLM"):
         names = {"n_embd": shape.d_model, "n_layer": shape.n_layers, "n_head": shape.n_heads, "n_inner": shape.d_mlp}
-        rotated = {"rotary_dim": 2 * round(shape.rotary * shape.d_head / 2)} if shape.architecture == "GPTJForCausalLM" else {}
-        return names | rotated | {"vocab_size": shape.d_vocab, "n_positions": shape.n_positions}
+        if shape.architecture == "GPTJForCausalLM":
+            names["rotary_dim"] = 2 * round(shape.rotary * shape.d_head / 2)
+        return names | {"vocab_size": shape.d_vocab, "n_positions": shape.n_positions}
     entries: dict[str, Any] = {
         "hidden_size": shape.d_model,
         "num_hidden_layers": shape.n_layers,

@@ -105,12 +105,14 @@ def locate(model: str | None, revision: str | None = None) -> Located:
 def _hub(model: str, revision: str) -> Located:
     """A hub model; a step of Pythia (`step143000` or `143000`) is checked against the published ones.
 
-    The last step is fetched from `main`, which the model cards say is the same checkpoint: of the 6.9B model only
-    `main` has safetensors.
+    The last step is fetched from `main`, which the model cards say is the same checkpoint: the step revisions of the
+    6.9B model have pickled weights only.
     """
     step = re.fullmatch(r"(?:step)?(\d{1,7})", revision)
-    entry = find(model)
-    if step is None or entry is None or not entry.steps or model.lower().split("/")[0] != "eleutherai":
+    entry = next((e for e in ZOO if e.name.lower() == model.lower().removesuffix("-deduped")), None)
+    if entry is not None and revision == "main":
+        return Located(model, revision, model, False, entry.safetensors_at)
+    if step is None or entry is None or not entry.steps:
         return Located(model, revision, model, local=False)
     number = int(step[1])
     if number not in entry.steps:

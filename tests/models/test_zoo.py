@@ -4,7 +4,7 @@ import pytest
 
 from arithcirc.errors import ModelError
 from arithcirc.models import zoo
-from arithcirc.models.zoo import SHIPPED, ZOO, locate, shipped_folder, step_folders
+from arithcirc.models.zoo import SHIPPED, ZOO, find, locate, pythia_steps, shipped_folder, step_folders
 
 
 def checkpoint(folder):
@@ -45,6 +45,58 @@ def test_a_step_folder_named_alone_is_the_same_model_and_revision(steps):
 def test_relative_paths_and_trailing_slashes_name_the_folder(steps, monkeypatch):
     monkeypatch.chdir(steps)
     assert locate(".").name == locate("../trained/").name == "trained"
+
+
+@pytest.mark.parametrize("name", ["EleutherAI/pythia-70m", "EleutherAI/pythia-6.9b-deduped"])
+@pytest.mark.parametrize("step", [0, 1, 512, 1000, 142000])
+def test_published_steps_of_pythia_are_taken_with_and_without_their_word(name, step):
+    assert locate(name, f"step{step}") == locate(name, str(step))
+    assert (locate(name, f"step{step}").revision, locate(name, f"step{step}").fetched) == (f"step{step}", None)
+
+
+def test_the_last_step_of_pythia_is_fetched_from_main():
+    found = locate("EleutherAI/pythia-6.9b", "step143000")
+    assert (found.revision, found.fetched) == ("step143000", "main")
+
+
+def test_gpt_j_is_fetched_where_it_has_safetensors():
+    assert locate("EleutherAI/gpt-j-6b").fetched == "refs/pr/40"
+    assert locate("EleutherAI/gpt-j-6b", "float16").fetched is None
+    assert locate("someone/gpt-j-6b").fetched is None
+
+
+@pytest.mark.parametrize(
+    ("revision", "near"),
+    [("step1500", "step1000 and step2000"), ("3", "step2 and step4"), ("step600", "step512 and step1000")],
+)
+def test_a_step_of_pythia_that_was_not_published_is_refused_with_the_nearest(revision, near):
+    with pytest.raises(ModelError, match=f"no revision '{revision}': the nearest published ones are {near}"):
+        locate("EleutherAI/pythia-1.4b", revision)
+    with pytest.raises(ModelError, match="the nearest published ones are step143000 "):
+        locate("EleutherAI/pythia-1.4b", "step143001")
+
+
+@pytest.mark.parametrize(
+    ("name", "revision"),
+    [("EleutherAI/pythia-70m", "a39f36b100fe8a5377810d56c3f4789b9c53ac42"), ("other/pythia-70m", "step1500")],
+)
+def test_other_revisions_are_passed_on(name, revision):
+    assert locate(name, revision).revision == revision
+
+
+def test_the_published_steps_are_154():
+    steps = pythia_steps()
+    assert (len(steps), steps[0], steps[-1]) == (154, 0, 143_000)
+    assert list(steps) == sorted(set(steps))
+    assert sum(step < 1000 for step in steps) == 11
+    assert all(step % 1000 == 0 for step in steps if step >= 1000)
+
+
+def test_models_are_found_by_id_by_short_name_and_as_deduped():
+    assert find("pythia-6.9b") is find("EleutherAI/Pythia-6.9b-deduped") is find("EleutherAI/pythia-6.9b")
+    assert find("Meta-Llama-3-8B").gated
+    assert find("nothing") is None
+    assert len({entry.name for entry in ZOO}) == len(ZOO)
 
 
 def test_a_hub_id_is_kept_as_it_is():
