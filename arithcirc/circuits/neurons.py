@@ -28,6 +28,7 @@ from torch import Tensor
 from arithcirc.arithmetic.pairs import Pairs
 from arithcirc.arithmetic.tokens import PromptEncoder
 from arithcirc.components import Neuron, Position
+from arithcirc.measure.finite import require_finite
 from arithcirc.measure.metrics import METRICS, patching_metrics
 from arithcirc.models.protocol import HookedModel
 from arithcirc.models.suffix import Patch, SuffixEngine
@@ -189,9 +190,11 @@ def estimates_by_batch(
         rows = np.arange(start, min(start + size, len(pairs)))
         tokens, other, answer, rival = _tensors(model, encoder, pairs[rows])
         slopes = model.gradients(tokens, _lead(answer, rival)).post
+        for layer, slope in slopes.items():
+            require_finite(slope, f"gradients (post of layer {layer})", model.info)
         clean, source = (model.activations(t, parts={"post"}).post for t in (tokens, other))
         drops = [
-            -(source[i][:, at] - clean[i][:, at]).double() * slopes[i][:, at].double()
+            -(source[i][:, at].double() - clean[i][:, at].double()) * slopes[i][:, at].double()
             for i in range(model.info.n_layers)
         ]
         yield torch.stack(drops, dim=1).cpu()

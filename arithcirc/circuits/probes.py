@@ -36,6 +36,7 @@ from arithcirc.arithmetic.tokens import PromptEncoder
 from arithcirc.components import PATCHED_POSITIONS, Position
 from arithcirc.errors import RequestError
 from arithcirc.measure.batches import batches
+from arithcirc.measure.finite import require_finite
 from arithcirc.measure.intervals import wilson
 from arithcirc.models.protocol import HookedModel
 
@@ -225,6 +226,7 @@ def read_residuals(
         run = model.record(tokens[rows], parts=())
         for layer in range(info.n_layers):
             found[layer, :, rows] = rearrange(run.resid[layer + 1][:, where], "prompt pos d -> pos prompt d")
+        require_finite(found[:, :, rows], "residuals", model.info)
         correct[rows] = run.logits.argmax(-1) == answers[rows].to(model.device)
         if progress is not None:
             progress(len(run.logits))

@@ -32,6 +32,7 @@ from arithcirc.heuristics.nulls import corrected
 from arithcirc.heuristics.presets import number_preset
 from arithcirc.heuristics.ranks import rank_maps
 from arithcirc.measure.batches import batches
+from arithcirc.measure.finite import require_finite
 from arithcirc.models.protocol import HookedModel
 
 Progress = Callable[[int], None]
@@ -46,6 +47,7 @@ def number_responses(
     found = []
     for batch in batches(tokens, batch_size):
         found.append(model.activations(batch, parts={"post"}, layers=range(1)).post[0][:, -1].float().cpu())
+        require_finite(found[-1], "activations (post of layer 0)", model.info)
         if progress is not None:
             progress(len(batch))
     return torch.cat(found)

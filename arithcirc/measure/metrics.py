@@ -8,7 +8,8 @@ positive when the patched component carries the difference between the two promp
     kl          sum_v P(v) log P(v)/P*(v)                                                      nats
 
 E divides by small probabilities and is heavy-tailed: on a confident model a few prompts carry its mean. logit_diff is
-the same two ratios in logarithms, hence robust; rankings use it by default.
+the same two ratios in logarithms, hence robust; rankings use it by default. Each ratio is counted as at most
+LARGEST_RATIO, so that means and squares stay finite where P(r') or P*(r) is 0 in any precision.
 Source: Nikankin et al. 2024 (arXiv 2410.21272), section 2 (E) and section 3 (normalised logit).
 """
 
@@ -22,6 +23,8 @@ from torch import Tensor
 
 Metric = Literal["logit_diff", "E", "kl"]
 METRICS: tuple[Metric, ...] = ("logit_diff", "E", "kl")
+LARGEST_RATIO = 1e30
+"""Largest ratio of probabilities in E: its square is finite in float64, and it is itself in float32."""
 SMALLEST_GAP = 0.05
 """Faithfulness is undefined where |NL(M) - NL(0)| is below this: the ratio would be noise divided by noise."""
 
@@ -38,7 +41,7 @@ def patching_metrics(
         base, log_z = log_p[prompts], logits.logsumexp(-1)
         up = (_at(logits, other[prompts]) - log_z - _at(base, other[prompts])).double()
         down = (_at(base, answer[prompts]) - _at(logits, answer[prompts]) + log_z).double()
-        effect = 0.5 * (torch.expm1(up) + torch.expm1(down))
+        effect = 0.5 * (torch.expm1(up).clamp_max(LARGEST_RATIO) + torch.expm1(down).clamp_max(LARGEST_RATIO))
         expected = einsum(p[prompts], logits, "prompt vocab, patch prompt vocab -> patch prompt")
         kl = (minus_entropy[prompts] - expected + log_z).clamp_min(0).double()
         return torch.stack([up + down, effect, kl], dim=-1)
@@ -47,9 +50,13 @@ def patching_metrics(
 
 
 def normalized_logit(logits: Float[Tensor, "*row vocab"], answer: Int[Tensor, "*row"]) -> Float[Tensor, "*row"]:
-    """NL: the answer's logit over the largest, on logits centred over the vocabulary (NL is not shift-invariant)."""
+    """NL: the answer's logit over the largest, on logits centred over the vocabulary (NL is not shift-invariant).
+
+    0 where all logits are equal: the answer is no likelier than anything else.
+    """
     centred = logits - logits.mean(-1, keepdim=True)
-    return _at(centred, answer) / centred.amax(-1)
+    largest = centred.amax(-1)
+    return torch.where(largest > 0, _at(centred, answer) / torch.where(largest > 0, largest, 1.0), 0.0)
 
 
 def faithfulness(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from arithcirc.arithmetic.operators import Operator, Prompts, operator
 from arithcirc.components import Neuron, Position
@@ -115,6 +116,13 @@ def _answers(job: Job, maps: Maps) -> pd.DataFrame:
     return pd.DataFrame(columns | {"given": number[maps.given], "correct": maps.correct})
 
 
+def as_half(values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """Float16, for pictures; what lies beyond its range is put at its end instead of at infinity."""
+    most = np.finfo(np.float16).max
+    half: np.ndarray = values.clip(-most, most).astype(np.float16)
+    return half
+
+
 def _gallery(
     table: pd.DataFrame, maps: Maps, values: np.ndarray, job: Job
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
@@ -131,7 +139,7 @@ def _gallery(
         i = at[int(row.layer), int(row.neuron)]  # type: ignore[arg-type]
         line = maps.k[i] if row.kind == "indirect" else maps.k[i] * values[i, maps.prompts.answer]
         grid = np.full((len(job.operands), len(job.operands)), np.nan, dtype=np.float16)
-        grid[maps.prompts.op1 - job.operands.low, maps.prompts.op2 - job.operands.low] = line.astype(np.float16)
+        grid[maps.prompts.op1 - job.operands.low, maps.prompts.op2 - job.operands.low] = as_half(line)
         name = "K" if row.kind == "indirect" else "KV"
         keys.append(f"{operator(str(row.operator)).name}.L{row.layer}N{row.neuron}.{name}")
         arrays[keys[-1]] = grid
