@@ -35,7 +35,7 @@ def quiet() -> Iterator[None]:
     verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
     loggers = [logging.getLogger(), *map(logging.getLogger, _LOUD)]
     levels = [logger.level for logger in loggers]
-    for logger in loggers[1:]:
+    for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     log.set_verbosity_error()
     log.disable_progress_bar()

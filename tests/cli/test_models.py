@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import toys
@@ -12,6 +13,7 @@ from arithcirc.errors import ModelError
 from arithcirc.models.zoo import ZOO
 from arithcirc.store import RunFolder
 
+ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "hf_aVerySecretToken123"  # noqa: S105
 
 
@@ -80,6 +82,15 @@ def test_the_markdown_table_has_a_row_per_model(cli):
     assert lines == markdown_table(ZOO)
     assert len(lines) == len(ZOO) + 2
     assert {line.count(" | ") for line in lines} == {len(COLUMNS) - 1}
+
+
+def test_the_table_of_the_readme_is_the_one_printed():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    lines = markdown_table(ZOO)
+    if lines[0] not in readme:
+        pytest.skip("README.md has no table of models")
+    start = readme.index(lines[0])
+    assert readme[start : start + len(lines)] == lines
 
 
 def test_an_unknown_model_is_refused_with_near_names(cli):

@@ -7,9 +7,11 @@ import warnings
 import pytest
 import torch
 import toys
+from accelerate import dispatch_model
 from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM
 
-from arithcirc.errors import ModelError
+from arithcirc.errors import EnvironmentFailure, ModelError
+from arithcirc.models import load as loading
 from arithcirc.models.load import load, set_threads
 
 BUILDERS = {
@@ -101,6 +103,44 @@ def test_the_golden_model_loads(shared):
     assert (model.info.n_layers, model.info.n_heads, model.info.d_model) == (4, 4, 128)
     answer = model.logits(torch.tensor([[0, 8 + 12, 3, 8 + 30, 7]])).argmax()
     assert answer == 8 + 42
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_the_hooks_of_a_model_spread_over_devices_change_nothing(name, tmp_path, monkeypatch):
+    """accelerate's hooks, which move inputs to each module's device, stay in place under ours; all on the CPU here."""
+    folder = str(toys.save(BUILDERS[name](), tmp_path / name))
+    hooked, network_of = [], loading._network
+
+    def spread(*arguments):
+        network = network_of(*arguments)
+        inner = {f"{network.base_model_prefix}.{part}": "cpu" for part, _ in network.base_model.named_children()}
+        outer = {part: "cpu" for part, _ in network.named_children() if part != network.base_model_prefix}
+        dispatch_model(network, inner | outer, force_hooks=True)
+        hooked.extend(module for module in network.modules() if hasattr(module, "_hf_hook"))
+        return network
+
+    alone = load(folder, device="cpu")
+    monkeypatch.setattr(loading, "_network", spread)
+    model = load(folder, device="cpu")
+    assert len(hooked) > toys.LAYERS
+    assert torch.equal(model.logits(TOKENS), alone.logits(TOKENS))
+
+
+def test_all_gpus_are_counted_and_named(toy_folder, monkeypatch):
+    budgets = {}
+
+    def placed(name, network, **options):
+        budgets.update(options["budgets"])
+        raise EnvironmentFailure("enough")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(loading, "free_bytes", {"cuda:0": 5, "cuda:1": 7}.__getitem__)
+    monkeypatch.setattr(loading, "placement", placed)
+    with pytest.raises(EnvironmentFailure, match="enough"):
+        load(str(toy_folder), device_map="auto")
+    assert budgets == {0: 5, 1: 7}
+    assert loading._devices({"a": 0, "b": 0, "c": 1}) == ["cuda:0", "cuda:1"]
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------
