@@ -63,8 +63,9 @@ def load(
             "local_files_only": offline,
         }
     with quiet(), reading_only(offline=offline), torch.random.fork_rng(devices=[]):
-        config, tokenizer = _config(located, fetching), _tokenizer(located, fetching)
+        config = _config(located, fetching)
         check_architecture(located.name, config)
+        tokenizer = _tokenizer(located, fetching)
         places = _places(located, config, dtype, where, spread=device_map is not None)
         network = _network(located, DTYPES[dtype], places, fetching, pickled)
         n_params = sum(p.numel() for p in network.parameters())  # before the bridge adds split copies of q, k and v
@@ -132,10 +133,14 @@ def _config(located: Located, fetching: dict[str, Any]) -> Any:
 
 
 def _tokenizer(located: Located, fetching: dict[str, Any]) -> Any:
-    from transformers import AutoTokenizer
+    """The files' own; transformers would give any Qwen 2 the tokenizer of that name, which splits numbers."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
     with explained(located, "tokenizer"):
-        return AutoTokenizer.from_pretrained(located.source, **fetching)
+        said = get_tokenizer_config(located.source, **fetching).get("tokenizer_class")
+        complete = said in ("TokenizersBackend", "PreTrainedTokenizerFast")  # tokenizer.json says all
+        return (PreTrainedTokenizerFast if complete else AutoTokenizer).from_pretrained(located.source, **fetching)
 
 
 def _places(located: Located, config: Any, dtype: str, where: torch.device, *, spread: bool) -> dict[str, Any]:

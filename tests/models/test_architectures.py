@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from arithcirc.models.bridge import BridgedModel
 from arithcirc.models.load import load
+from arithcirc.training.tokenizer import build_tokenizer
 
 N_PROMPTS = 6
 GATED = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "olmo2")
@@ -47,6 +48,13 @@ def test_logits_are_those_of_plain_transformers(model: BridgedModel, folder: str
     with torch.no_grad():
         expected = network(input_ids=prompts_of(0)).logits[:, -1]
     torch.testing.assert_close(model.logits(prompts_of(0)), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_the_tokenizer_is_that_of_the_files(model: BridgedModel) -> None:
+    """Whatever tokenizer models of this type usually have: transformers gives any Qwen 2 one that splits numbers."""
+    ours, theirs = (t.backend_tokenizer.to_str() for t in (model.tokenizer, build_tokenizer(toys.LIMIT)))
+    assert ours == theirs
+    assert model.tokenizer.tokenize("12+30=") == ["12", "+", "30", "="]
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
