@@ -5,18 +5,21 @@ q is below the level as well (calibration.py). K carries the operand heuristics,
 top of the map and, where the map goes below zero, at the bottom. For division, sets of 2 to 4 results are read off each
 neuron's own top prompts and kept when they cover SET_COVERAGE of them. Heuristics that only restate "the answer is 0"
 are left out and listed. A label describes where a neuron is most active; that the model uses it is for the ablations
-to show. Source: Nikankin et al. 2024 (arXiv 2410.21272), section 4.
+to show. Neurons may come in blocks, matched one after another: only q looks at all of them.
+Source: Nikankin et al. 2024 (arXiv 2410.21272), section 4.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import comb
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from arithcirc.arithmetic.operators import DIV, OperandRange, Operator
+from arithcirc.arithmetic.operators import DIV, OperandRange, Operator, Prompts
+from arithcirc.components import Neuron
 from arithcirc.heuristics.calibration import Calibrated, calibrate, hypergeometric, q_values
 from arithcirc.heuristics.families import MULTI_VALUE_SIZES, Heuristic, Kind, MultiValue
 from arithcirc.heuristics.matching import ENDS, End, Scores, members_of, score
@@ -47,6 +50,25 @@ class Labels:
     n_tests: int
 
 
+_KINDS: tuple[Kind, ...] = ("indirect", "direct")
+_Source = tuple[Kind, End, Literal["preset", "sets"]]
+
+
+@dataclass(frozen=True)
+class Matched:
+    """What was found for one block of neurons: labels by row of the block, and p of every test, by their source.
+
+    `negative` says whether a map of the kind goes below zero; where none of any block does, bottom ends do not count.
+    """
+
+    neurons: tuple[Neuron, ...]
+    tables: dict[_Source, pd.DataFrame]
+    tests: dict[_Source, Float[np.ndarray, "test"]]
+    negative: dict[Kind, bool]
+    excluded: pd.DataFrame
+    n_heuristics: int
+
+
 def label_neurons(
     maps: Maps,
     values: Float[np.ndarray, "neuron number"],
@@ -60,98 +82,138 @@ def label_neurons(
     rng: np.random.Generator,
 ) -> Labels:
     """Match the neurons of some maps against a preset. `values` are their `value_logits`; `draws` of the nulls."""
+    matched = match_neurons(
+        maps, values, operator, operands, preset_name=preset_name, threshold=threshold, draws=draws, rng=rng
+    )
+    return join_labels([matched], operator, level=level)
+
+
+def match_neurons(
+    maps: Maps,
+    values: Float[np.ndarray, "neuron number"],
+    operator: Operator,
+    operands: OperandRange,
+    *,
+    preset_name: str = "paper",
+    threshold: float = 0.6,
+    draws: int = 200,
+    rng: np.random.Generator,
+) -> Matched:
+    """Scores and p-values of a block of neurons, for `join_labels`.
+
+    Give every block a generator in the same state: then a neuron's p does not depend on the block it is in.
+    """
     listed = preset(preset_name, operator, operands, values.shape[1] - 1)
     kept, excluded = exclude_zero(listed, maps.prompts)
-    frames, tests = [], []
-    for kind in ("indirect", "direct"):
+    tables: dict[_Source, pd.DataFrame] = {}
+    tests: dict[_Source, np.ndarray] = {}
+    negative: dict[Kind, bool] = {}
+    for kind in _KINDS:
         heuristics = [h for h in kept if h.kind == kind]
-        signed = maps.k if kind == "indirect" else maps.kv(values)
-        ranks = rank_maps(signed)
-        ends = ENDS if signed.min(initial=0) < 0 else ENDS[:1]
-        del signed
-        scores = score(ranks, members_of(heuristics, maps.prompts), ends=ends)
+        times = None if kind == "indirect" else _answer_values(values, maps.prompts)
+        negative[kind] = any(bool((k if times is None else k * times(i)).min() < 0) for i, k in enumerate(maps.k))
+        ranks = rank_maps(maps.k, times)
+        scores = score(ranks, members_of(heuristics, maps.prompts), ends=ENDS)
         found = calibrate(ranks, scores, heuristics, maps.prompts, threshold=threshold, draws=draws, rng=rng)
-        frames.append(_rows(scores, found, heuristics, ranks.n_prompts, threshold))
-        tests += [p.ravel() for p in found.tests.values()]
-        if kind == "direct" and operator == DIV:
-            sets, p = _set_rows(ranks, maps, ends, threshold)
-            frames.append(sets)
-            tests.append(p)
+        for end in ENDS:
+            tables[kind, end, "preset"] = _rows(scores, found, heuristics, ranks.n_prompts, threshold, end)
+            tests[kind, end, "preset"] = found.tests[end].ravel()
+        for end in ENDS if kind == "direct" and operator == DIV else ():
+            tables[kind, end, "sets"], tests[kind, end, "sets"] = _set_rows(ranks, maps, end, threshold)
+    return Matched(maps.neurons, tables, tests, negative, excluded, len(kept))
+
+
+def _answer_values(
+    values: Float[np.ndarray, "neuron number"], prompts: Prompts
+) -> Callable[[int], Float[np.ndarray, "prompt"]]:
+    """What each neuron writes into the answers of the prompts: KV = K times this."""
+
+    def times(neuron: int) -> Float[np.ndarray, "prompt"]:
+        written: np.ndarray = values[neuron, prompts.answer]
+        return written
+
+    return times
+
+
+def join_labels(blocks: Sequence[Matched], operator: Operator, *, level: float = 0.01) -> Labels:
+    """Labels of all blocks of an operator's neurons: q counts every test of every block."""
+    negative = {kind: any(b.negative[kind] for b in blocks) for kind in blocks[0].negative}
+    counted = [key for key in blocks[0].tables if key[1] == "top" or negative[key[0]]]
+    starts = np.cumsum([0, *(len(b.neurons) for b in blocks)])
+    frames = [
+        b.tables[key].assign(row=b.tables[key]["row"] + start)
+        for key in counted
+        for b, start in zip(blocks, starts, strict=False)
+    ]
     table = pd.concat(frames, ignore_index=True)
+    tests = [b.tests[key] for b in blocks for key in counted]
     every = np.concatenate(tests) if tests else np.empty(0)
     table["q"] = np.where(table["p"].notna(), q_values(table["p"].fillna(1).to_numpy(), every), np.nan)
     table["significant"] = table["matched"] & (table["q"] < level)
-    return Labels(_named(_one_row_at_least(table), maps, operator), excluded, len(kept), len(every))
+    neurons = [n for b in blocks for n in b.neurons]
+    named = _named(_one_row_at_least(table), neurons, operator)
+    return Labels(named, blocks[0].excluded, blocks[0].n_heuristics, len(every))
 
 
 def _rows(
-    scores: Scores, found: Calibrated, heuristics: Sequence[Heuristic], n_prompts: int, threshold: float
+    scores: Scores, found: Calibrated, heuristics: Sequence[Heuristic], n_prompts: int, threshold: float, end: End
 ) -> pd.DataFrame:
-    """Labels at or above the threshold, and each neuron's best one, at both ends."""
-    frames = []
-    for end, values in scores.ends.items():
-        keep = values >= threshold
-        if values.shape[1]:
-            fit = corrected(values, scores.size / n_prompts)
-            keep[np.arange(len(values)), fit.argmax(1)] = True
-        row, column = np.nonzero(keep)
-        size, named = scores.size[column], [heuristics[int(i)] for i in column]
-        frames.append(
-            pd.DataFrame(
-                {
-                    "row": row,
-                    "heuristic": [str(h) for h in named],
-                    "family": [h.family for h in named],
-                    "value": [h.value for h in named],
-                    "kind": [h.kind for h in named],
-                    "end": end,
-                    "size": size,
-                    "score": values[row, column],
-                    "base_rate": size / n_prompts,
-                    "p_hypergeometric": hypergeometric(values[row, column], size, n_prompts),
-                    "p": found.p[end][row, column],
-                    "p_shift": found.p_shift[end][row, column],
-                    "matched": values[row, column] >= threshold,
-                }
-            )
-        )
-    return pd.concat(frames, ignore_index=True)
+    """Labels at or above the threshold, and each neuron's best one, at one end."""
+    values = scores.ends[end]
+    keep = values >= threshold
+    if values.shape[1]:
+        fit = corrected(values, scores.size / n_prompts)
+        keep[np.arange(len(values)), fit.argmax(1)] = True
+    row, column = np.nonzero(keep)
+    size, named = scores.size[column], [heuristics[int(i)] for i in column]
+    return pd.DataFrame(
+        {
+            "row": row,
+            "heuristic": [str(h) for h in named],
+            "family": [h.family for h in named],
+            "value": [h.value for h in named],
+            "kind": [h.kind for h in named],
+            "end": end,
+            "size": size,
+            "score": values[row, column],
+            "base_rate": size / n_prompts,
+            "p_hypergeometric": hypergeometric(values[row, column], size, n_prompts),
+            "p": found.p[end][row, column],
+            "p_shift": found.p_shift[end][row, column],
+            "matched": values[row, column] >= threshold,
+        }
+    )
 
 
-def _set_rows(
-    ranks: Ranks, maps: Maps, ends: Sequence[End], threshold: float
-) -> tuple[pd.DataFrame, Float[np.ndarray, "test"]]:
-    """Sets of results that cover the top prompts of a neuron (division), and one p per neuron and end."""
+def _set_rows(ranks: Ranks, maps: Maps, end: End, threshold: float) -> tuple[pd.DataFrame, Float[np.ndarray, "neuron"]]:
+    """Sets of results that cover the top prompts of a neuron (division), and one p per neuron."""
     levels = Levels.make(maps.prompts.answer)
     kind: Kind = "direct"
-    frames, tests = [], []
-    for end in ends:
 
-        def find(item: tuple[slice, np.ndarray], end: End = end) -> list[tuple[int, MultiValue]]:
-            columns, block = item
-            table, grid = hit_table(block, levels, end)
-            return [(columns.start + i, s) for i in range(block.shape[1]) for s in _sets(table[:, :, i], grid, levels)]
+    def find(item: tuple[slice, np.ndarray]) -> list[tuple[int, MultiValue]]:
+        columns, block = item
+        table, grid = hit_table(block, levels, end)
+        return [(columns.start + i, s) for i in range(block.shape[1]) for s in _sets(table[:, :, i], grid, levels)]
 
-        blocks = list(zip(ranks.columns(), ranks.blocks, strict=True))
-        candidates = [pair for found in in_threads(find, blocks) for pair in found]
-        rows = np.array([row for row, _ in candidates], dtype=np.int64)
-        sets = [s for _, s in candidates]
-        distinct = list(dict.fromkeys(sets))
-        scored = score(ranks, members_of(distinct, maps.prompts), ends=(end,))
-        column = np.array([distinct.index(s) for s in sets], dtype=np.int64)
-        values, size = scored.ends[end][rows, column], scored.size[column]
-        tail = hypergeometric(values, size, ranks.n_prompts)
-        choices = np.array([float(comb(len(levels.values), len(s.values))) for s in sets])
-        p = np.minimum(1, tail * choices)
-        frame = pd.DataFrame({"row": rows, "heuristic": [str(s) for s in sets], "family": "multi_value"}).assign(
-            value="result", kind=kind, end=end, size=size, score=values, base_rate=size / ranks.n_prompts,
-            p_hypergeometric=tail, p=p, p_shift=np.nan, matched=values >= max(threshold, SET_COVERAGE),
-        )  # fmt: skip
-        frames.append(frame[frame["matched"]])
-        best = np.ones(ranks.n_neurons)
-        np.minimum.at(best, frames[-1]["row"].to_numpy(dtype=np.int64), frames[-1]["p"].to_numpy(dtype=np.float64))
-        tests.append(best)
-    return pd.concat(frames, ignore_index=True), np.concatenate(tests)
+    blocks = list(zip(ranks.columns(), ranks.blocks, strict=True))
+    candidates = [pair for found in in_threads(find, blocks) for pair in found]
+    rows = np.array([row for row, _ in candidates], dtype=np.int64)
+    sets = [s for _, s in candidates]
+    distinct = list(dict.fromkeys(sets))
+    scored = score(ranks, members_of(distinct, maps.prompts), ends=(end,))
+    column = np.array([distinct.index(s) for s in sets], dtype=np.int64)
+    values, size = scored.ends[end][rows, column], scored.size[column]
+    tail = hypergeometric(values, size, ranks.n_prompts)
+    choices = np.array([float(comb(len(levels.values), len(s.values))) for s in sets])
+    p = np.minimum(1, tail * choices)
+    frame = pd.DataFrame({"row": rows, "heuristic": [str(s) for s in sets], "family": "multi_value"}).assign(
+        value="result", kind=kind, end=end, size=size, score=values, base_rate=size / ranks.n_prompts,
+        p_hypergeometric=tail, p=p, p_shift=np.nan, matched=values >= max(threshold, SET_COVERAGE),
+    )  # fmt: skip
+    frame = frame[frame["matched"]]
+    best = np.ones(ranks.n_neurons)
+    np.minimum.at(best, frame["row"].to_numpy(dtype=np.int64), frame["p"].to_numpy(dtype=np.float64))
+    return frame, best
 
 
 def _sets(table: np.ndarray, grid: np.ndarray, levels: Levels) -> list[MultiValue]:
@@ -184,10 +246,10 @@ def _one_row_at_least(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([matched, best]).sort_values(["row", "score"], ascending=[True, False], kind="stable")
 
 
-def _named(table: pd.DataFrame, maps: Maps, operator: Operator) -> pd.DataFrame:
+def _named(table: pd.DataFrame, neurons: Sequence[Neuron], operator: Operator) -> pd.DataFrame:
     """The rows with their neurons' names instead of row numbers."""
     rows = table["row"].to_numpy(dtype=np.int64)
-    layers = np.array([n.layer for n in maps.neurons], dtype=np.int64)
-    ids = np.array([n.index for n in maps.neurons], dtype=np.int64)
+    layers = np.array([n.layer for n in neurons], dtype=np.int64)
+    ids = np.array([n.index for n in neurons], dtype=np.int64)
     named = table.assign(operator=operator.symbol, layer=layers[rows], neuron=ids[rows])
     return named.loc[:, list(COLUMNS)].reset_index(drop=True)

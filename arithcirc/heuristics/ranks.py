@@ -45,8 +45,14 @@ class Ranks:
             start += block.shape[1]
 
 
-def rank_maps(maps: Float[np.ndarray, "neuron prompt"]) -> Ranks:
-    """Ranks of every prompt in every map, largest first. NaN counts as the smallest value."""
+def rank_maps(
+    maps: Float[np.ndarray, "neuron prompt"],
+    times: Callable[[int], Float[np.ndarray, "prompt"]] | None = None,
+) -> Ranks:
+    """Ranks of every prompt in every map, largest first. NaN counts as the smallest value.
+
+    `times(i)` is what map i is multiplied by, so that the products are never held together.
+    """
     n_neurons, n_prompts = maps.shape
     tie = tie_order(n_prompts)
     prompt_at = np.argsort(tie).astype(np.int64)
@@ -56,7 +62,8 @@ def rank_maps(maps: Float[np.ndarray, "neuron prompt"]) -> Ranks:
     def rank(columns: slice) -> np.ndarray:
         block = np.empty((columns.stop - columns.start, n_prompts), dtype=kind)
         for row in range(len(block)):
-            order = prompt_at[_order(maps[columns.start + row], tie)]
+            i = columns.start + row
+            order = prompt_at[_order(maps[i] if times is None else maps[i] * times(i), tie)]
             block[row][order] = places
         return np.ascontiguousarray(block.T)
 

@@ -3,7 +3,8 @@
 Per component and per position, the mean over ALL prompts op1∘op2= with both operands in range, illegal ones included,
 equal numbers per operator (spec section 3). Prompts that share op1 and the operator share every activation before op2,
 so these are run once and only the tail of each prompt is replayed on the shared prefix: exact, and
-(tail / prompt length) of the cost. Sums are kept per batch in the model's type and added in float64.
+(tail / prompt length) of the cost. A batch is summed in float32 whatever the model's
+batches in float64; a sum that is not finite is refused.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,15 +12,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from arithcirc.arithmetic.operators import OperandRange, Operator, all_prompts, concatenate
 from arithcirc.arithmetic.tokens import PromptEncoder
 from arithcirc.components import Position
-from arithcirc.measure.batches import batches
-from arithcirc.models.protocol import Activations, HookedModel
+from arithcirc.measure.batches import in_batches
+from arithcirc.measure.finite import require_finite
+from arithcirc.measure.tails import run_tails
+from arithcirc.models.fit import logit_rows
+from arithcirc.models.protocol import HookedModel, ModelInfo
 
 Progress = Callable[[int], None]
 
@@ -41,16 +44,22 @@ class _Sums:
         self.sums: dict[tuple[str, int], Tensor] = {}
         self.n_layers = n_layers
 
-    def add(self, part: str, layer: int, value: Tensor, positions: slice, weight: int = 1) -> None:
-        """Add activations (prompt, pos, ...) at these positions, each prompt counted `weight` times."""
-        total = value.sum(0, dtype=torch.float32).double() * weight
+    def add(self, part: str, layer: int, total: Tensor, positions: slice) -> None:
+        """Add one batch's sum (pos, ...) at these positions."""
         key = (part, layer)
         if key not in self.sums:
-            self.sums[key] = total.new_zeros(self.n_pos, *total.shape[1:])
+            self.sums[key] = total.new_zeros(self.n_pos, *total.shape[1:], dtype=torch.float64)
         self.sums[key][positions] += total
 
-    def means(self, n: int) -> Means:
-        """Divide by the number of prompts."""
+    def join(self, batch: "_Sums") -> None:
+        """Add the sums of a batch that was run to its end."""
+        for (part, layer), total in batch.sums.items():
+            self.add(part, layer, total, slice(None))
+
+    def means(self, n: int, info: ModelInfo) -> Means:
+        """Divide by the number of prompts. Raises NumericsError naming the layer whose activations were not finite."""
+        for (part, layer), total in sorted(self.sums.items(), key=lambda item: item[0][1]):
+            require_finite(total, f"activations ({part} of layer {layer})", info)
         parts = {p: [(self.sums[p, i] / n).float() for i in range(self.n_layers)] for p in ("z", "post")}
         return Means(parts["z"], parts["post"], n)
 
@@ -65,36 +74,20 @@ def mean_activations(
     progress: Progress | None = None,
 ) -> Means:
     """Means over every prompt of every operator with operands in range, sharing prefixes."""
-    sums = _Sums(model.info.n_layers, encoder.length)
+    prompts = concatenate([all_prompts(op, operands) for op in operators])  # op1 by op1, so that batches share prefixes
     start = encoder.index(Position.OP2)
-    for op in operators:
-        tokens = torch.from_numpy(encoder.encode(all_prompts(op, operands)))
-        grid = tokens.view(len(operands), len(operands), -1)
-        rows = max(1, batch_size // len(operands))
-        for block in batches(grid, rows):
-            _add_block(model, sums, block, start)
-            if progress is not None:
-                progress(block.shape[0] * block.shape[1])
-    return sums.means(len(operators) * len(operands) ** 2)
 
+    def add(sums: _Sums, tokens: Tensor) -> None:
+        def see_before(part: str, layer: int, value: Tensor, counts: Tensor) -> None:
+            total = torch.tensordot(counts.to(value.device, torch.float32), value.float(), dims=1)
+            sums.add(part, layer, total, slice(0, start))
 
-def _add_block(model: HookedModel, sums: _Sums, grid: Int[Tensor, "op1 op2 pos"], start: int) -> None:
-    """All prompts of a few op1 values: the shared prefix once per op1, the tail for every op2."""
-    n_op2, n_pos = grid.shape[1:]
-    prefix = model.record(grid[:, 0, :start], parts={"z", "post"})
-    for layer in range(model.info.n_layers):
-        sums.add("z", layer, prefix.activations.z[layer], slice(0, start), n_op2)
-        sums.add("post", layer, prefix.activations.post[layer], slice(0, start), n_op2)
-    window = model.window(grid[0], start, n_pos - start)
+        def see(part: str, layer: int, value: Tensor) -> None:
+            sums.add(part, layer, value.sum(0, dtype=torch.float32), slice(start, None))
 
-    def see(part: str, layer: int, value: Tensor) -> None:
-        sums.add(part, layer, value, slice(start, n_pos))
+        run_tails(model, tokens, start, see=see, see_before=see_before)
 
-    rows = rearrange(grid, "op1 op2 pos -> (op2 op1) pos")  # whole repetitions of the op1 values, as block() wants
-    resid = model.embed(rows, start)
-    with model.editing(see):
-        for layer in range(model.info.n_layers):
-            resid = model.block(layer, resid, window, prefix.keys[layer], prefix.values[layer])
+    return _means(model, torch.from_numpy(encoder.encode(prompts)), add, batch_size, progress)
 
 
 def sampled_mean_activations(
@@ -113,13 +106,33 @@ def sampled_mean_activations(
     for op in operators:
         everything = all_prompts(op, operands)
         prompts.append(everything[rng.permutation(len(everything))[:per_operator]])
-    tokens = torch.from_numpy(encoder.encode(concatenate(prompts)))
-    sums = _Sums(model.info.n_layers, encoder.length)
-    for batch in batches(tokens, batch_size):
-        found: Activations = model.activations(batch, parts={"z", "post"})
-        for layer in range(model.info.n_layers):
-            sums.add("z", layer, found.z[layer], slice(None))
-            sums.add("post", layer, found.post[layer], slice(None))
-        if progress is not None:
-            progress(len(batch))
-    return sums.means(len(tokens))
+
+    def add(sums: _Sums, tokens: Tensor) -> None:
+        def see(part: str, layer: int, value: Tensor) -> None:
+            sums.add(part, layer, value.sum(0, dtype=torch.float32), slice(None))
+
+        model.logits(tokens, edit=see)
+
+    rows = min(batch_size, logit_rows(model.info.d_vocab))
+    return _means(model, torch.from_numpy(encoder.encode(concatenate(prompts))), add, rows, progress)
+
+
+def _means(
+    model: HookedModel,
+    tokens: Int[Tensor, "prompt pos"],
+    add: Callable[[_Sums, Int[Tensor, "prompt pos"]], None],
+    batch_size: int,
+    progress: Progress | None,
+) -> Means:
+    """Sum what `add` sees of each batch; a batch counts once it was run to its end."""
+    n_layers, n_pos = model.info.n_layers, tokens.shape[1]
+
+    def run(rows: slice) -> _Sums:
+        batch = _Sums(n_layers, n_pos)
+        add(batch, tokens[rows])
+        return batch
+
+    sums = _Sums(n_layers, n_pos)
+    for batch in in_batches(len(tokens), batch_size, run, progress=progress):
+        sums.join(batch)
+    return sums.means(len(tokens), model.info)
