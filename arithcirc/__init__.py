@@ -28,6 +28,7 @@ _HOMES = {
     "arithcirc.models.load": ("load",),
     "arithcirc.models.protocol": ("HookedModel",),
     "arithcirc.models.suffix": ("Patch", "SuffixEngine"),
+    "arithcirc.measure.agreement": ("compare_runs", "pairs_of"),
     "arithcirc.measure.metrics": ("faithfulness", "patching_metrics"),
     "arithcirc.measure.means": ("mean_activations",),
     "arithcirc.measure.maps": ("activation_maps", "value_logits"),
@@ -73,6 +74,7 @@ __all__ = [
     "SuffixEngine",
     "activation_maps",
     "analyze",
+    "compare_runs",
     "counterfactuals",
     "faithfulness",
     "judge",
@@ -85,6 +87,7 @@ __all__ = [
     "mean_activations",
     "neuron_effects",
     "operator",
+    "pairs_of",
     "parse_heuristic",
     "patching_metrics",
     "preset",
@@ -117,6 +120,7 @@ if TYPE_CHECKING:
     from arithcirc.heuristics.labels import label_neurons
     from arithcirc.heuristics.names import parse_heuristic
     from arithcirc.heuristics.presets import preset
+    from arithcirc.measure.agreement import compare_runs, pairs_of
     from arithcirc.measure.maps import activation_maps, value_logits
     from arithcirc.measure.means import mean_activations
     from arithcirc.measure.metrics import faithfulness, patching_metrics

@@ -22,7 +22,7 @@ import plotly.graph_objects as go
 
 from arithcirc.errors import EnvironmentFailure, RequestError
 from arithcirc.store import RunFolder, sha256_file, write_atomic, write_text
-from arithcirc.viz import theme
+from arithcirc.viz import agreement, theme
 from arithcirc.viz.effects import head_carriers, head_heatmap, mlp_heatmap
 from arithcirc.viz.faithfulness import faithfulness_curves
 from arithcirc.viz.frames import RunData
@@ -149,7 +149,14 @@ def _drawings(target: float) -> dict[str, dict[str, Draw]]:
             effects[f"heads_{metric}_{position}"] = _heads(metric, position)
         effects[f"mlps_{metric}"] = _mlps(metric)
     effects["head_carriers"] = head_carriers
-    return {"effects": effects, "faithfulness": {"faithfulness": lambda t: faithfulness_curves(t, target=target)}}
+    compared: dict[str, dict[str, Draw]] = {
+        "run_agreement": {"run_agreement": agreement.layers},
+        "run_sizes": {"run_sizes": agreement.sizes},
+    }
+    return compared | {
+        "effects": effects,
+        "faithfulness": {"faithfulness": lambda t: faithfulness_curves(t, target=target)},
+    }
 
 
 def _heads(metric: str, position: str) -> Draw:
