@@ -23,6 +23,7 @@ from arithcirc.models.zoo import Located
 
 _TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
 _CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
+_TOO_MANY, _SERVER_FAULT = 429, 500
 _LOUD = ("huggingface_hub", "accelerate")
 
 
@@ -142,7 +143,8 @@ def _hub_failure(error: BaseException, located: Located, what: str) -> Arithcirc
             "choose another revision"
         )
     http_error: Any = errors.HfHubHTTPError.__mro__[1]  # the HTTP client's own
-    if caused_by(errors.LocalEntryNotFoundError, ConnectionError, TimeoutError, http_error):
+    no_answer = caused_by(errors.LocalEntryNotFoundError, ConnectionError, TimeoutError, http_error) and not status
+    if no_answer or status == _TOO_MANY or status >= _SERVER_FAULT:
         answer = f" (it answered {status})" if status else ""
         return EnvironmentFailure(
             f"the Hugging Face hub cannot be reached{answer} for the {what} of {name}, which is not in the local "

@@ -15,6 +15,7 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -22,8 +23,10 @@ from toys import COMMIT, cached
 from transformers.utils import hub as transformers_hub
 
 from arithcirc.errors import EnvironmentFailure, ModelError
+from arithcirc.models import load as loading
 from arithcirc.models.hub import reading_only, without_tokens
 from arithcirc.models.load import load
+from arithcirc.training.tokenizer import build_tokenizer
 
 TOKEN = "hf_aVerySecretToken123"  # noqa: S105
 
@@ -121,6 +124,18 @@ def test_no_request_leaves_while_offline(monkeypatch):
     assert "DISABLE_SAFETENSORS_CONVERSION" not in os.environ
 
 
+def test_a_revision_with_pickled_weights_only_is_refused_with_the_way_to_read_them(
+    toy_folder, tmp_path, failing, monkeypatch
+):
+    snapshot = cached(toy_folder, tmp_path, "EleutherAI/pythia-14m", "step512")
+    (snapshot / "model.safetensors").unlink()
+    failing(http_error(RemoteEntryNotFoundError, 404))
+    monkeypatch.setattr(loading, "_tokenizer", lambda *_: build_tokenizer(toys.LIMIT))
+    words = r"no safetensors at revision step512, only pickled weights, .* --pickled-weights"
+    with pytest.raises(ModelError, match=words):
+        load("EleutherAI/pythia-14m", revision="step512", device="cpu", cache_dir=tmp_path)
+
+
 # -- failures ---------------------------------------------------------------------------------------------------------
 
 GATED = http_error(GatedRepoError, 403, f"403 Client Error\nCannot access gated repo with {TOKEN}")
@@ -130,6 +145,7 @@ CASES = {
     "unknown": (http_error(RepositoryNotFoundError, 404, TOKEN), ModelError, "no model owner/model, or it is private"),
     "revision": (http_error(RevisionNotFoundError, 404, TOKEN), ModelError, "has no revision 'v7' on the hub"),
     "server": (http_error(HfHubHTTPError, 503, TOKEN), EnvironmentFailure, r"cannot be reached \(it answered 503\)"),
+    "busy": (http_error(HfHubHTTPError, 429, TOKEN), EnvironmentFailure, r"cannot be reached \(it answered 429\)"),
     "network": (LocalEntryNotFoundError(TOKEN), EnvironmentFailure, "cannot be reached for the configuration"),
     "connection": (ConnectionError(f"refused {TOKEN}"), EnvironmentFailure, "cannot be reached"),
     "disk": (OSError(errno.ENOSPC, f"full {TOKEN}"), EnvironmentFailure, "the disk is full .* --cache-dir"),
