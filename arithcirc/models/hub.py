@@ -93,6 +93,11 @@ def _in_words(error: BaseException, located: Located, what: str) -> ArithcircErr
         return EnvironmentFailure(
             f"the disk is full while fetching the {what} of {located.name}: free some space, or give a --cache-dir"
         )
+    if denied := [e for e in _chain(error) if isinstance(e, OSError) and e.errno in (errno.EACCES, errno.EROFS)]:
+        return EnvironmentFailure(
+            f"no permission for {denied[0].filename or 'a file'}, needed for the {what} of {located.name}: allow it, or "
+            "give a --cache-dir that can be written"
+        )
     if any(type(e).__name__ == "UnpicklingError" for e in _chain(error)):
         return ModelError(f"the pickled {what} of {located.name} hold more than tensors and could run code: refused")
     if not located.local and (failure := _hub_failure(error, located, what)) is not None:
@@ -121,9 +126,7 @@ def _hub_failure(error: BaseException, located: Located, what: str) -> Arithcirc
             "account (or run 'hf auth login')"
         )
     if caused_by(errors.RevisionNotFoundError):
-        return ModelError(
-            f"{name} has no revision {located.revision!r} on the hub: 'arithcirc models {name}' lists known ones"
-        )
+        return ModelError(f"{name} has no revision {located.revision!r} on the hub: the model's page lists them")
     if caused_by(errors.RepositoryNotFoundError) or status == 401:
         return ModelError(
             f"the hub has no model {name}, or it is private: check the name ('arithcirc models' lists known ones), or "

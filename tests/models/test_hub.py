@@ -149,6 +149,11 @@ CASES = {
     "network": (LocalEntryNotFoundError(TOKEN), EnvironmentFailure, "cannot be reached for the configuration"),
     "connection": (ConnectionError(f"refused {TOKEN}"), EnvironmentFailure, "cannot be reached"),
     "disk": (OSError(errno.ENOSPC, f"full {TOKEN}"), EnvironmentFailure, "the disk is full .* --cache-dir"),
+    "denied": (
+        PermissionError(errno.EACCES, TOKEN, "blobs/1"),
+        EnvironmentFailure,
+        "no permission for blobs/1, .* --cache-dir",
+    ),
     "other": (OSError(f"odd thing with {TOKEN}"), ModelError, r"cannot load the configuration of owner/model .*\*\*\*"),
 }
 
