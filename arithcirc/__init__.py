@@ -25,9 +25,12 @@ _HOMES = {
     "arithcirc.arithmetic.format": ("PromptFormat",),
     "arithcirc.arithmetic.tokens": ("prompt_encoder", "single_token_limit"),
     "arithcirc.arithmetic.pairs": ("Counterfactual", "Pairs", "counterfactuals", "read_pairs"),
+    "arithcirc.models.architectures": ("ARCHITECTURES", "REFUSED_ARCHITECTURES"),
     "arithcirc.models.load": ("load",),
     "arithcirc.models.protocol": ("HookedModel",),
+    "arithcirc.models.shapes": ("Shape", "configuration", "save_random"),
     "arithcirc.models.suffix": ("Patch", "SuffixEngine"),
+    "arithcirc.measure.exactness": ("check_exactness", "random_tokens"),
     "arithcirc.measure.agreement": ("compare_runs", "pairs_of"),
     "arithcirc.measure.metrics": ("faithfulness", "patching_metrics"),
     "arithcirc.measure.means": ("mean_activations",),
@@ -48,7 +51,9 @@ _HOMES = {
 _WHERE = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "ARCHITECTURES",
     "OPERATORS",
+    "REFUSED_ARCHITECTURES",
     "ArithcircError",
     "CircuitConfig",
     "Counterfactual",
@@ -70,11 +75,14 @@ __all__ = [
     "Prompts",
     "RequestError",
     "RunFolder",
+    "Shape",
     "Site",
     "SuffixEngine",
     "activation_maps",
     "analyze",
+    "check_exactness",
     "compare_runs",
+    "configuration",
     "counterfactuals",
     "faithfulness",
     "judge",
@@ -92,10 +100,12 @@ __all__ = [
     "patching_metrics",
     "preset",
     "prompt_encoder",
+    "random_tokens",
     "rank_heads",
     "read_pairs",
     "read_residuals",
     "sample_pairs",
+    "save_random",
     "single_token_limit",
     "train_probes",
     "value_logits",
@@ -121,11 +131,14 @@ if TYPE_CHECKING:
     from arithcirc.heuristics.names import parse_heuristic
     from arithcirc.heuristics.presets import preset
     from arithcirc.measure.agreement import compare_runs, pairs_of
+    from arithcirc.measure.exactness import check_exactness, random_tokens
     from arithcirc.measure.maps import activation_maps, value_logits
     from arithcirc.measure.means import mean_activations
     from arithcirc.measure.metrics import faithfulness, patching_metrics
+    from arithcirc.models.architectures import ARCHITECTURES, REFUSED_ARCHITECTURES
     from arithcirc.models.load import load
     from arithcirc.models.protocol import HookedModel
+    from arithcirc.models.shapes import Shape, configuration, save_random
     from arithcirc.models.suffix import Patch, SuffixEngine
     from arithcirc.pipeline.api import analyze, sample_pairs
     from arithcirc.report import write_report

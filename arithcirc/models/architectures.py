@@ -21,7 +21,7 @@ class Architecture:
     blocks: str
 
 
-SUPPORTED = {
+ARCHITECTURES = {
     "GPTNeoXForCausalLM": Architecture("GPT-NeoX, Pythia", "parallel or sequential; LayerNorm; fused QKV; rotary part"),
     "GPTJForCausalLM": Architecture("GPT-J", "parallel, one LayerNorm; rotary on part of the head; biased unembedding"),
     "GPT2LMHeadModel": Architecture("GPT-2", "sequential; LayerNorm; learned positions; Conv1D weights; tied"),
@@ -38,7 +38,7 @@ SUPPORTED = {
     "Olmo2ForCausalLM": Architecture("OLMo 2", "norms after attention and MLP only; norms on whole queries and keys"),
 }
 
-REFUSED = {
+REFUSED_ARCHITECTURES = {
     "Gemma3ForConditionalGeneration": "it reads images too; its text model alone (Gemma3ForCausalLM) is supported",
     "Llama4ForConditionalGeneration": "its MLPs are mixtures of experts, so a neuron is not one row of one W_out",
     "MixtralForCausalLM": "its MLPs are mixtures of experts, so a neuron is not one row of one W_out",
@@ -79,15 +79,15 @@ LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
 def check_architecture(name: str, config: Any) -> Architecture:
     """The architecture of a Hugging Face configuration. Raises ModelError, by name, for what is not exact here."""
     architecture = (getattr(config, "architectures", None) or ["unknown"])[0]
-    if architecture in REFUSED:
-        raise ModelError(f"{name} is a {architecture}, which is not supported: {REFUSED[architecture]}")
-    if architecture not in SUPPORTED:
-        known = ", ".join(f"{k} ({v.family})" for k, v in SUPPORTED.items())
+    if architecture in REFUSED_ARCHITECTURES:
+        raise ModelError(f"{name} is a {architecture}, which is not supported: {REFUSED_ARCHITECTURES[architecture]}")
+    if architecture not in ARCHITECTURES:
+        known = ", ".join(f"{k} ({v.family})" for k, v in ARCHITECTURES.items())
         raise ModelError(f"{name} is a {architecture}; patches are exact and checked for {known} only")
     if getattr(config, "quantization_config", None) is not None:
         raise ModelError(f"{name} has quantised weights, whose rows are no plain vectors: give the unquantised model")
     _check_settings(name, architecture, config)
-    return SUPPORTED[architecture]
+    return ARCHITECTURES[architecture]
 
 
 def _check_settings(name: str, architecture: str, config: Any) -> None:

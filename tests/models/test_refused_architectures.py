@@ -15,7 +15,7 @@ from toys import LIMIT
 
 from arithcirc.errors import ModelError
 from arithcirc.measure.exactness import TOLERANCE, check_exactness, random_tokens
-from arithcirc.models.architectures import REFUSED, SUPPORTED, check_architecture
+from arithcirc.models.architectures import ARCHITECTURES, REFUSED_ARCHITECTURES, check_architecture
 from arithcirc.models.load import load
 from arithcirc.training.tokenizer import build_tokenizer
 
@@ -41,7 +41,7 @@ def rope(kind: str, **settings: Any) -> dict[str, Any]:
 
 
 def test_every_supported_class_is_built_and_checked() -> None:
-    assert {type(build()).__name__ for build in BUILDERS.values()} == set(SUPPORTED)
+    assert {type(build()).__name__ for build in BUILDERS.values()} == set(ARCHITECTURES)
 
 
 MODEL_TYPES = {
@@ -59,13 +59,13 @@ MODEL_TYPES = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", REFUSED_ARCHITECTURES)
 def test_a_known_class_is_refused_with_its_reason(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     build_tokenizer(LIMIT).save_pretrained(folder)
     (folder / "model.safetensors").write_bytes(b"never read")
     (folder / "config.json").write_text(json.dumps({"model_type": MODEL_TYPES[name], "architectures": [name]}))
-    assert refusal(folder) == f"model is a {name}, which is not supported: {REFUSED[name]}"
+    assert refusal(folder) == f"model is a {name}, which is not supported: {REFUSED_ARCHITECTURES[name]}"
 
 
 @pytest.mark.parametrize("found", [["FalconForCausalLM"], [], None])
