@@ -107,8 +107,8 @@ def _table() -> None:
 
 NOTES = (
     "memory: of the published weights. heads (key-value heads). numbers: known single tokens; digits: split, refused.",
-    "Pythia from 70m up also as <model>-deduped; its steps are 0, 1, 2, 4, .. 512, 1000, 2000, .. 143000. Steps that the",
-    "hub has only as pickled weights need --pickled-weights; the last step is main, which has safetensors.",
+    "Pythia from 70m up also as <model>-deduped; its steps are 0, 1, 2, 4, .. 512, 1000, 2000, .. 143000. The last",
+    "step is main, which has safetensors; steps that the hub has only as pickled weights need --pickled-weights.",
     "gated: accept the licence on the model's page on the hub and set HF_TOKEN.",
     "`arithcirc models NAME` shows one. Any other model of these types works by its Hugging Face id or folder.",
 )
@@ -120,7 +120,7 @@ def _details(name: str, entry: "ZooEntry") -> None:
 
     shape, full = entry.shape, _full_name(name, entry)
     limit = "split into digits" if entry.number_limit is None else f"0..{entry.number_limit} are single tokens"
-    steps = "step0, step1, step2, step4, .. step512, step1000, step2000, .. step143000 (main; others may be pickled)"
+    steps = "step0, step1, step2, step4, .. step512, step1000, .. step143000 (main; others may be pickled)"
     lines = {
         "type": shape.architecture,
         "parameters": f"{entry.n_params:,} (published: {entry.n_published:,}; {entry.source})",

@@ -93,10 +93,11 @@ def _in_words(error: BaseException, located: Located, what: str) -> ArithcircErr
         return EnvironmentFailure(
             f"the disk is full while fetching the {what} of {located.name}: free some space, or give a --cache-dir"
         )
-    if denied := [e for e in _chain(error) if isinstance(e, OSError) and e.errno in (errno.EACCES, errno.EROFS)]:
+    denied = [e for e in _chain(error) if isinstance(e, OSError) and e.errno in (errno.EACCES, errno.EROFS)]
+    if denied:
         return EnvironmentFailure(
-            f"no permission for {denied[0].filename or 'a file'}, needed for the {what} of {located.name}: allow it, or "
-            "give a --cache-dir that can be written"
+            f"no permission for {denied[0].filename or 'a file'}, needed for the {what} of {located.name}: allow it, "
+            "or give a --cache-dir that can be written"
         )
     if any(type(e).__name__ == "UnpicklingError" for e in _chain(error)):
         return ModelError(f"the pickled {what} of {located.name} hold more than tensors and could run code: refused")
