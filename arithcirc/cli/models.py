@@ -108,7 +108,7 @@ def _table() -> None:
 NOTES = (
     "memory: of the published weights. heads (key-value heads). numbers: known single tokens; digits: split, refused.",
     "Pythia from 70m up also as <model>-deduped; its steps are 0, 1, 2, 4, .. 512, 1000, 2000, .. 143000. The last",
-    "step is main, which has safetensors; steps that the hub has only as pickled weights need --pickled-weights.",
+    "step is main, which has safetensors; where a step has pickled weights only, the refusal says how to convert them.",
     "gated: accept the licence on the model's page on the hub and set HF_TOKEN.",
     "`arithcirc models NAME` shows one. Any other model of these types works by its Hugging Face id or folder.",
 )
@@ -164,7 +164,8 @@ def command(name: str, entry: "ZooEntry") -> str:
         return "none: numbers are split into digits, so its prompts are refused"
     if entry.name == SHIPPED:
         return "arithcirc analyze"
-    revision = f" --revision step{entry.steps[-1]}" if entry.steps else ""
+    asked = f"step{entry.steps[-1]}" if entry.steps else entry.safetensors_at
+    revision = f" --revision {asked}" if asked else ""
     dtype = "bfloat16" if entry.n_params >= 1e9 else "float32"
     device = "--device-map auto" if weights_bytes(entry.n_params, dtype) > _LARGEST_GPU else "--device cuda"
     return f"arithcirc analyze {name}{revision} --dtype {dtype} {device}"

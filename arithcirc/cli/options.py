@@ -37,9 +37,6 @@ class ModelOptions:
         None
     )
     offline: Annotated[bool, Parameter(negative="", help="Use only files already here; ask the hub nothing.")] = False
-    pickled_weights: Annotated[
-        bool, Parameter(negative="", help="Read pickled weights (tensors only) where there are no safetensors.")
-    ] = False
     batch_size: Annotated[int, Parameter(help="Rows in flight; halved by itself when memory runs out.")] = 2048
     threads: Annotated[int | None, Parameter(help="CPU threads (default: all cores).")] = None
     out: Annotated[Path, Parameter(help="Runs go to OUT/<model>/<revision>.")] = DEFAULT_OUT
@@ -54,7 +51,6 @@ class ModelOptions:
             "dtype": self.dtype,
             "cache_dir": self.cache_dir,
             "offline": self.offline,
-            "pickled": self.pickled_weights,
         }
 
 

@@ -99,8 +99,6 @@ def _in_words(error: BaseException, located: Located, what: str) -> ArithcircErr
             f"no permission for {denied[0].filename or 'a file'}, needed for the {what} of {located.name}: allow it, "
             "or give a --cache-dir that can be written"
         )
-    if any(type(e).__name__ == "UnpicklingError" for e in _chain(error)):
-        return ModelError(f"the pickled {what} of {located.name} hold more than tensors and could run code: refused")
     if not located.local and (failure := _hub_failure(error, located, what)) is not None:
         return failure
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -143,8 +141,9 @@ def _hub_failure(error: BaseException, located: Located, what: str) -> Arithcirc
     if "cannot be loaded with `safetensors`" in str(error):
         return ModelError(
             f"{name} has no safetensors at revision {located.revision}, only pickled weights, which can run code and "
-            "are refused: give --pickled-weights to read them with torch's restricted unpickler (tensors only), or "
-            "choose another revision"
+            "are refused: choose another revision, or convert them where you trust them, with "
+            f"AutoModelForCausalLM.from_pretrained({name!r}, revision={located.revision!r}).save_pretrained(folder) and "
+            "the same for AutoTokenizer, and give that folder"
         )
     http_error: Any = errors.HfHubHTTPError.__mro__[1]  # the HTTP client's own
     no_answer = caused_by(errors.LocalEntryNotFoundError, ConnectionError, TimeoutError, http_error) and not status

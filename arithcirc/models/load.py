@@ -38,14 +38,13 @@ def load(
     dtype: str = "float32",
     cache_dir: Path | str | None = None,
     offline: bool = False,
-    pickled: bool = False,
 ) -> BridgedModel:
     """Load a model: a Hugging Face id, a local folder, or None for the shipped one.
 
     `revision` is a hub revision or a `step<N>` folder; `device` defaults to cuda where there is one, else cpu;
     `device_map` "auto" spreads the blocks over all GPUs here instead; `dtype` is float32, bfloat16 or float16.
-    `cache_dir` replaces the hub's cache folder; with `offline` nothing is requested from the hub; `pickled` reads
-    pickled weights where there are no safetensors, with torch's restricted unpickler. A token comes from HF_TOKEN.
+    `cache_dir` replaces the hub's cache folder; with `offline` nothing is requested from the hub. A token comes
+    from HF_TOKEN.
     Raises ModelError, in one line, for anything that cannot be loaded safely, and EnvironmentFailure where memory does
     not suffice (with the numbers), the disk is full or the hub cannot be reached.
     """
@@ -54,7 +53,7 @@ def load(
     where = _first_gpu(device, device_map) if device_map is not None else _device(device)
     located = locate(model, revision)
     if located.local:
-        _check_folder(Path(located.source), pickled)
+        _check_folder(Path(located.source))
     fetching: dict[str, Any] = {"trust_remote_code": False}
     if not located.local:
         fetching |= {
@@ -67,7 +66,7 @@ def load(
         check_architecture(located.name, config)
         tokenizer = _tokenizer(located, fetching)
         places = _places(located, config, dtype, where, spread=device_map is not None)
-        network = _network(located, DTYPES[dtype], places, fetching, pickled)
+        network = _network(located, DTYPES[dtype], places, fetching)
         n_params = sum(p.numel() for p in network.parameters())  # before the bridge adds split copies of q, k and v
         tokens = probe_tokens(config.vocab_size)
         expected = plain_logits(network, tokens)
@@ -105,7 +104,7 @@ def _first_gpu(device: str | None, device_map: str) -> torch.device:
     return torch.device("cuda:0")
 
 
-def _check_folder(folder: Path, pickled: bool) -> None:
+def _check_folder(folder: Path) -> None:
     """Refuse folders without config, tokenizer or safetensors, in words."""
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json: give a model folder in Hugging Face format")
@@ -114,13 +113,10 @@ def _check_folder(folder: Path, pickled: bool) -> None:
     if any(folder.glob("*.safetensors")):
         return
     files = sorted(p.name for pattern in _PICKLED for p in folder.glob(pattern))
-    if pickled and (folder / "pytorch_model.bin").is_file() | (folder / "pytorch_model.bin.index.json").is_file():
-        return
     if files:
         raise ModelError(
             f"{folder} has only pickled weights ({files[0]}), which can run code and are refused: convert them where "
-            "you trust them, with AutoModelForCausalLM.from_pretrained(...).save_pretrained(folder), or give "
-            "--pickled-weights to read pytorch_model.bin with torch's restricted unpickler (tensors only)"
+            "you trust them, with AutoModelForCausalLM.from_pretrained(...).save_pretrained(folder)"
         )
     raise ModelError(f"{folder} has a config.json but no *.safetensors weights: copy the weights there")
 
@@ -160,17 +156,14 @@ def _devices(places: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(f"cuda:{p}" if isinstance(p, int) else str(p) for p in places.values()))
 
 
-def _network(
-    located: Located, dtype: torch.dtype, places: dict[str, Any], fetching: dict[str, Any], pickled: bool
-) -> Any:
+def _network(located: Located, dtype: torch.dtype, places: dict[str, Any], fetching: dict[str, Any]) -> Any:
     from transformers import AutoModelForCausalLM
 
     with explained(located, "weights"):
         result: Any = AutoModelForCausalLM.from_pretrained(
             located.source,
             dtype=dtype,
-            use_safetensors=None if pickled else True,
-            weights_only=True,
+            use_safetensors=True,
             device_map=places,
             attn_implementation="eager",
             output_loading_info=True,

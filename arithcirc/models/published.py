@@ -22,9 +22,9 @@ _PAGE = "configuration and weights on the model's hub page"
 class ZooEntry:
     """A model people ask for.
 
-    `dtype` is the published weights'. `number_limit` is the largest n such that 0..n are single tokens, with where that
+    `dtype` is the published weights'. `safetensors_at` is the revision to ask for where `main` has pickled weights only.
+    `number_limit` is the largest n such that 0..n are single tokens, with where that
     is from; None where numbers are split into digits, so that prompts are refused. `accuracies`: the paper's, + - * /.
-    `safetensors_at`: the hub revision that holds `main` as safetensors, where `main` itself has pickled weights only.
     """
 
     name: str
@@ -147,6 +147,7 @@ PUBLISHED = (
     _pythia("12b", 36, 5120, 40, 11_846_072_320, d_vocab=50688),
     ZooEntry(
         "EleutherAI/gpt-j-6b", _GPTJ, "float32", 6_053_381_344, "model card", 520, "about 520, from the paper",
+        "main holds pickled weights only, which are refused; refs/pr/40 is the hub's conversion of them",
         accuracies=(0.23, 0.09, 0.46, 0.64), safetensors_at="refs/pr/40",
     ),
     _llama("Meta-Llama-3-8B", 32, 4096, 32, 14336, 8_030_261_248, accuracies=(0.97, 0.96, 0.84, 0.92)),

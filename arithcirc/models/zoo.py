@@ -110,8 +110,6 @@ def _hub(model: str, revision: str) -> Located:
     """
     step = re.fullmatch(r"(?:step)?(\d{1,7})", revision)
     entry = next((e for e in ZOO if e.name.lower() == model.lower().removesuffix("-deduped")), None)
-    if entry is not None and revision == "main":
-        return Located(model, revision, model, False, entry.safetensors_at)
     if step is None or entry is None or not entry.steps:
         return Located(model, revision, model, local=False)
     number = int(step[1])

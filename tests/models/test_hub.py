@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 import traceback
 
 import huggingface_hub
@@ -70,24 +69,13 @@ def test_the_last_step_of_pythia_is_read_from_main(toy_folder, tmp_path):
     assert model.info.revision == "step143000"
 
 
-def test_pickled_weights_are_read_only_when_asked_for(toy_folder, toy_model, tmp_path):
+def test_pickled_weights_alone_are_not_read(toy_folder, tmp_path):
     snapshot = cached(toy_folder, tmp_path, "EleutherAI/pythia-14m", "step512")
     (snapshot / "model.safetensors").unlink()
-    torch.save(toys.gpt_neox().state_dict(), snapshot / "pytorch_model.bin")
+    torch.save({"a": Unpickled()}, snapshot / "pytorch_model.bin")
     asked = {"revision": "step512", "device": "cpu", "cache_dir": tmp_path, "offline": True}
     with pytest.raises(ModelError, match=r"lacks the weights of EleutherAI/pythia-14m \(step512\) as safetensors"):
         load("EleutherAI/pythia-14m", **asked)
-    tokens = torch.tensor([[0, 12, 3, 20, 7]])
-    model = load("EleutherAI/pythia-14m", pickled=True, **asked)
-    assert torch.equal(model.logits(tokens), toy_model.logits(tokens))
-
-
-def test_pickled_weights_that_would_run_code_are_refused_even_then(toy_folder, tmp_path):
-    copy = shutil.copytree(toy_folder, tmp_path / "toy")
-    (copy / "model.safetensors").unlink()
-    torch.save({"a": Unpickled()}, copy / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="the pickled weights of toy hold more than tensors"):
-        load(str(copy), device="cpu", pickled=True)
     assert "ARITHCIRC_UNPICKLED" not in os.environ
 
 
@@ -124,14 +112,14 @@ def test_no_request_leaves_while_offline(monkeypatch):
     assert "DISABLE_SAFETENSORS_CONVERSION" not in os.environ
 
 
-def test_a_revision_with_pickled_weights_only_is_refused_with_the_way_to_read_them(
+def test_a_revision_with_pickled_weights_only_is_refused_with_the_way_to_convert_them(
     toy_folder, tmp_path, failing, monkeypatch
 ):
     snapshot = cached(toy_folder, tmp_path, "EleutherAI/pythia-14m", "step512")
     (snapshot / "model.safetensors").unlink()
     failing(http_error(RemoteEntryNotFoundError, 404))
     monkeypatch.setattr(loading, "_tokenizer", lambda *_: build_tokenizer(toys.LIMIT))
-    words = r"no safetensors at revision step512, only pickled weights, .* --pickled-weights"
+    words = r"no safetensors at revision step512, only pickled weights, .* convert them"
     with pytest.raises(ModelError, match=words):
         load("EleutherAI/pythia-14m", revision="step512", device="cpu", cache_dir=tmp_path)
 

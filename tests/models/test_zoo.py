@@ -59,12 +59,6 @@ def test_the_last_step_of_pythia_is_fetched_from_main():
     assert (found.revision, found.fetched) == ("step143000", "main")
 
 
-def test_gpt_j_is_fetched_where_it_has_safetensors():
-    assert locate("EleutherAI/gpt-j-6b").fetched == "refs/pr/40"
-    assert locate("EleutherAI/gpt-j-6b", "float16").fetched is None
-    assert locate("someone/gpt-j-6b").fetched is None
-
-
 @pytest.mark.parametrize(
     ("revision", "near"),
     [("step1500", "step1000 and step2000"), ("3", "step2 and step4"), ("step600", "step512 and step1000")],
