@@ -19,10 +19,11 @@ from torch import Tensor
 
 from arithcirc.circuits.circuit import RankedHeads, masks_of
 from arithcirc.components import Head, all_heads
-from arithcirc.measure.batches import batches
+from arithcirc.measure.batches import in_batches
 from arithcirc.measure.interventions import CircuitMasks, ablate_to_means
 from arithcirc.measure.means import Means
 from arithcirc.measure.metrics import faithfulness, normalized_logit
+from arithcirc.models.fit import logit_rows
 from arithcirc.models.protocol import HookedModel
 
 Progress = Callable[[int], None]
@@ -104,7 +105,8 @@ def judge_masks(
     progress: Progress | None = None,
 ) -> Judged:
     """Numbers of the full model, of the empty circuit and of each circuit, in this order and without labels."""
-    clean = torch.cat([model.logits(batch) for batch in batches(tokens, batch_size)]).log_softmax(-1)
+    most = min(batch_size, logit_rows(model.info.d_vocab))
+    clean = torch.cat(list(in_batches(len(tokens), most, lambda rows: model.logits(tokens[rows]).log_softmax(-1))))
     masks = _anchors(model).before(circuits)
     values = ablate_to_means(
         model, tokens, masks, means, _numbers(clean, answers), batch_size=batch_size, progress=progress

@@ -30,8 +30,9 @@ from arithcirc.arithmetic.operators import Prompts
 from arithcirc.arithmetic.tokens import PromptEncoder
 from arithcirc.circuits.probes import Probes, train_probes
 from arithcirc.components import Head, Position, all_heads
-from arithcirc.measure.batches import batches
+from arithcirc.measure.batches import in_batches
 from arithcirc.measure.intervals import wilson
+from arithcirc.models.fit import logit_rows
 from arithcirc.models.protocol import Cut, HookedModel
 
 Progress = Callable[[int], None]
@@ -44,14 +45,14 @@ def attention_from_equals(
     model: HookedModel, tokens: Int[Tensor, "prompt pos"], *, batch_size: int = 2048, progress: Progress | None = None
 ) -> Float[Tensor, "head prompt pos"]:
     """Attention of every head, layer by layer, from the last position to every position."""
-    found = []
-    for batch in batches(tokens, batch_size):
-        pattern = model.activations(batch, parts={"pattern"}).pattern
-        rows = torch.stack([layer[:, :, -1] for layer in pattern.values()]).float()
-        found.append(rearrange(rows, "layer prompt head pos -> (layer head) prompt pos"))
-        if progress is not None:
-            progress(len(batch))
-    return torch.cat(found, dim=1)
+
+    def run(rows: slice) -> Tensor:
+        pattern = model.activations(tokens[rows], parts={"pattern"}).pattern
+        last = torch.stack([layer[:, :, -1] for layer in pattern.values()]).float()
+        return rearrange(last, "layer prompt head pos -> (layer head) prompt pos")
+
+    most = min(batch_size, logit_rows(model.info.d_vocab))
+    return torch.cat(list(in_batches(len(tokens), most, run, progress=progress)), dim=1)
 
 
 def attention_rows(
@@ -86,14 +87,20 @@ def read_heads(
 ) -> tuple[Float[Tensor, "head example d_head"], Bool[Tensor, "example"]]:
     """Every head's z at `=`, layer by layer, and which prompts are answered correctly. `progress` counts prompts."""
     tokens, answers = torch.from_numpy(encoder.encode(prompts)), torch.from_numpy(encoder.answers(prompts.answer))
-    found, correct = [], []
-    for batch, wanted in zip(batches(tokens, batch_size), batches(answers, batch_size), strict=True):
-        run = model.record(batch, parts={"z"})
-        last = torch.stack([z[:, -1] for z in run.activations.z.values()])
-        found.append(rearrange(last, "layer prompt head d_head -> (layer head) prompt d_head"))
-        correct.append(run.logits.argmax(-1) == wanted.to(run.logits.device))
-        if progress is not None:
-            progress(len(batch))
+
+    def run(rows: slice) -> tuple[Tensor, Tensor]:
+        last: list[Tensor] = []
+
+        def see(part: str, _: int, value: Tensor) -> None:
+            if part == "z":
+                last.append(value[:, -1].clone())
+
+        logits = model.logits(tokens[rows], edit=see)
+        z = rearrange(torch.stack(last), "layer prompt head d_head -> (layer head) prompt d_head")
+        return z, logits.argmax(-1) == answers[rows].to(logits.device)
+
+    most = min(batch_size, logit_rows(model.info.d_vocab))
+    found, correct = zip(*in_batches(len(tokens), most, run, progress=progress), strict=True)
     return torch.cat(found, dim=1), torch.cat(correct)
 
 
@@ -178,17 +185,23 @@ def judge_cuts(
     log probability and KL. `progress` counts (cut, prompt) rows, "none" included."""
     tokens, answers = torch.from_numpy(encoder.encode(prompts)), torch.from_numpy(encoder.answers(prompts.answer))
     named = {name: cut_edges(encoder, edges) for name, edges in cuts.items()}
-    found: dict[str, list[Tensor]] = {name: [] for name in (NO_CUT, *named)}
-    for batch, wanted in zip(batches(tokens, batch_size), batches(answers, batch_size), strict=True):
-        clean, wanted = model.logits(batch).log_softmax(-1), wanted.to(model.device)
-        found[NO_CUT].append(_against(clean, clean, wanted))
+
+    def run(rows: slice) -> dict[str, Tensor]:
+        clean, wanted = model.logits(tokens[rows]).log_softmax(-1), answers[rows].to(model.device)
+        found = {NO_CUT: _against(clean, clean, wanted)}
         for name, cut in named.items():
-            found[name].append(_against(clean, model.logits(batch, cut=cut).log_softmax(-1), wanted))
+            found[name] = _against(clean, model.logits(tokens[rows], cut=cut).log_softmax(-1), wanted)
+        return found
+
+    def advance(n: int) -> None:
         if progress is not None:
-            progress(len(batch) * (1 + len(named)))
+            progress(n * (1 + len(named)))
+
+    most = min(batch_size, logit_rows(model.info.d_vocab))
+    parts = list(in_batches(len(tokens), most, run, progress=advance))
     rows = []
-    for name, parts in found.items():
-        right, drop, kl = torch.cat(parts, dim=1).double().mean(1).tolist()
+    for name in (NO_CUT, *named):
+        right, drop, kl = torch.cat([found[name] for found in parts], dim=1).double().mean(1).tolist()
         low, high = wilson(round(right * len(tokens)), len(tokens))
         numbers = {"accuracy": right, "low": low, "high": high, "logit_diff": drop, "kl": kl, "n": len(tokens)}
         rows.append({"cut": name} | numbers)

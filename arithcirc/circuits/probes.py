@@ -35,10 +35,11 @@ from arithcirc.arithmetic.operators import Prompts
 from arithcirc.arithmetic.tokens import PromptEncoder
 from arithcirc.components import PATCHED_POSITIONS, Position
 from arithcirc.errors import RequestError
-from arithcirc.measure.batches import batches
+from arithcirc.measure.batches import batches, in_batches
 from arithcirc.measure.finite import require_finite
 from arithcirc.measure.intervals import wilson
-from arithcirc.models.protocol import HookedModel
+from arithcirc.models.fit import logit_rows, number_bytes, record_bytes
+from arithcirc.models.protocol import HookedModel, ModelInfo
 
 Progress = Callable[[int], None]
 HELD_OUT = 0.2
@@ -47,8 +48,13 @@ VALIDATION = 0.2
 PATIENCE = 5
 FEWEST = 10
 """Examples without which there is nothing to split."""
-WEIGHT_BYTES = 2**30
-"""Sites are trained in groups whose weights, gradients and Adam moments fit in this; groups change no result."""
+TRAINING_BYTES = 2**30
+"""Sites are trained in groups whose examples, weights, gradients and Adam moments fit in this; groups change no result.
+"""
+READ_BYTES = 2**30
+"""Residuals held at once, with the copy of the correct prompts' ones: layers are read in blocks that fit."""
+RECORD_BYTES = 2**28
+"""Residuals, keys and values of all layers that a forward leaves behind: prompts are read in batches that fit."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ def train_probes(
         raise RequestError(f"{len(labels)} examples are too few for a probe: give {FEWEST} or more")
     split = _split(len(labels), generator)
     seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
-    group = max(1, WEIGHT_BYTES // (20 * (features.shape[2] + 1) * n_classes))
+    group = max(1, TRAINING_BYTES // site_bytes(features.shape[1], features.shape[2], n_classes))
     parts = [
         _train_group(part, labels.to(part.device), split, n_classes, learning_rate, batch, epochs, seed, progress)
         for part in batches(features, group)
@@ -105,6 +111,19 @@ def train_probes(
     correct, epoch, loss = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
     counts = labels[split.test.to(labels.device)].bincount()
     return Probes(correct, len(split.test), float(counts.max() / counts.sum()), epoch, loss)
+
+
+def site_bytes(n: int, width: int, n_classes: int) -> int:
+    """Training one site: its n examples in float32, and weights, best weights, two moments, gradient and step."""
+    return 4 * (width + 1) * (n + 7 * n_classes)
+
+
+def join_probes(parts: Sequence[Probes]) -> Probes:
+    """Probes of several groups of sites, trained on the same examples, as one."""
+    correct, epochs, loss = (
+        np.concatenate([getattr(p, name) for p in parts]) for name in ("correct", "epochs", "loss")
+    )
+    return Probes(correct, parts[0].n, parts[0].base_rate, epochs, loss)
 
 
 def _split(n: int, generator: Generator) -> _Split:
@@ -116,15 +135,20 @@ def _split(n: int, generator: Generator) -> _Split:
     return _Split(train=order[stop:], validation=order[n_test:stop], test=order[:n_test])
 
 
-def _standardised(
-    features: Float[Tensor, "site example d"], train: Int[Tensor, "chosen"]
-) -> Float[Tensor, "site example width"]:
-    """Zero mean and unit spread over the training examples, per site and feature, and a column of ones."""
-    values = features.float()
-    seen = values[:, train]
-    mean, spread = seen.mean(1, keepdim=True), seen.std(1, keepdim=True, correction=0)
-    scaled = (values - mean) / torch.where(spread > 1e-6, spread, 1.0)
-    return torch.cat([scaled, torch.ones_like(scaled[..., :1])], dim=-1)
+def _standardised(features: Float[Tensor, "site example d"], split: _Split) -> Float[Tensor, "site example width"]:
+    """Zero mean and unit spread over the training examples, per site and feature, and a column of ones.
+
+    Examples in the order of the split: to train, to stop on, to test. Written once, in place.
+    """
+    order = torch.cat(split).to(features.device)
+    n_sites, n, d = features.shape
+    x = torch.ones(n_sites, n, d + 1, device=features.device)
+    for site, values in zip(x, features, strict=True):
+        site[:, :-1] = values[order]
+        seen = site[: len(split.train), :-1]
+        mean, spread = seen.mean(0), seen.std(0, correction=0)
+        site[:, :-1].sub_(mean).div_(torch.where(spread > 1e-6, spread, 1.0))
+    return x
 
 
 def _train_group(
@@ -140,24 +164,23 @@ def _train_group(
 ) -> tuple[Int[Tensor, "site"], Int[Tensor, "site"], Float[Tensor, "site"]]:
     """Held-out correct answers, kept epoch and its validation loss, of sites that fit in memory together."""
     order = Generator().manual_seed(seed)
-    x = _standardised(features, split.train)
-    x_train, x_stop = x[:, split.train], x[:, split.validation]
-    y_train, y_stop = labels[split.train], labels[split.validation]
+    x, y = _standardised(features, split), labels[torch.cat(split).to(labels.device)]
+    n_train, n_seen = len(split.train), len(split.train) + len(split.validation)
     fit = _Fit(len(x), x.shape[2], n_classes, x.device)
     for epoch in range(1, epochs + 1):
-        for rows in batches(torch.randperm(len(y_train), generator=order), batch):
-            fit.step(x_train[:, rows], y_train[rows], learning_rate)
-        going = fit.keep_best(_loss(torch.bmm(x_stop, fit.weights), y_stop), epoch)
+        for rows in batches(torch.randperm(n_train, generator=order).to(x.device), batch):
+            fit.step(x[fit.active[:, None], rows], y[rows], learning_rate)
+        stop_on = torch.bmm(x[fit.active, n_train:n_seen], fit.weights)
+        going = fit.keep_best(_loss(stop_on, y[n_train:n_seen]), epoch)
         left_out = int((~going).sum()) * (epochs - epoch)
         if progress is not None:
             progress(len(going) + left_out)
         if not going.all():
-            x_train, x_stop = x_train[going], x_stop[going]
             fit.narrow(going)
         if not len(fit.active):
             break
-    read = torch.bmm(x[:, split.test], fit.kept).argmax(-1)
-    return (read == labels[split.test]).sum(1), fit.kept_epoch, fit.kept_loss
+    read = torch.bmm(x[:, n_seen:], fit.kept).argmax(-1)
+    return (read == y[n_seen:]).sum(1), fit.kept_epoch, fit.kept_loss
 
 
 def _loss(logits: Float[Tensor, "site example class"], labels: Int[Tensor, "example"]) -> Float[Tensor, "site"]:
@@ -212,25 +235,36 @@ def read_residuals(
     prompts: Prompts,
     *,
     positions: Sequence[Position] = PATCHED_POSITIONS,
+    layers: range | None = None,
     batch_size: int = 2048,
     progress: Progress | None = None,
 ) -> tuple[Float[Tensor, "site example d_model"], Bool[Tensor, "example"]]:
-    """The residual stream after each layer at these positions (sites layer by layer), and which prompts are answered
-    correctly. `progress` counts prompts."""
+    """The residual stream after each of these layers (None: all) at these positions (sites layer by layer), and which
+    prompts are answered correctly. `progress` counts prompts."""
     tokens, answers = torch.from_numpy(encoder.encode(prompts)), torch.from_numpy(encoder.answers(prompts.answer))
     where, info = [encoder.index(p) for p in positions], model.info
-    found = torch.empty(info.n_layers, len(where), len(tokens), info.d_model, dtype=model.dtype, device=model.device)
+    wanted = range(info.n_layers) if layers is None else layers
+    found = torch.empty(len(wanted), len(where), len(tokens), info.d_model, dtype=model.dtype, device=model.device)
     correct = torch.empty(len(tokens), dtype=torch.bool, device=model.device)
-    for start in range(0, len(tokens), max(1, batch_size)):
-        rows = slice(start, start + max(1, batch_size))
-        run = model.record(tokens[rows], parts=())
-        for layer in range(info.n_layers):
-            found[layer, :, rows] = rearrange(run.resid[layer + 1][:, where], "prompt pos d -> pos prompt d")
-        require_finite(found[:, :, rows], "residuals", model.info)
-        correct[rows] = run.logits.argmax(-1) == answers[rows].to(model.device)
-        if progress is not None:
-            progress(len(run.logits))
+
+    def run(rows: slice) -> None:
+        seen = model.record(tokens[rows], parts=())
+        for row, layer in enumerate(wanted):
+            found[row, :, rows] = rearrange(seen.resid[layer + 1][:, where], "prompt pos d -> pos prompt d")
+        require_finite(found[:, :, rows], "residuals", info)
+        correct[rows] = seen.logits.argmax(-1) == answers[rows].to(model.device)
+
+    most = max(1, RECORD_BYTES // record_bytes(info, encoder.length))
+    for _ in in_batches(len(tokens), min(batch_size, most, logit_rows(info.d_vocab)), run, progress=progress):
+        pass
     return rearrange(found, "layer pos prompt d -> (layer pos) prompt d"), correct
+
+
+def layer_blocks(info: ModelInfo, n_prompts: int, n_positions: int, *, held_bytes: int = READ_BYTES) -> list[range]:
+    """Layers in blocks whose residuals at so many positions fit in `held_bytes`, twice."""
+    one = 2 * n_positions * n_prompts * info.d_model * number_bytes(info)
+    size = max(1, held_bytes // max(1, one))
+    return [range(i, min(i + size, info.n_layers)) for i in range(0, info.n_layers, size)]
 
 
 # -- the first layer that reads the answer ----------------------------------------------------------------------------

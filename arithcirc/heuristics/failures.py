@@ -20,13 +20,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Bool, Float, Int
 from scipy.stats import mannwhitneyu
 
 from arithcirc.arithmetic.tokens import PromptEncoder
+from arithcirc.components import Neuron
 from arithcirc.heuristics.labelled import Labelled
-from arithcirc.measure.knockout import values_of
+from arithcirc.measure.maps import activation_maps, value_logits
 from arithcirc.models.protocol import HookedModel
 
 FEWEST = 5
@@ -58,6 +58,7 @@ def failures(
     rng: np.random.Generator,
     *,
     n: int,
+    batch_size: int = 2048,
 ) -> Failures:
     """At most n correct and n incorrect prompts, drawn from all legal ones, with their associated neurons, compared.
 
@@ -68,7 +69,7 @@ def failures(
     chosen = np.concatenate([order[right][:n], order[~right][:n]])
     prompts = labels.prompts[chosen]
     associated = labels.best(chosen) > 0
-    written = contributions(model, encoder, labels, chosen)
+    written = contributions(model, encoder, labels, chosen, batch_size=batch_size)
     table = pd.DataFrame(
         {
             "prompt": prompts.texts(),
@@ -87,20 +88,13 @@ def contributions(
     encoder: PromptEncoder,
     labels: Labelled,
     prompts: Int[np.ndarray, "prompt"],
+    *,
+    batch_size: int = 2048,
 ) -> Float[np.ndarray, "prompt neuron"]:
     """h_n(p) x the logit v_n writes to the answer of p, for the labels' neurons on some of their prompts."""
-    chosen = labels.prompts[prompts]
-    answers = torch.from_numpy(encoder.answers(chosen.answer)).to(model.device)
-    found = np.zeros((len(prompts), len(labels.neurons)))
-    if not len(prompts):
-        return found
-    posts = values_of(model, torch.from_numpy(encoder.encode(chosen)))
-    for layer in np.unique(labels.layers):
-        at = np.flatnonzero(labels.layers == layer)
-        ids = torch.from_numpy(labels.neurons[at, 1]).to(model.device)
-        writes = model.direct_logits(model.value_vectors(int(layer), ids))
-        found[:, at] = (posts[int(layer)][:, ids].float() * writes[:, answers].T).cpu().numpy()
-    return found
+    neurons = [Neuron(layer, index) for layer, index in labels.neurons.tolist()]
+    maps = activation_maps(model, encoder, labels.prompts[prompts], neurons, batch_size=batch_size)
+    return maps.kv(value_logits(model, encoder, neurons)).T.astype(np.float64)
 
 
 def compare(table: pd.DataFrame) -> pd.DataFrame:

@@ -31,7 +31,7 @@ from arithcirc.heuristics.matching import members_of, score
 from arithcirc.heuristics.nulls import corrected
 from arithcirc.heuristics.presets import number_preset
 from arithcirc.heuristics.ranks import rank_maps
-from arithcirc.measure.batches import batches
+from arithcirc.measure.batches import in_batches
 from arithcirc.measure.finite import require_finite
 from arithcirc.models.protocol import HookedModel
 
@@ -44,13 +44,13 @@ def number_responses(
     """Activations of layer 0's neurons at n in [BOS, n], for n = 0..limit; float32 on the CPU."""
     numbers = torch.from_numpy(encoder.op1_ids)
     tokens = torch.stack([torch.full_like(numbers, encoder.bos), numbers], dim=1)
-    found = []
-    for batch in batches(tokens, batch_size):
-        found.append(model.activations(batch, parts={"post"}, layers=range(1)).post[0][:, -1].float().cpu())
-        require_finite(found[-1], "activations (post of layer 0)", model.info)
-        if progress is not None:
-            progress(len(batch))
-    return torch.cat(found)
+
+    def run(rows: slice) -> Tensor:
+        found = model.activations(tokens[rows], parts={"post"}, layers=range(1)).post[0][:, -1].float().cpu()
+        require_finite(found, "activations (post of layer 0)", model.info)
+        return found
+
+    return torch.cat(list(in_batches(len(tokens), batch_size, run, progress=progress)))
 
 
 def label_numbers(

@@ -12,7 +12,8 @@ import torch
 
 from arithcirc.arithmetic.operators import Operator, Prompts, base_rate
 from arithcirc.arithmetic.tokens import PromptEncoder
-from arithcirc.measure.batches import batches
+from arithcirc.measure.batches import in_batches
+from arithcirc.models.fit import logit_rows
 from arithcirc.models.protocol import HookedModel
 
 Progress = Callable[[int], None]
@@ -39,12 +40,13 @@ def predictions(
 ) -> np.ndarray:
     """Most likely token id for each prompt, shape (prompt,)."""
     tokens = torch.from_numpy(encoder.encode(prompts))
-    out = []
-    for batch in batches(tokens, batch_size):
-        out.append(model.logits(batch).argmax(-1).cpu().numpy())
-        if progress is not None:
-            progress(len(batch))
-    return np.concatenate(out) if out else np.empty(0, dtype=np.int64)
+
+    def run(rows: slice) -> np.ndarray:
+        said: np.ndarray = model.logits(tokens[rows]).argmax(-1).cpu().numpy()
+        return said
+
+    found = in_batches(len(tokens), min(batch_size, logit_rows(model.info.d_vocab)), run, progress=progress)
+    return np.concatenate([np.empty(0, dtype=np.int64), *found])
 
 
 def find_correct(

@@ -62,22 +62,22 @@ def ablate_to_means(
     progress: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "circuit prompt metric"]:
     """Final logits under each circuit's mean ablation, reduced; at most `batch_size` (circuit, prompt) rows at once."""
-    per_tile = max(1, batch_size // max(1, len(tokens)))
-    limit = Limit(batch_size)
+    most = min(batch_size, logit_rows(model.info.d_vocab))
+    per_tile = max(1, most // max(1, len(tokens)))
+    limit = Limit(most)
 
     def run(some: slice, prompts: slice) -> Tensor:
         part, n_prompts = circuits[some], prompts.stop - prompts.start
         rows = repeat(tokens[prompts], "prompt pos -> (circuit prompt) pos", circuit=len(part))
         logits = model.logits(rows, edit=_keep(part, n_prompts, means))
-        logits = rearrange(logits, "(circuit prompt) vocab -> circuit prompt vocab", prompt=n_prompts)
-        return torch.cat([reduce(x, prompts) for x in logits.split(max(1, logit_rows(logits.shape[-1]) // n_prompts))])
+        return reduce(rearrange(logits, "(circuit prompt) vocab -> circuit prompt vocab", prompt=n_prompts), prompts)
 
     out = []
     for first in range(0, len(circuits), per_tile):
         some = slice(first, min(first + per_tile, len(circuits)))
         columns = []
-        for start in range(0, len(tokens), batch_size):
-            prompts = slice(start, min(start + batch_size, len(tokens)))
+        for start in range(0, len(tokens), most):
+            prompts = slice(start, min(start + most, len(tokens)))
             columns.append(in_halves(run, (some, prompts), limit))
             if progress is not None:
                 progress((some.stop - some.start) * (prompts.stop - prompts.start))

@@ -120,7 +120,7 @@ def values_of(model: HookedModel, tokens: Int[Tensor, "prompt pos"], *, batch_si
         model.logits(tokens[rows], edit=see)
         return found
 
-    parts = list(in_batches(len(tokens), batch_size, last))
+    parts = list(in_batches(len(tokens), min(batch_size, logit_rows(model.info.d_vocab)), last))
     return [torch.cat([p[layer] for p in parts]) for layer in range(model.info.n_layers)]
 
 

@@ -3,7 +3,7 @@
 Per component and per position, the mean over ALL prompts op1∘op2= with both operands in range, illegal ones included,
 equal numbers per operator (spec section 3). Prompts that share op1 and the operator share every activation before op2,
 so these are run once and only the tail of each prompt is replayed on the shared prefix: exact, and
-(tail / prompt length) of the cost. A batch is summed in float32 whatever the model's
+(tail / prompt length) of the cost. A batch is summed in float32 whatever the model's type, and
 batches in float64; a sum that is not finite is refused.
 """
 

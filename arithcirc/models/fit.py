@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from arithcirc.errors import EnvironmentFailure
+from arithcirc.models.memory import weights_bytes
+from arithcirc.models.protocol import ModelInfo
 
 Result = TypeVar("Result")
 LOGIT_BYTES = 2**28
@@ -34,6 +36,18 @@ class Limit:
 def logit_rows(d_vocab: int) -> int:
     """Rows whose float32 logits take LOGIT_BYTES; at least one."""
     return max(1, LOGIT_BYTES // (4 * d_vocab))
+
+
+def number_bytes(info: ModelInfo) -> int:
+    """Bytes of one number in the model's type."""
+    return weights_bytes(1, info.dtype)
+
+
+def record_bytes(info: ModelInfo, n_pos: int) -> int:
+    """What a recorded run of one prompt holds: residuals, keys and values of every layer."""
+    residuals = (info.n_layers + 1) * info.d_model
+    cache = 2 * info.n_layers * info.n_kv_heads * info.d_head
+    return n_pos * (residuals + cache) * number_bytes(info)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

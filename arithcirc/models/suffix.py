@@ -185,7 +185,7 @@ class SuffixEngine:
     ) -> Float[Tensor, "patch prompt metric"]:
         """Reduced logits, of few enough patches at a time that the logits never fill memory."""
         found = []
-        for part in resid.split(max(1, logit_rows(self.model.info.d_vocab) // resid.shape[1])):
+        for part in torch.split(resid, max(1, logit_rows(self.model.info.d_vocab) // resid.shape[1])):
             logits = self.model.unembed(rearrange(part, "patch prompt d_model -> (patch prompt) d_model"))
             found.append(
                 reduce(rearrange(logits, "(patch prompt) vocab -> patch prompt vocab", patch=len(part)), prompts)

@@ -1,5 +1,8 @@
 """Stage `heuristics`: every important neuron's labels, from its maps over all legal prompts."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
@@ -8,16 +11,28 @@ from arithcirc.arithmetic.operators import Operator, Prompts, operator
 from arithcirc.components import Neuron, Position
 from arithcirc.errors import PromptError
 from arithcirc.heuristics.calibration import UNION_BOUND
-from arithcirc.heuristics.labels import Labels, label_neurons
+from arithcirc.heuristics.labels import Labels, join_labels, match_neurons
 from arithcirc.heuristics.nulls import corrected
 from arithcirc.heuristics.number_neurons import label_numbers, number_responses
-from arithcirc.measure.maps import Maps, activation_maps, value_logits
+from arithcirc.measure.maps import Maps, activation_maps, neuron_blocks, value_logits
 from arithcirc.pipeline.job import Job
 from arithcirc.pipeline.prompt_stage import legal_by_operator, used_operators
 from arithcirc.pipeline.stage import Cost
 
 EXAMPLES = 3
 """Example maps kept per family and operator."""
+USUAL_TOP = 100
+"""Neurons per layer that a plan assumes before they are ranked."""
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """One operator's labels, its answers to all prompts, and example maps."""
+
+    labels: Labels
+    answers: pd.DataFrame
+    gallery: pd.DataFrame
+    maps: dict[str, np.ndarray]
 
 
 def heuristics_stage(job: Job) -> list[str]:
@@ -28,7 +43,10 @@ def heuristics_stage(job: Job) -> list[str]:
     """
     prompts = job.run.table("prompts")
     legal = {op: p for op, p in legal_by_operator(job).items() if op.symbol in used_operators(prompts)}
-    advance = job.counter("heuristics", sum(map(len, legal.values())) + job.encoder.limit + 1)
+    neurons = {op: job.neurons or important_neurons(job.run.table("neurons"), op) for op in legal}
+    blocks = {op: neuron_blocks(neurons[op], len(mine)) for op, mine in legal.items()}
+    rows = sum(len(blocks[op]) * len(mine) for op, mine in legal.items())
+    advance = job.counter("heuristics", rows + job.encoder.limit + 1)
     frames: dict[str, list[pd.DataFrame]] = {}
     arrays: dict[str, np.ndarray] = {}
 
@@ -36,22 +54,14 @@ def heuristics_stage(job: Job) -> list[str]:
         frames.setdefault(name, []).append(frame)
 
     for op, mine in legal.items():
-        neurons = job.neurons or important_neurons(job.run.table("neurons"), op)
-        maps = activation_maps(job.model, job.encoder, mine, neurons, batch_size=job.batch_size, progress=advance)
-        values = value_logits(job.model, job.encoder, neurons)
-        cfg = job.config.heuristics
-        labels = label_neurons(
-            maps, values, op, job.operands,
-            preset_name=cfg.preset, threshold=cfg.threshold, level=cfg.q, draws=cfg.draws, rng=job.rng("null", op.name),
-        )  # fmt: skip
-        add("heuristics", labels.table)
-        add("label_summary", summary(labels, op, len(neurons)))
-        add("unlabelled", unlabelled(labels.table))
-        add("excluded_heuristics", labels.excluded.assign(operator=op.symbol))
-        add("answers", _answers(job, maps))
-        gallery, held = _gallery(labels.table, maps, values, job)
-        add("gallery", gallery)
-        arrays |= held
+        found = _label_operator(job, op, mine, blocks[op], advance)
+        add("heuristics", found.labels.table)
+        add("label_summary", summary(found.labels, op, len(neurons[op])))
+        add("unlabelled", unlabelled(found.labels.table))
+        add("excluded_heuristics", found.labels.excluded.assign(operator=op.symbol))
+        add("answers", found.answers)
+        add("gallery", found.gallery)
+        arrays |= found.maps
     responses = number_responses(job.model, job.encoder, batch_size=job.batch_size, progress=advance)
     add("number_neurons", label_numbers(responses[: job.operands.high + 1], preset_name=job.config.heuristics.preset))
     tables = {name: pd.concat(parts, ignore_index=True) for name, parts in frames.items()}
@@ -63,11 +73,54 @@ def heuristics_stage(job: Job) -> list[str]:
     ]
 
 
+def _label_operator(
+    job: Job, op: Operator, prompts: Prompts, blocks: Sequence[tuple[Neuron, ...]], advance: Callable[[int], None]
+) -> _Labelled:
+    """Labels of an operator's neurons, one block of layers after another; q sees all of them."""
+    cfg, matched = job.config.heuristics, []
+    maps: Maps | None = None
+    given = None
+    for block in blocks:
+        maps = None  # the maps of the last block go before the next ones come
+        maps = activation_maps(
+            job.model, job.encoder, prompts, block, batch_size=job.batch_size, given=given, progress=advance
+        )
+        values, given = value_logits(job.model, job.encoder, block), maps.given
+        found = match_neurons(
+            maps, values, op, job.operands,
+            preset_name=cfg.preset, threshold=cfg.threshold, draws=cfg.draws, rng=job.rng("null", op.name),
+        )  # fmt: skip
+        matched.append(found)
+    labels = join_labels(matched[::-1], op, level=cfg.q)
+    shown = _shown(labels.table)
+    if maps is None or len(blocks) > 1:  # once more, of the few neurons that are shown
+        maps = None
+        few = [
+            Neuron(int(layer), int(i))
+            for layer, i in shown[["layer", "neuron"]].drop_duplicates().itertuples(index=False)
+        ]
+        maps = activation_maps(job.model, job.encoder, prompts, few, batch_size=job.batch_size, given=given)
+    gallery, arrays = _gallery(shown, maps, value_logits(job.model, job.encoder, maps.neurons), job)
+    return _Labelled(labels, _answers(job, maps), gallery, arrays)
+
+
 def count_heuristics(job: Job) -> Cost:
-    """All legal prompts, of which only op2 and `=` are run for each, and the single numbers."""
-    rows = sum(len(p) for p in legal_by_operator(job).values())
+    """All legal prompts for every block of neurons, of which only op2 and `=` are run, and the single numbers."""
+    legal = legal_by_operator(job)
+    rows = sum(len(p) * len(neuron_blocks(expected_neurons(job, op), len(p))) for op, p in legal.items())
     tail = (job.encoder.length - job.encoder.index(Position.OP2)) / job.encoder.length
     return Cost(rows + job.encoder.limit + 1, 1.5 * rows * tail)  # half as much again for ranks, scores and nulls
+
+
+def expected_neurons(job: Job, op: Operator) -> Sequence[Neuron]:
+    """The neurons to label: as given, as ranked, else so many of each layer as were asked for or are usual."""
+    if job.neurons is not None:
+        return job.neurons
+    if job.run.finished("neurons"):
+        table = job.run.table("neurons")
+        return important_neurons(table, op) if (table["operator"] == op.symbol).any() else ()
+    per_layer = min(job.config.neurons.top or USUAL_TOP, job.model.info.d_mlp)
+    return [Neuron(layer, i) for layer in range(job.model.info.n_layers) for i in range(per_layer)]
 
 
 def important_neurons(table: pd.DataFrame, op: Operator) -> list[Neuron]:
@@ -123,15 +176,19 @@ def as_half(values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     return half
 
 
-def _gallery(
-    table: pd.DataFrame, maps: Maps, values: np.ndarray, job: Job
-) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Maps (op1, op2) of the neurons that fit best in each family, by the score corrected for chance; NaN: illegal."""
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    """Labels to show as maps: those that fit best in each family, by the score corrected for chance."""
     shown = table[table["significant"]].assign(
         fit=lambda t: corrected(t["score"].to_numpy(), t["base_rate"].to_numpy())
     )
     shown = shown.sort_values("fit", ascending=False, kind="stable").drop_duplicates(["family", "layer", "neuron"])
-    shown = shown.groupby(["family", "kind"], sort=False).head(EXAMPLES).drop(columns="fit").reset_index(drop=True)
+    return shown.groupby(["family", "kind"], sort=False).head(EXAMPLES).drop(columns="fit").reset_index(drop=True)
+
+
+def _gallery(
+    shown: pd.DataFrame, maps: Maps, values: np.ndarray, job: Job
+) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """Maps (op1, op2) of labels; NaN: illegal."""
     at = {(n.layer, n.index): i for i, n in enumerate(maps.neurons)}
     arrays = {}
     keys = []

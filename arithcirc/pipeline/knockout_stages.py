@@ -139,7 +139,7 @@ def failures_stage(job: Job) -> list[str]:
     for symbol, labels, given in labelled:
         found = failing.failures(
             job.model, job.encoder, labels, given, job.rng("failures", operator(symbol).name),
-            n=n,
+            n=n, batch_size=job.batch_size,
         )  # fmt: skip
         for frames, frame in ((prompts, found.prompts), (tests, found.tests)):
             frame.insert(0, "operator", symbol)

@@ -31,6 +31,8 @@ from arithcirc.circuits.probes import (
     FirstLayer,
     Probes,
     first_heuristics_layer,
+    join_probes,
+    layer_blocks,
     read_residuals,
     train_probes,
 )
@@ -84,7 +86,7 @@ def probe_stage(job: Job) -> list[str]:
     for op, legal in legal_by_operator(job).items():
         tried = probe_prompts(job, op, legal)
         if op.symbol not in used:
-            advance(len(tried) + _sites(job) * job.config.probe.epochs)
+            advance(_probe_passes(job, tried) * len(tried) + _sites(job) * job.config.probe.epochs)
             continue
         rows, first = _probe_operator(job, op, tried, advance)
         probes += rows
@@ -99,25 +101,39 @@ def _sites(job: Job) -> int:
     return job.model.info.n_layers * len(PATCHED_POSITIONS)
 
 
+def _probe_passes(job: Job, tried: Prompts) -> int:
+    """How often the prompts are run: once for each block of layers."""
+    return len(layer_blocks(job.model.info, len(tried), len(PATCHED_POSITIONS)))
+
+
 def _probe_operator(job: Job, op: Operator, tried: Prompts, advance: Advance) -> tuple[list[pd.DataFrame], FirstLayer]:
     """One operator's rows of `probes` (none where too few prompts are correct), and its first layer."""
     cfg, info = job.config.probe, job.model.info
-    features, correct = read_residuals(job.model, job.encoder, tried, batch_size=job.batch_size, progress=advance)
-    right = int(correct.sum())
-    if right < FEWEST:
-        advance(_sites(job) * cfg.epochs)
-        return [], _no_probe(right, len(tried))
-    classes, labels = np.unique(tried.answer[correct.cpu().numpy()], return_inverse=True)
-    found = train_probes(
-        features[:, correct],
-        torch.from_numpy(labels),
-        n_classes=len(classes),
-        learning_rate=cfg.learning_rate,
-        batch=cfg.batch,
-        epochs=cfg.epochs,
-        generator=_generator(job, "train probes", op.name),
-        progress=advance,
-    )
+    blocks = layer_blocks(info, len(tried), len(PATCHED_POSITIONS))
+    parts: list[Probes] = []
+    for layers in blocks:
+        features, correct = read_residuals(
+            job.model, job.encoder, tried, layers=layers, batch_size=job.batch_size, progress=advance
+        )
+        right = int(correct.sum())
+        if right < FEWEST:
+            advance((len(blocks) - 1) * len(tried) + _sites(job) * cfg.epochs)
+            return [], _no_probe(right, len(tried))
+        features = features[:, correct]
+        classes, labels = np.unique(tried.answer[correct.cpu().numpy()], return_inverse=True)
+        found = train_probes(
+            features,
+            torch.from_numpy(labels),
+            n_classes=len(classes),
+            learning_rate=cfg.learning_rate,
+            batch=cfg.batch,
+            epochs=cfg.epochs,
+            generator=_generator(job, "train probes", op.name),  # in the same state for every block
+            progress=advance,
+        )
+        parts.append(found)
+        del features
+    found = join_probes(parts)
     at_equals = found.correct.reshape(info.n_layers, -1)[:, PATCHED_POSITIONS.index(Position.EQUALS)]
     first = first_heuristics_layer(at_equals, found.n, found.base_rate, parallel=info.parallel)
     return [_probe_rows(found, op, len(classes))], first
@@ -152,10 +168,11 @@ def count_probe(job: Job) -> Cost:
     rows, forwards = 0, 0.0
     for op, legal in legal_by_operator(job).items():
         tried = probe_prompts(job, op, legal)
-        rows += len(tried) + _sites(job) * job.config.probe.epochs
+        run = _probe_passes(job, tried) * len(tried)
+        rows += run + _sites(job) * job.config.probe.epochs
         classes = len(np.unique(tried.answer))
         width = job.model.info.d_model
-        forwards += len(tried) + _training(job, _sites(job), width, len(tried), classes, RESIDUAL_EPOCHS)
+        forwards += run + _training(job, _sites(job), width, len(tried), classes, RESIDUAL_EPOCHS)
     return Cost(rows, forwards)
 
 
@@ -247,7 +264,7 @@ def _copies(job: Job, used: Sequence[str], advance: Advance) -> list[pd.DataFram
         if len(right) < FEWEST:
             advance(len(COPIED) * epochs)
             continue
-        pool[op.symbol] = z
+        pool[op.symbol] = z[:, : COPY_PROMPTS // 2].clone()
         values = dict(zip(COPIED, (right.op1, right.op2, right.answer), strict=True))
         parts.append(_decoded(job, z, values, op.symbol, op.name, advance))
     if len(job.operators) > 1 and len(pool) < 2:

@@ -1,5 +1,7 @@
 """Linear probes: what is planted is found, noise stays at the base rate, and sites do not disturb each other."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,14 @@ from torch import Tensor
 from arithcirc.arithmetic.operators import ADD, OperandRange, legal_prompts
 from arithcirc.arithmetic.tokens import prompt_encoder
 from arithcirc.circuits import probes
-from arithcirc.circuits.probes import Probes, first_heuristics_layer, read_residuals, train_probes
+from arithcirc.circuits.probes import (
+    Probes,
+    first_heuristics_layer,
+    join_probes,
+    layer_blocks,
+    read_residuals,
+    train_probes,
+)
 from arithcirc.components import PATCHED_POSITIONS
 from arithcirc.errors import RequestError
 from arithcirc.measure.answers import predictions
@@ -53,7 +62,7 @@ def test_shuffled_labels_are_read_at_the_base_rate() -> None:
 def test_a_site_does_not_depend_on_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = made()
     together = train(features, labels)
-    monkeypatch.setattr(probes, "WEIGHT_BYTES", 1)  # every site in a group of its own
+    monkeypatch.setattr(probes, "TRAINING_BYTES", 1)  # every site in a group of its own
     apart = train(features, labels)
     for name in ("correct", "epochs"):
         np.testing.assert_array_equal(getattr(together, name), getattr(apart, name))
@@ -141,6 +150,29 @@ def test_residuals_are_those_after_each_layer(toy_model: BridgedModel, batch_siz
     torch.testing.assert_close(toy_model.unembed(found[-1]), run.logits, rtol=1e-4, atol=1e-4)
     right = predictions(toy_model, encoder, prompts, batch_size=50) == encoder.answers(prompts.answer)
     np.testing.assert_array_equal(correct.numpy(), right)
+
+
+def test_layers_read_in_blocks_are_the_same_layers(toy_model: BridgedModel) -> None:
+    """Also in batches cut down to one prompt by what a recorded run holds."""
+    encoder = prompt_encoder(toy_model.tokenizer, vocab_size=toy_model.info.d_vocab)
+    prompts, info = legal_prompts(ADD, OperandRange(0, 3), encoder.limit), toy_model.info
+    whole, _ = read_residuals(toy_model, encoder, prompts)
+    assert layer_blocks(info, len(prompts), 4) == [range(info.n_layers)]
+    blocks = layer_blocks(info, len(prompts), 4, held_bytes=2 * 4 * len(prompts) * info.d_model * 4)
+    assert blocks == [range(i, i + 1) for i in range(info.n_layers)]
+    with mock.patch.object(probes, "RECORD_BYTES", 1):
+        parts = [read_residuals(toy_model, encoder, prompts, layers=layers)[0] for layers in blocks]
+    torch.testing.assert_close(torch.cat(parts), whole, rtol=1e-5, atol=1e-5)
+
+
+def test_probes_of_groups_of_sites_join() -> None:
+    features, labels = made()
+    one, two = (train(part, labels) for part in (features[:1], features[1:]))
+    joined, together = join_probes([one, two]), train(features, labels)
+    assert joined.correct.tolist() == together.correct.tolist()
+    assert joined.epochs.tolist() == together.epochs.tolist()
+    np.testing.assert_allclose(joined.loss, together.loss, rtol=1e-4)
+    assert (joined.n, joined.base_rate) == (together.n, together.base_rate)
 
 
 # -- the first layer --------------------------------------------------------------------------------------------------

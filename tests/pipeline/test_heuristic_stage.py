@@ -14,7 +14,9 @@ from arithcirc.config import CircuitConfig, HeuristicConfig, NeuronConfig, Probe
 from arithcirc.heuristics.labels import COLUMNS
 from arithcirc.heuristics.names import parse_heuristic
 from arithcirc.measure.answers import predictions
+from arithcirc.measure.maps import MAP_BYTES, neuron_blocks
 from arithcirc.models.bridge import BridgedModel
+from arithcirc.pipeline import heuristic_stages
 from arithcirc.pipeline.heuristic_stages import EXAMPLES, count_heuristics
 from arithcirc.pipeline.job import Job, open_job
 from arithcirc.pipeline.prompt_stage import legal_by_operator
@@ -216,3 +218,25 @@ def test_given_neurons_need_nothing_but_prompts(toy_model: BridgedModel, tmp_pat
     for symbol in "-/":
         assert neurons_of(job.run.table("heuristics"), symbol) == set(given)
     assert job.run.table("label_summary")["important"].tolist() == [3, 3]
+
+
+def test_labels_do_not_depend_on_the_blocks_they_are_made_in(
+    finished: Finished, toy_model: BridgedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room for three neurons' maps at a time: passes over layers 1 and 2, one of them through the whole model."""
+    whole = neuron_blocks
+    legal = max(len(p) for p in legal_by_operator(finished.job).values())
+    monkeypatch.setattr(
+        heuristic_stages, "neuron_blocks", lambda chosen, n: whole(chosen, n, held_bytes=3 * MAP_BYTES * legal)
+    )
+    job = open_job(toy_model, tmp_path, prompts=PROMPTS, circuit=CIRCUIT, **LATE, sections=SECTIONS)  # type: ignore[arg-type]
+    with toys.counted_rows() as seen:
+        run_stages(job, stages_for("heuristics"))
+    ran, planned = seen["heuristics"]
+    assert ran == planned == count_heuristics(job).rows > 4 * finished.before
+    for name in SCHEMA:
+        pd.testing.assert_frame_equal(job.run.table(name), finished.run.table(name), rtol=1e-6)
+    ours, theirs = (run.arrays("gallery") for run in (job.run, finished.run))
+    assert set(ours) == set(theirs) != set()
+    for key, value in ours.items():
+        np.testing.assert_allclose(value, theirs[key], rtol=1e-2, atol=1e-3)
