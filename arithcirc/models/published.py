@@ -22,9 +22,9 @@ _PAGE = "configuration and weights on the model's hub page"
 class ZooEntry:
     """A model people ask for.
 
-    `dtype` is the published weights'. `safetensors_at` is the revision to ask for where `main` has pickled weights only.
-    `number_limit` is the largest n such that 0..n are single tokens, with where that
+    `dtype` is the published weights'. `number_limit` is the largest n such that 0..n are single tokens, with where that
     is from; None where numbers are split into digits, so that prompts are refused. `accuracies`: the paper's, + - * /.
+    `safetensors_at`: the revision to ask for where `main` has pickled weights only.
     """
 
     name: str

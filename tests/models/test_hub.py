@@ -119,7 +119,7 @@ def test_a_revision_with_pickled_weights_only_is_refused_with_the_way_to_convert
     (snapshot / "model.safetensors").unlink()
     failing(http_error(RemoteEntryNotFoundError, 404))
     monkeypatch.setattr(loading, "_tokenizer", lambda *_: build_tokenizer(toys.LIMIT))
-    words = r"no safetensors at revision step512, only pickled weights, .* convert them"
+    words = r"no safetensors at revision step512, only pickled weights, .* converted them"
     with pytest.raises(ModelError, match=words):
         load("EleutherAI/pythia-14m", revision="step512", device="cpu", cache_dir=tmp_path)
 
