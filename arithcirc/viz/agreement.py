@@ -55,7 +55,9 @@ def sizes(table: pd.DataFrame) -> go.Figure:
     figure = make_subplots(
         rows=1, cols=len(kinds), shared_yaxes=True, horizontal_spacing=0.05, subplot_titles=[_KINDS[k] for k in kinds]
     )
-    figure.update_layout(template=theme.template("light"), annotations=[{"font": {"size": theme.FONT_SIZE}}] * 3)
+    figure.update_layout(
+        template=theme.template("light"), annotations=[{"font": {"size": theme.FONT_SIZE}} for _ in kinds]
+    )
     for panel, kind in enumerate(kinds, start=1):
         mine = rows[rows["kind"] == kind]
         ends = [float(mine["effect"].min()), float(mine["effect"].max())]
