@@ -141,7 +141,7 @@ def _hub_failure(error: BaseException, located: Located, what: str) -> Arithcirc
     if "cannot be loaded with `safetensors`" in str(error):
         return ModelError(
             f"{name} has no safetensors at revision {located.revision}, only pickled weights, which can run code and "
-            "are refused: choose another revision, or give a folder into which you converted them where you trust them: "
+            "are refused: choose another revision, or give a folder to which you converted them where you trust them: "
             f"AutoModelForCausalLM.from_pretrained({name!r}, revision={located.revision!r}).save_pretrained(folder), "
             "and the same for AutoTokenizer"
         )
