@@ -24,11 +24,11 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Int
-from scipy import stats
 
 from arithcirc.circuits.circuit import masks_of
 from arithcirc.circuits.neurons import important
 from arithcirc.components import Head, all_heads
+from arithcirc.measure.agreement import expected_jaccard
 from arithcirc.measure.interventions import CircuitMasks
 
 Ranking = Literal["exact", "estimate", "random"]
@@ -153,9 +153,4 @@ def overlap_rows(ranks: Mapping[str, Ranks], first_layers: Mapping[str, int], *,
 
 def expected_iou(a: Bool[np.ndarray, "layer neuron"], b: Bool[np.ndarray, "layer neuron"]) -> float:
     """E[IoU] of random sets with as many neurons of each layer as these."""
-    width, chances = a.shape[1], np.ones(1)
-    for n_a, n_b in zip(a.sum(1).tolist(), b.sum(1).tolist(), strict=True):
-        most = min(n_a, n_b)
-        chances = np.convolve(chances, stats.hypergeom(width, n_a, n_b).pmf(np.arange(most + 1)))
-    shared = np.arange(len(chances))
-    return float((chances * shared / (a.sum() + b.sum() - shared)).sum())
+    return expected_jaccard((a.shape[1], x, y) for x, y in zip(a.sum(1).tolist(), b.sum(1).tolist(), strict=True))
