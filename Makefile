@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 RUN    := runs/neox-arith
 
-.PHONY: demo test test-slow lint bench bench-gpu explore train wheel clean
+.PHONY: demo test test-slow lint bench bench-count bench-gpu explore train wheel clean
 
 # torch is pinned in the lock file: a plain `pip install torch` would fetch another build of several GB.
 $(STAMP): requirements.lock pyproject.toml
@@ -37,10 +37,15 @@ bench: $(STAMP)
 	$(BIN)/python tests/bench/neurons.py
 	$(BIN)/python tests/bench/heuristics.py
 
-# Random weights at the shapes of Pythia-1.4b and Pythia-6.9B, in bfloat16; needs a GPU.
+# What the jobs of real size would take on an H200, counted on models without weights; needs no GPU.
+bench-count: $(STAMP)
+	$(BIN)/python tests/bench/predict.py
+
+# The same jobs for real, random bfloat16 weights at the shapes of Pythia-6.9B and Llama-3-8B, on the GPU of this machine.
+# Jobs already in bench-scale.json are skipped, so a run that was stopped goes on.
 bench-gpu: $(STAMP)
-	$(BIN)/python tests/bench/localize.py --shape pythia-1.4b --device cuda --dtype bfloat16 --out bench-1.4b.json
-	$(BIN)/python tests/bench/localize.py --shape pythia-6.9b --device cuda --dtype bfloat16 --out bench-6.9b.json
+	$(BIN)/python tests/bench/scale.py --shape pythia-6.9b
+	$(BIN)/python tests/bench/scale.py --shape meta-llama-3-8b --jobs localize maps
 
 # The explorer is not built yet; the report of the shipped model's run is what there is to look at.
 explore: demo

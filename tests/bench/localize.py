@@ -1,7 +1,7 @@
 """How fast exact localisation is: ours against the plain loop and the reference's loop, in one process.
 
 `make bench` runs this on the shipped model and writes bench.json (name -> median seconds, ratio, spread).
-`--shape pythia-1.4b --device cuda --dtype bfloat16` runs the same on random weights of a published shape.
+`--shape tiny` runs the same on small random weights; scale.py runs it at the shapes of published models.
 """
 
 import argparse
@@ -27,11 +27,7 @@ from arithcirc.models.load import DTYPES
 from arithcirc.models.zoo import locate
 from arithcirc.training.tokenizer import save_tokenizer
 
-SHAPES = {
-    "tiny": (3, 4, 48, 96),
-    "pythia-1.4b": (24, 16, 2048, 8192),
-    "pythia-6.9b": (32, 32, 4096, 16384),
-}
+SHAPES = {"tiny": (3, 4, 48, 96)}
 DEPTHS = (4, 12, 24)
 OWN = ("localize", "reference_loop")
 """First words of the rows this benchmark writes."""

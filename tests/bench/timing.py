@@ -15,6 +15,8 @@ import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from arithcirc.measure.cost import Machine
+
 
 @dataclass
 class Timing:
@@ -84,18 +86,43 @@ def interleaved(
     return timings, results
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Best matrix-multiply rate of this machine now, FLOP/s, on 2048 x 2048 (8192 on a GPU)."""
-    n = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
-    best = float("inf")
-    for _ in range(8):
-        start = time.perf_counter()
-        a @ b
+def clock_of(device: torch.device) -> Callable[[], float]:
+    """This thread's own seconds where it does all the work, so that others on the machine do not count; else wall."""
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    return time.thread_time if alone else time.perf_counter
+
+
+def best_seconds(
+    run: Callable[[], object], repeats: int, device: torch.device, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """The shortest of a few runs."""
+    seconds = []
+    for _ in range(repeats):
+        start = clock()
+        run()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - start)
-    return 2 * n**3 / best
+        seconds.append(clock() - start)
+    return min(seconds)
+
+
+def matmul_rate(
+    device: torch.device, dtype: torch.dtype, *, n: int = 2048, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Best matrix-multiply rate of this machine now, FLOP/s, on n x n."""
+    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
+    return 2 * n**3 / best_seconds(lambda: a @ b, 8, device, clock)
+
+
+def machine_now(device: torch.device, dtype: torch.dtype, name: str) -> Machine:
+    """This machine's rates now, the best of a few: a matrix product, a copy (64 MB; 1 GB on a GPU), tiny additions."""
+    gpu, clock = device.type == "cuda", clock_of(device)
+    large, tiny = torch.ones(2**28 if gpu else 2**24, device=device), torch.ones(1, device=device)
+    target = torch.empty_like(large)
+    copying = best_seconds(lambda: target.copy_(large), 5, device, clock)
+    launching = best_seconds(lambda: [tiny + 1 for _ in range(1000)], 5, device, clock) / 1000
+    products = matmul_rate(device, dtype, n=8192 if gpu else 1024, clock=clock)
+    return Machine(name, products, 2 * large.nbytes / copying, launching)
 
 
 def largest_difference(ours: torch.Tensor, theirs: torch.Tensor, *, logits: float = 1.0) -> float:
