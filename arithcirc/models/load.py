@@ -21,6 +21,7 @@ from arithcirc.models.memory import check_fits, free_bytes, placement
 from arithcirc.models.protocol import ModelInfo
 from arithcirc.models.shapes import meta_network
 from arithcirc.models.verify import check_replay, plain_logits, probe_tokens
+from arithcirc.models.weights import sum_in_float32
 from arithcirc.models.zoo import Located, locate
 from arithcirc.store import sha256_file
 
@@ -184,6 +185,7 @@ def _bridge(located: Located, network: Any, tokenizer: Any, dtype: torch.dtype, 
         )
     _free_fused(bridge)
     _rotate_in(dtype, bridge)
+    sum_in_float32(network.get_output_embeddings().original_component)
     return bridge.eval().requires_grad_(False)
 
 

@@ -1,4 +1,4 @@
-"""Reading weights off layers and norms, whatever their architecture stores them as."""
+"""Reading weights off layers and norms, whatever their architecture stores them as; logits summed in float32."""
 
 from typing import Any
 
@@ -24,3 +24,34 @@ def scale_of(norm: nn.Module) -> Float[Tensor, "d_model"]:
     constant = 1024.0  # large beside the norm's epsilon, and a power of two, so that no digit is lost
     scale: Tensor = norm(torch.full(weight.shape, constant, dtype=torch.float32, device=weight.device))
     return scale.float()
+
+
+def sum_in_float32(unembedding: nn.Module) -> None:
+    """Let a half-precision unembedding sum its products in float32 and keep them so, instead of rounding the logits.
+
+    Rounded logits lose half of what half precision loses at all (analyses/10_precision), and tie. Where gradients are
+    taken the layer stays as it was: they do not see the rounding of what they are the gradient of.
+    """
+    weight: Tensor = unembedding.weight  # type: ignore[assignment]
+    bias: Tensor | None = getattr(unembedding, "bias", None)
+    plain, fused = unembedding.forward, _multiplies_into_float32(weight)
+
+    def forward(x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() or x.is_meta:
+            logits: Tensor = plain(x)
+            return logits.float()
+        rows = x.flatten(0, -2)
+        logits = torch.mm(rows, weight.T, out_dtype=torch.float32) if fused else rows.float() @ weight.float().T
+        return (logits if bias is None else logits + bias.float()).reshape(*x.shape[:-1], -1)
+
+    if weight.dtype != torch.float32:
+        unembedding.forward = forward
+
+
+def _multiplies_into_float32(weight: Tensor) -> bool:
+    """Can this device multiply half-precision matrices into float32, without float32 copies of them? (GPUs can.)"""
+    try:
+        torch.mm(weight[:8, :8], weight[:8, :8], out_dtype=torch.float32)
+    except (RuntimeError, NotImplementedError, TypeError):
+        return False
+    return True

@@ -65,6 +65,24 @@ def test_half_precision_stays_near_full(model: BridgedModel, folder: str, dtype:
     assert not torch.equal(half, full)
 
 
+def test_logits_of_half_precision_are_not_rounded_to_it(folder: str) -> None:
+    model = load(folder, device="cpu", dtype="bfloat16")
+    normed: list[Tensor] = []
+    handle = model.bridge.unembed.register_forward_pre_hook(lambda _, x: normed.append(x[0][:, -1]))
+    logits = model.logits(prompts_of(0))
+    handle.remove()
+    head = model.bridge.original_model.get_output_embeddings().original_component
+    expected = normed[0].double() @ head.weight.double().T
+    if head.bias is not None:
+        expected = expected + head.bias.double()
+    if (cap := model.info.softcap) is not None:
+        expected = cap * torch.tanh(expected / cap)
+    torch.testing.assert_close(logits.double(), expected, rtol=1e-5, atol=1e-5)
+    assert not torch.equal(logits, logits.bfloat16().float())
+    slopes = model.gradients(prompts_of(0), lambda x: x[:, 12] - x[:, 30])
+    assert all(torch.isfinite(g).all() and g.dtype == torch.bfloat16 for g in slopes.post.values())
+
+
 def test_z_is_per_query_head_and_writes_what_attention_writes(model: BridgedModel, name: str) -> None:
     info = model.info
     assert info.n_kv_heads == (info.n_heads if name in ("neox-parallel", "neox-sequential", "gpt2", "gptj") else 2)
