@@ -10,13 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from arithcirc.errors import NumericsError
-from arithcirc.models.protocol import ModelInfo
-
-WAYS_OUT = {
-    "float16": "use --dtype bfloat16 or float32",
-    "bfloat16": "use --dtype float32",
-    "float32": "its weights are at fault",
-}
+from arithcirc.models.protocol import WAYS_OUT, ModelInfo
 
 
 def require_finite(values: Float[Tensor, "..."], what: str, info: ModelInfo) -> None:

@@ -33,6 +33,7 @@ from arithcirc.models.hooks import (
 from arithcirc.models.norms import skip_unread_statistics
 from arithcirc.models.prefix import Prefix
 from arithcirc.models.protocol import (
+    WAYS_OUT,
     Activations,
     BlockArguments,
     CleanRun,
@@ -157,7 +158,24 @@ class BridgedModel:
             arguments.setdefault("past_key_values", DynamicCache())
         arguments.setdefault("use_cache", "past_key_values" in arguments)
         output = self._network(input_ids=tokens.to(self.device), **arguments)
-        return self._finite(output.logits[:, -1].float().to(self.device))
+        try:
+            return self._finite(output.logits[:, -1].float().to(self.device))
+        except NumericsError as error:
+            arguments.pop("past_key_values", None)
+            raise NumericsError(f"{error} ({self._first_infinite(tokens, arguments)})") from None
+
+    @torch.no_grad()
+    def _first_infinite(self, tokens: Tensor, arguments: dict[str, Any]) -> str:
+        """Which component of a forward that failed first had a number that is not finite."""
+        found: list[str] = []
+
+        def see(part: Part, layer: int, value: Tensor) -> None:
+            if not found and not torch.isfinite(value).all():
+                found.append(f"first seen in {part} of layer {layer}")
+
+        with self.editing(see):
+            self._network(input_ids=tokens.to(self.device), **arguments | {"use_cache": False})
+        return (*found, "first seen after the last layer's components")[0]
 
     def _finite(self, logits: Tensor) -> Tensor:
         total = logits.sum()  # 20 times cheaper than looking at every logit
@@ -165,8 +183,8 @@ class BridgedModel:
             return logits
         bad = int((~torch.isfinite(logits)).any(-1).sum())
         raise NumericsError(
-            f"{self.info.name} gives NaN or infinite logits on {bad} of {len(logits)} prompts: "
-            f"its weights or the precision ({self.info.dtype}) are at fault; try --dtype float32"
+            f"{self.info.name} gives NaN or infinite logits on {bad} of {len(logits)} prompts in {self.info.dtype}: "
+            f"{WAYS_OUT[self.info.dtype]}"
         )
 
     # -- replaying --------------------------------------------------------------------------------------------------

@@ -24,6 +24,13 @@ Objective = Callable[[Float[Tensor, "prompt vocab"]], Float[Tensor, "prompt"]]
 Cut = frozenset[tuple[int, int]]
 """Attention edges (query token index, key token index) that no head may use."""
 
+WAYS_OUT = {
+    "float16": "use --dtype bfloat16 or float32",
+    "bfloat16": "use --dtype float32",
+    "float32": "its weights are at fault",
+}
+"""What to do about numbers that are not finite, by the type they were computed in."""
+
 BlockArguments = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and keyword arguments of a block, without its residual input."""
 

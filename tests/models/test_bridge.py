@@ -1,6 +1,7 @@
 """The adapter leaves the model as found, and its edits are the edits asked for."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -123,6 +124,17 @@ def test_output_weights_reproduce_the_outputs(toy_model: BridgedModel) -> None:
     acts = toy_model.activations(TOKENS, parts={"post", "mlp_out"})
     bias = toys.gpt_neox().gpt_neox.layers[1].mlp.dense_4h_to_h.bias
     torch.testing.assert_close(acts.post[1] @ toy_model.value_vectors(1) + bias, acts.mlp_out[1], rtol=1e-4, atol=1e-5)
+
+
+def test_overflow_names_the_first_component_that_saw_it(tmp_path: Path) -> None:
+    network = toys.gpt_neox()
+    with torch.no_grad():
+        network.gpt_neox.layers[1].mlp.dense_4h_to_h.weight *= 1e5
+    model = load(str(toys.save(network, tmp_path / "over")), device="cpu", dtype="float16")
+    wanted = r"use --dtype bfloat16 or float32 \(first seen in z of layer 2\)"
+    for forward in (model.logits, lambda t: model.record(t, parts=()), lambda t: model.activations(t, parts={"z"})):
+        with pytest.raises(NumericsError, match=wanted):
+            forward(TOKENS)
 
 
 def test_nan_is_named(tmp_path_factory: pytest.TempPathFactory) -> None:
