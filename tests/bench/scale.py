@@ -4,7 +4,7 @@ Each job is timed once, after a warm-up, and put into the JSON file at once, bes
 peak, peak memory, and the time predicted from the device's rates as measured just before. A job already in the file is
 skipped, so a run that was killed goes on; `--again` runs it anew. The plain loop (one hooked forward per patch) runs a
 sample of patches, evenly spread, and its time is scaled to all: rows say so. `labels` is the matching of heuristics,
-which is numpy's work on the host: 1/5 of the neurons and twice that are timed and the rest follows in proportion.
+which is numpy's work on the host: 1/16 and 1/8 of the neurons are timed and the rest follows in proportion.
 On a CPU with one thread `busy_seconds` are this thread's own, which is what the rates and the prediction are compared
 by there; elsewhere they are the seconds on the clock.
 
@@ -108,7 +108,7 @@ def plain_row(patches: list[ac.Patch], loop: PlainLoop, ours: torch.Tensor, seco
 
 def labels_row(neurons: int, high: int) -> dict[str, Any]:
     """Matching `neurons` neurons with heuristics: maps of the shipped model, on the host."""
-    sizes = (max(1, neurons // 5), max(2, 2 * neurons // 5))
+    sizes = (max(1, neurons // 16), max(2, neurons // 8))
     took, n_prompts = [], 0
     for n in sizes:
         _, maps, values = some_maps("+", high, n)
