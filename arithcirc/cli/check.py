@@ -6,9 +6,12 @@ from rich.table import Table
 
 from arithcirc.cli import show
 from arithcirc.cli.execute import check_batch_size
+from arithcirc.cli.options import LoadOptions
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+_MODEL = LoadOptions()
 
 
 def check(
@@ -18,16 +21,13 @@ def check(
     prompts: int = 4,
     tokens: int = 5,
     seed: int = 0,
-    revision: str | None = None,
-    device: str | None = None,
-    dtype: str = "float32",
     batch_size: int = 256,
-    threads: int | None = None,
+    options: LoadOptions = _MODEL,
 ) -> None:
     """Compare the suffix engine with full hooked forwards on a model; exit code 1 where they differ.
 
     Loading compares the wrapped model with plain transformers first. Prompts are random tokens, as exactness does not
-    depend on what they say.
+    depend on what they say. Half precision only shows large errors.
 
     Parameters
     ----------
@@ -41,16 +41,8 @@ def check(
         Tokens per prompt; give more to see past a sliding window.
     seed
         Seed of the tokens and of the sample.
-    revision
-        Hub revision, or a step<N> folder (default: the last).
-    device
-        cpu, cuda or cuda:N (default: cuda where there is one).
-    dtype
-        float32, bfloat16 or float16; half precision only shows large errors.
     batch_size
         Rows in flight.
-    threads
-        CPU threads (default: all cores).
     """
     check_batch_size(batch_size)
     _check_numbers(patches, prompts, tokens, seed)
@@ -58,8 +50,8 @@ def check(
     from arithcirc.measure.exactness import check_exactness, n_patches, random_tokens
     from arithcirc.models.load import load, set_threads
 
-    set_threads(threads)
-    loaded = load(model, revision=revision, device=device, dtype=dtype)
+    set_threads(options.threads)
+    loaded = load(model, **options.loading())
     clean, source = random_tokens(loaded, prompts, length=tokens, seed=seed)
     total, done = n_patches(loaded, tokens, per_kind=patches), 0
     with show.progress() as report:

@@ -1,4 +1,4 @@
-"""`compare` and `pairs`: two runs side by side, and the prompts that make them comparable. Heavy imports stay inside."""
+"""`arithcirc compare` and `arithcirc pairs`: what two runs of a model agree on, and the prompts to run both on."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

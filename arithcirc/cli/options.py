@@ -23,8 +23,8 @@ COMMAND_LINE: ContextVar[str | None] = ContextVar("command_line", default=None)
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class ModelOptions:
-    """How the model is loaded and run."""
+class LoadOptions:
+    """How the model is loaded."""
 
     revision: Annotated[
         str | None,
@@ -37,10 +37,7 @@ class ModelOptions:
         None
     )
     offline: Annotated[bool, Parameter(negative="", help="Use only files already here; ask the hub nothing.")] = False
-    batch_size: Annotated[int, Parameter(help="Rows in flight; halved by itself when memory runs out.")] = 2048
     threads: Annotated[int | None, Parameter(help="CPU threads (default: all cores).")] = None
-    out: Annotated[Path, Parameter(help="Runs go to OUT/<model>/<revision>.")] = DEFAULT_OUT
-    plan_only: Annotated[bool, Parameter(negative="", help="Print the plan and stop.")] = False
 
     def loading(self) -> dict[str, Any]:
         """What `load` is asked for."""
@@ -52,6 +49,16 @@ class ModelOptions:
             "cache_dir": self.cache_dir,
             "offline": self.offline,
         }
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ModelOptions(LoadOptions):
+    """How the model is loaded and run."""
+
+    batch_size: Annotated[int, Parameter(help="Rows in flight; halved by itself when memory runs out.")] = 2048
+    out: Annotated[Path, Parameter(help="Runs go to OUT/<model>/<revision>.")] = DEFAULT_OUT
+    plan_only: Annotated[bool, Parameter(negative="", help="Print the plan and stop.")] = False
 
 
 @Parameter(name="*")
