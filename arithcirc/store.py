@@ -201,13 +201,25 @@ class RunFolder:
         files = {self.path / name: digest for name, digest in record["outputs"].items()}
         return all(file.is_file() and sha256_file(file) == digest for file, digest in files.items())
 
-    def finish(self, stage: str, outputs: Sequence[str], *, inputs: Sequence[str] = (), seconds: float = 0.0) -> None:
-        """Record a stage as done, with the hashes of the files it read and wrote (names inside the folder)."""
+    def finish(
+        self,
+        stage: str,
+        outputs: Sequence[str],
+        *,
+        inputs: Sequence[str] = (),
+        seconds: float = 0.0,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Record a stage as done, with the hashes of the files it read and wrote (names inside the folder).
+
+        `facts` say how it ran (batch size, memory); they are recorded, not compared.
+        """
         self.manifest["stages"][stage] = {
             "finished": _now(),
             "results_version": RESULTS_VERSION,
             "git_sha": self.manifest.get("git_sha"),
             "seconds": round(seconds, 3),
+            **(facts or {}),
             "inputs": {name: sha256_file(self.path / name) for name in inputs},
             "outputs": {name: sha256_file(self.path / name) for name in outputs},
         }

@@ -47,6 +47,7 @@ def execute(
     show.passing("loading ...")
     from arithcirc.models.load import load, set_threads
     from arithcirc.pipeline.job import open_job
+    from arithcirc.pipeline.memory import fit_batch_size
     from arithcirc.pipeline.plan import make_plan
     from arithcirc.pipeline.run import run_stages, stages_for
 
@@ -67,6 +68,8 @@ def execute(
     )
     info = loaded.info
     show.tokens(job.encoder)
+    if (lowered := fit_batch_size(job, stages)) is not None:
+        show.notice("memory", lowered)
     show.plan(make_plan(job, stages), f"{info.name} ({info.revision}, {info.dtype}, {info.device})")
     if options.plan_only:
         return None

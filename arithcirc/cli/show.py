@@ -41,16 +41,17 @@ def memory(size: int) -> str:
 def plan(planned: "Plan", name: str) -> None:
     """The plan, before anything runs."""
     table = Table(title=f"Plan for {name}", title_justify="left", box=None, pad_edge=False)
-    for column in ("stage", "rows", "forward passes", "time", ""):
+    for column in ("stage", "rows", "forward passes", "time", "memory", ""):
         table.add_column(column, justify="left" if column in ("stage", "") else "right")
     for cost in planned.stages:
         state = "finished before" if cost.done else ""
         time = "" if cost.done else f"about {duration(cost.seconds)}"
-        table.add_row(cost.stage, f"{cost.rows:,}", f"{cost.forwards:,.0f}", time, state)
+        peak = "" if cost.done else memory(cost.memory_bytes)
+        table.add_row(cost.stage, f"{cost.rows:,}", f"{cost.forwards:,.0f}", time, peak, state)
     err.print(table)
     err.print(
         f"In all about {duration(planned.seconds)} at {planned.rate:,.0f} forward passes a second, "
-        f"memory about {memory(planned.memory_bytes)} beside the program. "
+        f"memory at most about {memory(planned.memory_bytes)}, model and program included. "
         "Interrupt at any moment; the same command goes on."
     )
 

@@ -35,7 +35,8 @@ from arithcirc.heuristics.matching import End, in_end
 
 _STEP = 1.03
 _SAMPLE = 1_000
-_BATCH = 40  # draws gathered at once
+DRAWS_AT_ONCE = 40
+"""Draws gathered at once."""
 
 
 PairSet = tuple[np.ndarray, np.ndarray, bool]
@@ -76,7 +77,7 @@ def shifts(n: int, draws: int, rng: np.random.Generator) -> Int[np.ndarray, "dra
     return renamed
 
 
-def _grid(n_prompts: int) -> Int[np.ndarray, "level"]:
+def hit_levels(n_prompts: int) -> Int[np.ndarray, "level"]:
     """k = 1, 2, 3, ... growing by _STEP up to the number of prompts."""
     log = np.log(n_prompts) / np.log(_STEP)
     return np.unique(np.round(_STEP ** np.arange(np.ceil(log) + 1)).clip(1, n_prompts).astype(np.int64))
@@ -87,7 +88,7 @@ def hit_table(
 ) -> tuple[Int[np.ndarray, "value level neuron"], Int[np.ndarray, "level"]]:
     """How many prompts of each value are among the end's k prompts, for every k of the grid; and the grid."""
     n_prompts, n_neurons = ranks.shape
-    grid = _grid(n_prompts)
+    grid = hit_levels(n_prompts)
     place = ranks if end == "top" else n_prompts - 1 - ranks
     level_of_rank = np.searchsorted(grid, np.arange(n_prompts), side="right")
     n_levels, n_values = len(grid), len(levels.values)
@@ -114,8 +115,8 @@ def value_maxima(
     member = np.concatenate([np.flatnonzero(row) for row in held])
     start = np.concatenate([[0], np.cumsum(held.sum(1))[:-1]]).astype(np.int64)
     out = np.empty((len(renamings), table.shape[2]))
-    for first in range(0, len(renamings), _BATCH):
-        values = old_name[first : first + _BATCH][:, member]
+    for first in range(0, len(renamings), DRAWS_AT_ONCE):
+        values = old_name[first : first + DRAWS_AT_ONCE][:, member]
         k = np.add.reduceat(size[values], start, axis=1)
         level = np.searchsorted(grid, k / np.sqrt(_STEP)).clip(0, len(grid) - 1)
         rows = values * table.shape[1] + np.repeat(level, held.sum(1), axis=1)
@@ -123,7 +124,7 @@ def value_maxima(
             flat[rows.ravel()], (np.arange(len(values))[:, None] * len(member) + start).ravel(), axis=0
         )
         share = hits.reshape(len(values), len(held), -1) / grid[level][:, :, None]
-        out[first : first + _BATCH] = corrected(share, k[:, :, None] / size.sum()).max(1)
+        out[first : first + DRAWS_AT_ONCE] = corrected(share, k[:, :, None] / size.sum()).max(1)
     return out
 
 

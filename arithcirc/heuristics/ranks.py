@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, Integer
 
-BLOCK = 64
-_FEW = 30_000
+BLOCK, FEW = 64, 30_000
+"""Neurons of a block, four times as many for at most so many prompts."""
 _TIE_SEED = 20_260_101
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -72,7 +72,7 @@ def rank_maps(
 
 def _columns(n_neurons: int, n_prompts: int) -> list[slice]:
     """Near-equal blocks, a whole number for each thread where there are enough neurons; wider for few prompts."""
-    width = BLOCK if n_prompts > _FEW else 4 * BLOCK
+    width = BLOCK if n_prompts > FEW else 4 * BLOCK
     threads, fewest = torch.get_num_threads(), -(-n_neurons // width)
     n = -(-fewest // threads) * threads if n_neurons >= 8 * threads else fewest
     edges = np.linspace(0, n_neurons, max(n, 1) + 1).round().astype(int).tolist()

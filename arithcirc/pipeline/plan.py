@@ -2,7 +2,7 @@
 
 Work is counted in forward passes of one prompt: a suffix replay is the share of a forward that it runs. The rate is
 measured by timing a few batches on the loaded model, so times are estimates (attention, memory traffic and small
-batches make stages differ by a factor of up to two); memory counts weights, one batch and the recorded activations.
+batches make stages differ by a factor of up to two). Memory is the peak of each stage (pipeline.memory).
 """
 
 import statistics
@@ -12,20 +12,24 @@ from dataclasses import dataclass
 
 import torch
 
-from arithcirc.models.memory import weights_bytes
 from arithcirc.pipeline.job import Job
-from arithcirc.pipeline.prompt_stage import n_prompts
+from arithcirc.pipeline.memory import held_bytes
+from arithcirc.pipeline.peak import resident_bytes
 from arithcirc.pipeline.stage import Stage
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """One stage: rows run through (part of) the model, their cost in whole forward passes of one prompt, seconds."""
+    """One stage: rows run through (part of) the model, their cost in whole forward passes of one prompt, seconds.
+
+    `memory_bytes` is its peak on the model's device, with what is in use there before.
+    """
 
     stage: str
     rows: int
     forwards: float
     seconds: float
+    memory_bytes: int
     done: bool
 
 
@@ -35,7 +39,11 @@ class Plan:
 
     stages: tuple[StageCost, ...]
     rate: float
-    memory_bytes: int
+
+    @property
+    def memory_bytes(self) -> int:
+        """Peak of what is not done yet; 0 where nothing is."""
+        return max((s.memory_bytes for s in self.stages if not s.done), default=0)
 
     @property
     def seconds(self) -> float:
@@ -46,13 +54,20 @@ class Plan:
 def make_plan(job: Job, stages: Sequence[Stage]) -> Plan:
     """Estimate these stages on the loaded model."""
     rate = _forwards_per_second(job)
-    costs = []
+    costs, now = [], resident_bytes(job.model.device)
     for stage in stages:
         cost = stage.count(job)
         costs.append(
-            StageCost(stage.name, cost.rows, cost.forwards, cost.forwards / rate, job.run.finished(stage.name))
+            StageCost(
+                stage.name,
+                cost.rows,
+                cost.forwards,
+                cost.forwards / rate,
+                now + held_bytes(job, stage.name),
+                job.run.finished(stage.name),
+            )
         )
-    return Plan(tuple(costs), rate, _memory(job))
+    return Plan(tuple(costs), rate)
 
 
 def _forwards_per_second(job: Job) -> float:
@@ -65,13 +80,3 @@ def _forwards_per_second(job: Job) -> float:
         job.model.logits(tokens)
         seconds.append(time.perf_counter() - start)
     return rows / max(statistics.median(seconds), 1e-9)
-
-
-def _memory(job: Job) -> int:
-    """Bytes: weights, one batch in flight (MLP, attention, float32 logits), clean and counterfactual records."""
-    info, n_pos = job.model.info, job.encoder.length
-    weights = weights_bytes(info.n_params, info.dtype)
-    element = weights_bytes(1, info.dtype)
-    row = n_pos * (8 * info.d_model + 2 * info.d_mlp) * element + 2 * info.d_vocab * 4
-    record = 2 * n_prompts(job)[0] // len(job.operators) * n_pos * info.n_layers * 6 * info.d_model * element
-    return weights + job.batch_size * row + record

@@ -6,10 +6,13 @@ those that read from it are dropped first, so a kill in between cannot leave old
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from arithcirc.errors import EnvironmentFailure, RequestError
-from arithcirc.models.fit import is_out_of_memory
+from arithcirc.models.fit import hearing, is_out_of_memory
 from arithcirc.pipeline.job import Job
+from arithcirc.pipeline.memory import fit_batch_size, held_bytes
+from arithcirc.pipeline.peak import measuring, resident_bytes
 from arithcirc.pipeline.stage import Stage
 from arithcirc.pipeline.stages import STAGES
 
@@ -53,7 +56,12 @@ def _dependents(stage: Stage) -> list[str]:
 
 
 def run_stages(job: Job, stages: Sequence[Stage], *, notice: Notice = quiet) -> None:
-    """Run what is not finished. Raises EnvironmentFailure when memory runs out even for the smallest batch."""
+    """Run what is not finished, in batches that fit in memory; the manifest has each stage's batch size and peak.
+
+    Raises EnvironmentFailure before any work where even single rows do not fit, or when they do not after all.
+    """
+    if (lowered := fit_batch_size(job, stages)) is not None:
+        notice("memory", lowered)
     for stage in stages:
         if job.run.finished(stage.name):
             notice(stage.name, "finished before, reused")
@@ -61,10 +69,25 @@ def run_stages(job: Job, stages: Sequence[Stage], *, notice: Notice = quiet) -> 
         if stage.name in job.run.manifest["stages"]:
             notice(stage.name, "its files are missing or changed, or its code is newer: computed again")
         job.run.forget([stage.name, *_dependents(stage)])
-        start = time.perf_counter()
-        outputs = _run(job, stage)
+        asked, start = job.batch_size, time.perf_counter()
+        predicted = resident_bytes(job.model.device) + held_bytes(job, stage.name)
+        with measuring(job.model.device) as peak, hearing(partial(_lower, job)):
+            outputs = _run(job, stage)
+        if job.batch_size < asked:
+            notice(stage.name, f"batches of {asked} ran out of memory: went on with {job.batch_size}")
         read = [name for name in stage.reads if (job.run.path / name).exists()]  # a stage may do without, given neurons
-        job.run.finish(stage.name, outputs, inputs=read, seconds=time.perf_counter() - start)
+        job.run.finish(
+            stage.name,
+            outputs,
+            inputs=read,
+            seconds=time.perf_counter() - start,
+            facts={"batch_size": job.batch_size, "memory": {"predicted": predicted, "measured": peak.bytes}},
+        )
+
+
+def _lower(job: Job, rows: int) -> None:
+    """Go on with batches of at most so many rows, in this stage and in later ones."""
+    job.batch_size = min(job.batch_size, rows)
 
 
 def _run(job: Job, stage: Stage) -> list[str]:
