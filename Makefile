@@ -36,6 +36,7 @@ bench: $(STAMP)
 	$(BIN)/python tests/bench/localize.py
 	$(BIN)/python tests/bench/neurons.py
 	$(BIN)/python tests/bench/heuristics.py
+	$(BIN)/python tests/bench/memory.py
 
 # What the jobs of real size would take on an H200, counted on models without weights; needs no GPU.
 bench-count: $(STAMP)

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from arithcirc.pipeline.stages import STAGES
+
 FOLDER = Path(__file__).resolve().parent / "bench"
 QUICK = {
     "localize.py": ["--shape", "tiny", "--prompts", "6", "--operands", "0..40", "--repeats", "2"],
     "neurons.py": ["--quick", "--sample", "4"],
     "heuristics.py": ["--quick", "--repeats", "2"],
+    "memory.py": ["--quick", "--models", "llama"],
 }
 OTHERS = {"somebody": {"median": 1.0}, "neurons_vs_gone": {}, "label_gone": {}}
 """Rows that are in the file before: one that nobody owns, two of earlier versions of what is run."""
@@ -42,7 +45,7 @@ def owned(rows: dict[str, Any], *owner: str) -> dict[str, Any]:
 
 def test_benchmarks_replace_their_own_rows_and_no_other(rows: dict[str, Any]) -> None:
     assert rows["somebody"] == OTHERS["somebody"]
-    assert set(rows) - set(owned(rows, "localize", "neurons", "classify", "label")) == {"somebody"}
+    assert set(rows) - set(owned(rows, "localize", "neurons", "classify", "label", "memory")) == {"somebody"}
     assert not set(rows) & {"neurons_vs_gone", "label_gone"}
 
 
@@ -74,3 +77,9 @@ def test_the_benchmark_of_matching_agrees_with_its_loop(rows: dict[str, Any]) ->
     assert [found["classify_large"][n] for n in ("neurons", "heuristics", "prompts")] == [8, 30, 210]
     assert all(row["median"] > 0 for row in found.values())
     assert found["label_large"]["tests"] > 0
+
+
+def test_the_benchmark_of_memory_measures_every_stage(rows: dict[str, Any]) -> None:
+    found = owned(rows, "memory")["memory_llama"]
+    assert set(found["stages"]) == {stage.name for stage in STAGES}
+    assert found["ratio"] == pytest.approx(1, abs=0.15)

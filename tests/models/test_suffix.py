@@ -224,4 +224,3 @@ def test_out_of_memory_with_one_row_is_said(
 def test_bos_is_not_patched(engine: SuffixEngine, source: Activations) -> None:
     with pytest.raises(RequestError, match=r"positions 1\.\.4; position 0"):
         engine.run([Patch(Mlp(0), 0)], source, keep, batch_size=4)
-
