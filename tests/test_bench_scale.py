@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 FOLDER = Path(__file__).resolve().parent / "bench"
 SMALL = ["--prompts", "5", "--neuron-prompts", "3", "--high", "15", "--neurons", "12", "--batch-size", "64"]
@@ -84,6 +85,16 @@ def test_the_plain_loop_finds_the_same_effects(rows: dict[str, Any]) -> None:
         assert plain["difference"] < 1e-5
         assert (plain["patches"], plain["sampled"]) == (patches, 9)
         assert plain["extrapolated_seconds"] == pytest.approx(plain["sample_seconds"] * patches / 9)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_without_a_gpu_the_script_says_so_in_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, str(FOLDER / "scale.py"), "--shape", "tiny", "--out", str(tmp_path / "scale.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().startswith("error: cuda was asked for")
+    assert "make bench-count" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_what_is_in_the_file_is_not_run_again(found: dict[str, Any], rows: dict[str, Any]) -> None:

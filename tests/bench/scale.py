@@ -29,7 +29,7 @@ from rich.console import Console
 from timing import PeakMemory, clock_of, largest_difference, machine_now, write_rows
 
 import arithcirc as ac
-from arithcirc.errors import EnvironmentFailure
+from arithcirc.errors import ArithcircError, EnvironmentFailure
 from arithcirc.measure.cost import H200, Machine
 from arithcirc.models.memory import free_bytes, gigabytes, weights_bytes
 from arithcirc.models.shapes import n_params
@@ -48,7 +48,11 @@ def timed(run: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
 
 
 def check_memory(shape: str, dtype: str, device: str) -> int:
-    """Free bytes of the device. Raises EnvironmentFailure, with the numbers, where the weights cannot fit."""
+    """Free bytes of the device. Raises EnvironmentFailure where there is none, or too little (with the numbers)."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise EnvironmentFailure(
+            f"{device} was asked for, but there is no usable GPU here: make bench-count predicts these jobs without one"
+        )
     needed, free = int(1.3 * weights_bytes(n_params(SHAPES[shape][1]), dtype)), free_bytes(device)
     if needed > free:
         raise EnvironmentFailure(
@@ -194,4 +198,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ArithcircError as error:
+        sys.exit(f"error: {error}")
