@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers import Cache, DynamicCache
 
 from arithcirc.errors import NumericsError, RequestError
+from arithcirc.models.fit import LOGIT_BYTES
 from arithcirc.models.hooks import (
     first_of,
     narrowed,
@@ -263,12 +264,14 @@ class BridgedModel:
         residual's size is not, as it depends on the prompt.
         """
         norm: nn.Module = self.bridge.ln_final.original_component
-        unembed: Tensor = self._network.get_output_embeddings().weight.float()  # type: ignore[operator]
+        unembed: Tensor = self._network.get_output_embeddings().weight  # type: ignore[operator]
         rows = vectors.to(unembed.device).float()
         if isinstance(norm, nn.LayerNorm):
             rows = rows - rows.mean(-1, keepdim=True)
-        logits = (rows * scale_of(norm).to(unembed.device)) @ unembed.T
-        return (logits - logits.mean(-1, keepdim=True)).to(self.device)
+        rows = rows * scale_of(norm).to(unembed.device)
+        size = max(1, LOGIT_BYTES // (4 * self.info.d_model))  # never all of it in float32 beside half precision
+        logits = torch.cat([rows @ part.float().T for part in torch.split(unembed, size)], dim=-1)
+        return logits.sub_(logits.mean(-1, keepdim=True)).to(self.device)
 
     # -- hooks --------------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from arithcirc.heuristics.arms import DONORS
 from arithcirc.heuristics.nulls import DRAWS_AT_ONCE, hit_levels
 from arithcirc.heuristics.ranks import BLOCK, FEW
 from arithcirc.measure.maps import HELD_BYTES, MAP_BYTES
-from arithcirc.models.fit import logit_rows, number_bytes, record_bytes
+from arithcirc.models.fit import LOGIT_BYTES, logit_rows, number_bytes, record_bytes
 from arithcirc.models.memory import free_bytes, gigabytes
 from arithcirc.models.protocol import ModelInfo
 from arithcirc.pipeline.circuit_stages import circuit_sizes, random_grid
@@ -191,9 +191,18 @@ def _heuristics(job: Job) -> Held:
         table = 4 * width * values * (len(hit_levels(n)) + 2 * DRAWS_AT_ONCE)
         per_thread = max(SORT_BYTES * n, table)
         matching = most * N_HEURISTICS * SCORE_BYTES + torch.get_num_threads() * per_thread
-        device = max(device, _tails(job, min(job.batch_size, n), len(job.operands), copies=1))
+        running = _tails(job, min(job.batch_size, n), len(job.operands), copies=1)
+        device = max(device, running, _written(job, neurons))
         host = max(host, (4 + rank) * most * n + matching)
     return Held(device, host)
+
+
+def _written(job: Job, neurons: int) -> int:
+    """What the neurons of a layer write into all logits, centred, and a part of the unembedding in float32."""
+    info = job.model.info
+    rows = min(ceil(neurons / info.n_layers), logit_rows(info.d_vocab))
+    part = 0 if info.dtype == "float32" else min(LOGIT_BYTES, 4 * info.d_vocab * info.d_model)
+    return part + 2 * 4 * rows * info.d_vocab
 
 
 def _probe(job: Job) -> Held:
