@@ -28,7 +28,7 @@ ROWS = {
     "neurons": 2 * toys.LAYERS * toys.HIDDEN * 4,  # operators, neurons, metrics and methods
 }
 FILLED = (
-    *ROWS, "answers", "circuit", "failures", "faithfulness", "gallery", "head_cuts", "heads", "heuristics",
+    *ROWS, "answers", "circuit", "failures", "faithfulness", "head_cuts", "heads", "heuristics",
     "knockouts_by_heuristic", "knockouts_by_prompt", "neuron_agreement", "neuron_faithfulness", "number_neurons",
 )  # fmt: skip
 UNDEFINED = {
