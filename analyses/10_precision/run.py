@@ -20,7 +20,7 @@ FIGURES, COMMAND = ROOT / "figures" / "10_precision", "python analyses/10_precis
 PROMPTS = 50
 ARMS = {
     "bfloat16": "bfloat16",
-    "bfloat16, logits in float32": "bfloat16",
+    "bfloat16, logits rounded": "bfloat16",
     "float16": "float16",
     "float32, weights moved": "float32",
 }
@@ -47,8 +47,7 @@ def analysed(arm: str, dtype: str, pairs: Path) -> ac.RunFolder:
     moved = arm.endswith("moved")
     model = ac.load(str(unrounded()) if moved else None, dtype=dtype, device="cpu")
     if "logits" in arm:
-        head = model.bridge.original_model.get_output_embeddings()
-        head.register_forward_hook(lambda m, x, _: torch.nn.functional.linear(x[0].float(), m.weight.float()))
+        del model.bridge.unembed.original_component.forward  # back to the layer's own, which rounds
     return ac.analyze(
         model, RUNS / arm.replace(", ", "+").replace(" ", "_"), pairs_file=pairs, upto="heuristics",
         circuit=ac.CircuitConfig(mean_prompts=1000, random_circuits=2),
