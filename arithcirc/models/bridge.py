@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache
 
-from arithcirc.errors import NumericsError, RequestError
+from arithcirc.errors import NumericsError
 from arithcirc.models.fit import LOGIT_BYTES
 from arithcirc.models.hooks import (
     first_of,
@@ -93,18 +93,23 @@ class BridgedModel:
                 stack.enter_context(self.editing(edit))
             return self._forward(tokens, **arguments)
 
-    def _mask(self, tokens: Tensor, cut: Cut) -> Float[Tensor, "prompt 1 pos pos"]:
-        """The causal mask without the edges cut, added to the attention scores."""
+    def _mask(self, tokens: Tensor, cut: Cut) -> Tensor | dict[str, Tensor]:
+        """The causal mask without the edges cut, added to the scores; one per kind of layer where windows slide."""
         n_pos, seen = tokens.shape[1], self.info.sliding_window
-        if seen is not None and n_pos > seen:
-            raise RequestError(
-                f"attention edges cannot be cut in prompts of {n_pos} tokens: {self.info.name} sees windows of {seen}"
-            )
         hidden = torch.ones(n_pos, n_pos, dtype=torch.bool, device=self.device).triu(1)
         for query, key in cut:
             hidden[query, key] = True
-        mask = torch.zeros(n_pos, n_pos, dtype=self.dtype, device=self.device)
-        return mask.masked_fill(hidden, torch.finfo(self.dtype).min).expand(len(tokens), 1, n_pos, n_pos)
+
+        def added(hidden: Tensor) -> Float[Tensor, "prompt 1 pos pos"]:
+            mask = torch.zeros(n_pos, n_pos, dtype=self.dtype, device=self.device)
+            return mask.masked_fill(hidden, torch.finfo(self.dtype).min).expand(len(tokens), 1, n_pos, n_pos)
+
+        if seen is None:
+            return added(hidden)
+        local = added(hidden | torch.ones_like(hidden).tril(-seen))
+        if getattr(self._network.config, "layer_types", None) is None:
+            return local
+        return {"full_attention": added(hidden), "sliding_attention": local}
 
     def gradients(self, tokens: Int[Tensor, "prompt pos"], objective: Objective) -> Activations:
         """Gradient of each prompt's objective by every `z` and `post`, same shapes: one forward and one backward."""
@@ -167,16 +172,23 @@ class BridgedModel:
 
     @torch.no_grad()
     def _first_infinite(self, tokens: Tensor, arguments: dict[str, Any]) -> str:
-        """Which component of a forward that failed first had a number that is not finite."""
+        """What of a forward that failed was the first to hold a number that is not finite."""
         found: list[str] = []
 
-        def see(part: Part, layer: int, value: Tensor) -> None:
+        def look(what: str, value: Tensor) -> None:
             if not found and not torch.isfinite(value).all():
-                found.append(f"first seen in {part} of layer {layer}")
+                found.append(f"first seen in {what}")
 
-        with self.editing(see):
+        places = {"the input": self._blocks, "z": self._z_readers, "post": self._post_readers}
+        outputs = {"the heads' output": self._z_readers, "the MLP's output": self._mlp_writers}
+        with ExitStack() as stack:
+            for layer in range(self.info.n_layers):
+                for name, modules in places.items():
+                    stack.enter_context(seeing_input(modules[layer], partial(look, f"{name} of layer {layer}")))
+                for name, modules in outputs.items():
+                    stack.enter_context(seeing_output(modules[layer], partial(look, f"{name} of layer {layer}")))
             self._network(input_ids=tokens.to(self.device), **arguments | {"use_cache": False})
-        return (*found, "first seen after the last layer's components")[0]
+        return (*found, "first seen in the logits")[0]
 
     def _finite(self, logits: Tensor) -> Tensor:
         total = logits.sum()  # 20 times cheaper than looking at every logit

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from arithcirc.arithmetic.operators import ADD, SUB, OperandRange, all_prompts, concatenate, fitting_prompts
 from arithcirc.arithmetic.tokens import PromptEncoder, prompt_encoder
 from arithcirc.components import Head, Mlp, Neuron
-from arithcirc.errors import RequestError
 from arithcirc.measure.answers import predictions
 from arithcirc.measure.exactness import TOLERANCE, check_exactness, random_tokens
 from arithcirc.measure.interventions import CircuitMasks, ablate_to_means
@@ -135,14 +134,17 @@ def test_a_token_with_every_edge_cut_does_not_matter(wide: BridgedModel, tokens:
     torch.testing.assert_close(wide.logits(tokens, cut=future), wide.logits(tokens), **AROUND)
 
 
-def test_cuts_in_prompts_beyond_the_window_are_refused(model: BridgedModel, name: str, tokens: Tensor) -> None:
+def test_cuts_leave_each_layer_its_own_window(model: BridgedModel, name: str, tokens: Tensor) -> None:
     assert model.info.sliding_window == (WINDOW if name in LOCAL else None)
-    cut = frozenset({(2, 1)})
-    if name not in LOCAL:
-        assert (model.logits(tokens, cut=cut) - model.logits(tokens)).abs().max() > 1e-3
-        return
-    with pytest.raises(RequestError, match=r"cannot be cut in prompts of 5 tokens: .* sees windows of 3"):
-        model.logits(tokens, cut=cut)
+    plain = model.logits(tokens)
+    future = frozenset({(1, 3), (0, 4)})  # hidden already
+    torch.testing.assert_close(model.logits(tokens, cut=future), plain, **AROUND)
+    assert (model.logits(tokens, cut=frozenset({(2, 1)})) - plain).abs().max() > 1e-3
+    behind = (model.logits(tokens, cut=frozenset({(4, 4 - WINDOW)})) - plain).abs().max()
+    if len(LOCAL.get(name, ())) == LAYERS:  # out of every layer's sight
+        assert behind < 1e-4
+    else:
+        assert behind > 1e-3
 
 
 # -- methods ----------------------------------------------------------------------------------------------------------

@@ -131,7 +131,7 @@ def test_overflow_names_the_first_component_that_saw_it(tmp_path: Path) -> None:
     with torch.no_grad():
         network.gpt_neox.layers[1].mlp.dense_4h_to_h.weight *= 1e5
     model = load(str(toys.save(network, tmp_path / "over")), device="cpu", dtype="float16")
-    wanted = r"use --dtype bfloat16 or float32 \(first seen in z of layer 2\)"
+    wanted = r"use --dtype bfloat16 or float32 \(first seen in the MLP's output of layer 1\)"
     for forward in (model.logits, lambda t: model.record(t, parts=()), lambda t: model.activations(t, parts={"z"})):
         with pytest.raises(NumericsError, match=wanted):
             forward(TOKENS)
