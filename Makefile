@@ -22,10 +22,10 @@ demo: $(STAMP)
 	@echo "Open the report in a browser: $(RUN)/step4000/report.html"
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check

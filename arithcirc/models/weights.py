@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from arithcirc.models.fit import LOGIT_BYTES
+
 
 def by_input(bridged: Any) -> Float[Tensor, "input output"]:
     """Weight of a bridged linear layer with a row per input, whether a Linear or GPT-2's transposed Conv1D."""
@@ -41,7 +43,11 @@ def sum_in_float32(unembedding: nn.Module) -> None:
             logits: Tensor = plain(x)
             return logits.float()
         rows = x.flatten(0, -2)
-        logits = torch.mm(rows, weight.T, out_dtype=torch.float32) if fused else rows.float() @ weight.float().T
+        if fused:
+            logits = torch.mm(rows, weight.T, out_dtype=torch.float32)
+        else:
+            parts = torch.split(weight, max(1, LOGIT_BYTES // (4 * weight.shape[1])))
+            logits = torch.cat([rows.float() @ part.float().T for part in parts], dim=-1)
         return (logits if bias is None else logits + bias.float()).reshape(*x.shape[:-1], -1)
 
     if weight.dtype != torch.float32:

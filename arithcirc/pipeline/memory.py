@@ -2,7 +2,7 @@
 
 A stage's peak is what it keeps (records, activations, maps, results) and the largest batch in flight. Counted are
 tensors and arrays, from their shapes; WIDE, HIDDEN and ATTENTION say how many are alive at the peak of a block, read
-off PyTorch's allocations on GPT-NeoX and Llama (tests/pipeline/test_memory.py measures them again). On the CPU the
+off PyTorch's allocations on GPT-NeoX and Llama (tests/pipeline/test_peak_memory.py measures them again). On the CPU the
 resident memory before the stage is added, on a GPU what is allocated there.
 What it does not count: what libraries load on first use, and memory that the allocator keeps after it was freed.
 """
@@ -72,14 +72,15 @@ def block_bytes(info: ModelInfo, rows: int, window: int, n_pos: int) -> int:
 
 
 def logit_bytes(info: ModelInfo, rows: int, copies: int = 1, *, whole: bool = False) -> int:
-    """Logits while they are made in the model's type, or read: in float32, with what is computed from them.
+    """Float32 logits while they are made, or read, with what is computed from them.
 
-    A whole forward adds a bias, 0 where there is none, to products that are still there; a soft-cap makes one more.
+    A whole forward adds a bias, 0 where there is none, to products that are still there; a soft-cap makes one more. In
+    half precision a CPU puts parts together, and widens a part of the unembedding for each.
     """
-    own = number_bytes(info)
-    made = (1 + whole + (info.softcap is not None)) * own
-    read = 4 * copies if info.dtype == "float32" else own + 4 * copies
-    return rows * info.d_vocab * max(made, read)
+    widened = info.dtype != "float32" and info.device == "cpu"
+    part = min(LOGIT_BYTES, 4 * info.d_vocab * info.d_model) if widened else 0
+    made = 4 * (1 + (whole or widened) + (info.softcap is not None))
+    return part + rows * info.d_vocab * max(made, 4 * copies)
 
 
 def forward_bytes(info: ModelInfo, rows: int, n_pos: int, copies: int = 1) -> int:

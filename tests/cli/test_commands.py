@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 from toys import SMALL, WHOLE
 
 from arithcirc.pipeline.stages import STAGES
@@ -28,15 +27,6 @@ def test_a_second_analysis_computes_nothing(cli, toy_folder):
     again = cli("faithfulness", toy_folder, *TWO)
     assert again.code == 0
     assert again.err.count("finished before, reused") == 4
-
-
-@pytest.mark.parametrize(("name", "command"), [("gpt2", "analyze"), ("sequential", "failures")])
-def test_other_architectures_are_analysed(cli, toy, name, command):
-    done = cli(command, toy(name), "--operators", "+-", *WHOLE)
-    assert done.code == 0, done.err
-    assert f"tables: runs/{name}/main" in done.out
-    assert (f"report: runs/{name}/main/report.html" in done.out) == (command == "analyze")
-    assert RunFolder.open(Path("runs") / name / "main").finished("failures")
 
 
 def test_the_plan_alone_computes_nothing(cli, toy_folder, tmp_path):

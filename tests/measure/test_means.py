@@ -14,7 +14,7 @@ FORMATS = (PromptFormat(), PromptFormat(prefix="1+1=2 "))
 
 
 @pytest.mark.parametrize("fmt", FORMATS, ids=["plain", "few-shot"])
-@pytest.mark.parametrize("batch_size", [1, 30, 4096])
+@pytest.mark.parametrize("batch_size", [7, 30, 4096])
 def test_shared_prefixes_change_nothing(toy_model: BridgedModel, fmt: PromptFormat, batch_size: int) -> None:
     encoder = prompt_encoder(toy_model.tokenizer, format=fmt, vocab_size=toy_model.info.d_vocab)
     operators = (ADD, DIV)
