@@ -37,7 +37,7 @@ def _built(kind: Any, configuration: Any, **particular: Any) -> Any:
         "initializer_range": 0.4,
         "bos_token_id": BOS_ID,
         "eos_token_id": BOS_ID,
-        "pad_token_id": BOS_ID,
+        "pad_token_id": None,  # its embedding would be drawn as zeros
     }
     return shaken(toys.drawn(kind, configuration(**(common | particular)), seed=1))
 

@@ -28,9 +28,8 @@ from torch import Tensor
 from arithcirc.arithmetic.pairs import Pairs
 from arithcirc.arithmetic.tokens import PromptEncoder
 from arithcirc.components import Neuron, Position
-from arithcirc.measure.finite import require_finite
 from arithcirc.measure.metrics import METRICS, patching_metrics
-from arithcirc.models.protocol import HookedModel
+from arithcirc.models.protocol import Edit, HookedModel
 from arithcirc.models.suffix import Patch, SuffixEngine
 
 Progress = Callable[[int], None]
@@ -43,7 +42,7 @@ HELD_BYTES = 2**28
 class NeuronEffects:
     """Mean and standard deviation over `n` prompts of every neuron's effects; metrics in the order of METRICS.
 
-    The estimate is of logit_diff.
+    The estimate is of logit_diff; NaN where the gradient at `=` is not finite on some prompt.
     """
 
     mean: Float[np.ndarray, "layer neuron metric"]
@@ -59,7 +58,7 @@ class NeuronEffects:
 
     @property
     def estimate_ranks(self) -> Int[np.ndarray, "layer neuron"]:
-        """Ranks by estimated logit_diff."""
+        """Ranks by estimated logit_diff; neurons without an estimate come last."""
         return ranks(self.estimate_mean + self.estimate_std)
 
     def frame(self, *, operator: str, top: int, first_layer: int) -> pd.DataFrame:
@@ -91,7 +90,8 @@ class NeuronEffects:
         """Rows of the table `neuron_agreement`: per layer, does the estimate order neurons as the exact effect does?
 
         Correlations are of what ranks, mean + standard deviation; `overlap` is the share of the exact top that the
-        estimate's top has, `expected` what a random ranking would give. NaN in a layer where nothing has an effect.
+        estimate's top has, `expected` what a random ranking would give. NaN in a layer where nothing has an effect, or
+        where a neuron has no estimate.
         """
         exact = self.mean[..., RANKED_BY] + self.std[..., RANKED_BY]
         estimate = self.estimate_mean + self.estimate_std
@@ -109,7 +109,7 @@ class NeuronEffects:
 
 
 def ranks(scores: Float[np.ndarray, "layer neuron"]) -> Int[np.ndarray, "layer neuron"]:
-    """1 = largest of its layer; ties by index."""
+    """1 = largest of its layer; ties by index; NaN last."""
     order = np.argsort(-scores, axis=1, kind="stable")
     places = np.broadcast_to(np.arange(1, scores.shape[1] + 1), scores.shape)
     out = np.empty_like(order)
@@ -124,8 +124,8 @@ def important(exact_ranks: Int[np.ndarray, "layer neuron"], *, top: int, first_l
 
 
 def _correlations(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> tuple[float, float]:
-    """Spearman's and Pearson's; NaN where a side does not vary."""
-    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+    """Spearman's and Pearson's; NaN where a side does not vary or has a number that is not finite."""
+    if len(x) < 2 or not np.isfinite([x, y]).all() or np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan"), float("nan")
     return float(stats.spearmanr(x, y).statistic), float(stats.pearsonr(x, y).statistic)
 
@@ -182,22 +182,39 @@ def exact_by_layer(
 def estimates_by_batch(
     model: HookedModel, encoder: PromptEncoder, pairs: Pairs, *, batch_size: int = 2048
 ) -> Iterator[Float[Tensor, "prompt layer neuron"]]:
-    """First-order estimates of logit_diff, for batches of prompts; one forward and one backward each."""
+    """First-order estimates of logit_diff, for batches of prompts; one forward and one backward each.
+
+    NaN where the gradient at `=` is beyond the model's precision although the forward is not: what a norm hands back is
+    divided by the size of what it read, layer after layer.
+    """
     at = encoder.index(Position.EQUALS)
     fit = max(1, HELD_BYTES // (4 * model.info.n_layers * _wide_bytes(model, encoder)))  # two sides, zeros, slopes
     size = min(batch_size, fit)
     for start in range(0, len(pairs), size):
         rows = np.arange(start, min(start + size, len(pairs)))
         tokens, other, answer, rival = _tensors(model, encoder, pairs[rows])
-        slopes = model.gradients(tokens, _lead(answer, rival)).post
-        for layer, slope in slopes.items():
-            require_finite(slope, f"gradients (post of layer {layer})", model.info)
+        with model.editing(_cut_before(at)):
+            slopes = model.gradients(tokens, _lead(answer, rival)).post
         clean, source = (model.activations(t, parts={"post"}).post for t in (tokens, other))
         drops = [
             -(source[i][:, at].double() - clean[i][:, at].double()) * slopes[i][:, at].double()
             for i in range(model.info.n_layers)
         ]
-        yield torch.stack(drops, dim=1).cpu()
+        found = torch.stack(drops, dim=1).cpu()
+        yield found.where(found.isfinite(), torch.nan)
+
+
+def _cut_before(at: int) -> Edit:
+    """Let no gradient pass through components before position `at`; its own stays, as they do not read what is there.
+
+    Where a residual is zero (a BOS whose embedding is) a norm multiplies gradients by 1 / sqrt(eps), layer after layer,
+    and attention's backward turns infinite ones into NaN at every position (0 times infinity).
+    """
+
+    def cut(_: str, __: int, activation: Tensor) -> Tensor:
+        return torch.cat([activation[:, :at].detach(), activation[:, at:]], dim=1)
+
+    return cut
 
 
 def _wide_bytes(model: HookedModel, encoder: PromptEncoder) -> int:

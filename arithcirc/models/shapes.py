@@ -107,8 +107,9 @@ def configuration(shape: Shape, **particular: Any) -> Any:
 
     kind = getattr(transformers, _TRAITS[shape.architecture].config)
     common = {"architectures": [shape.architecture], "tie_word_embeddings": shape.tied}
-    first = {"bos_token_id": 0, "eos_token_id": 0}  # any: the tokenizer beside the weights says which are meant
-    return kind(**(common | first | _entries(shape) | particular))
+    # Any: the tokenizer beside the weights says which are meant. A pad token's embedding would be drawn as zeros.
+    special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
+    return kind(**(common | special | _entries(shape) | particular))
 
 
 def _entries(shape: Shape) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +25,9 @@ from arithcirc.circuits.neurons import (
 from arithcirc.measure.metrics import METRICS, patching_metrics
 from arithcirc.models.bridge import BridgedModel
 from arithcirc.models.load import load
+from arithcirc.models.shapes import configuration, resized, save_random
+from arithcirc.models.zoo import named
+from arithcirc.training.tokenizer import BOS_ID, build_tokenizer, vocabulary
 
 BUILDERS: dict[str, Callable[[], object]] = {
     "neox-parallel": toys.gpt_neox,
@@ -123,6 +127,38 @@ def test_estimate_of_the_last_layer_is_direct(toy_model: BridgedModel, pairs: Pa
         lead = logits[:, answers[0][prompt]] - logits[:, answers[1][prompt]]
         expected = -(b - a)[prompt] * lead
         torch.testing.assert_close(found[prompt], expected.double(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("pad", [None, BOS_ID], ids=["drawn", "zero"])
+def test_a_deep_model_has_every_estimate(pairs: Pairs, tmp_path: Path, pad: int | None) -> None:
+    """Also where the embedding of BOS is zero, as that of a pad token is: there gradients before `=` are infinite."""
+    shape = resized(
+        named("google/gemma-3-1b-pt").shape,
+        n_layers=12, n_heads=4, d_model=toys.WIDTH, d_head=16, d_mlp=toys.HIDDEN, d_vocab=len(vocabulary(toys.LIMIT)),
+    )  # fmt: skip
+    assert shape.tied
+    config = configuration(shape, **({} if pad is None else {"pad_token_id": pad}))
+    model = load(str(save_random(config, tmp_path, build_tokenizer(toys.LIMIT))), device="cpu")
+    encoder = prompt_encoder(model.tokenizer, vocab_size=model.info.d_vocab)
+    assert (model.bridge.original_model.get_input_embeddings().weight[BOS_ID] == 0).all() == (pad is not None)
+    effects = neuron_effects(model, encoder, pairs)
+    for values in (effects.mean, effects.std, effects.estimate_mean, effects.estimate_std):
+        assert np.isfinite(values).all()
+    agreement = effects.agreement(operator="+", top=10)
+    assert (agreement["spearman"] > 0.8).all()
+
+
+def test_what_is_cut_before_equals_changes_no_slope_there(
+    model: BridgedModel, encoder: PromptEncoder, pairs: Pairs, estimates: Tensor
+) -> None:
+    tokens, other = (torch.from_numpy(encoder.encode(p)) for p in (pairs.clean, pairs.counterfactual))
+    answer, rival = (torch.from_numpy(encoder.answers(p.answer)) for p in (pairs.clean, pairs.counterfactual))
+    rows = torch.arange(len(pairs))
+    slopes = model.gradients(tokens, lambda logits: logits[rows, answer] - logits[rows, rival]).post
+    a, b = (model.activations(t, parts={"post"}).post for t in (tokens, other))
+    for layer in range(toys.LAYERS):
+        expected = (a[layer] - b[layer])[:, -1].double() * slopes[layer][:, -1].double()
+        torch.testing.assert_close(estimates[:, layer], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_no_difference_no_effect(toy_model: BridgedModel, pairs: Pairs) -> None:

@@ -222,16 +222,26 @@ def test_single_numbers_are_checked_although_their_logits_are_not_run(toy_model:
         weight[5] = before
 
 
-def test_gradients_beyond_the_precision_are_refused(toy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gradient_beyond_the_precision_leaves_the_exact_effects(
+    toy_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its neurons have no estimate and no agreement; the exact effects are those of the model as it is."""
     model = load(str(toy_folder), device="cpu", dtype="float16")
-    gradients = model.gradients
+    gradients, expected = model.gradients, neuron_effects(model, encoder_of(model), some_pairs())
 
     def scaled(tokens: torch.Tensor, objective: Callable[[torch.Tensor], torch.Tensor]) -> Activations:
         return gradients(tokens, lambda logits: 1e6 * objective(logits))
 
     monkeypatch.setattr(model, "gradients", scaled)
-    with pytest.raises(NumericsError, match=r"gradients \(post of layer 0\) in float16"):
-        list(estimates_by_batch(model, encoder_of(model), some_pairs()))
+    found = neuron_effects(model, encoder_of(model), some_pairs())
+    assert np.isfinite(expected.estimate_mean).all()
+    assert np.isnan(found.estimate_mean).any()
+    np.testing.assert_array_equal(np.isnan(found.estimate_std), np.isnan(found.estimate_mean))
+    np.testing.assert_array_equal(found.mean, expected.mean)
+    agreement = found.agreement(operator="+", top=5)
+    missing = np.isnan(found.estimate_mean).any(1)
+    for column in ("spearman", "pearson", "overlap"):
+        np.testing.assert_array_equal(agreement[column].isna(), missing)
 
 
 @pytest.mark.parametrize(("dtype", "advice"), [("float16", "bfloat16 or float32"), ("bfloat16", "float32")])

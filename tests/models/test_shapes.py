@@ -49,6 +49,7 @@ def test_a_small_random_model_of_every_architecture_loads_as_any_model_does(arch
     weights = load_file(folder / "model.safetensors")
     for name, value in random_network(configuration(shape), seed=3).state_dict().items():
         assert name not in weights or torch.equal(weights[name], value)
+    assert (model.bridge.original_model.get_input_embeddings().weight != 0).any(1).all(), "no token is drawn as zeros"
 
 
 def test_random_weights_follow_the_seed_and_leave_random_numbers_alone():
