@@ -5,13 +5,17 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from arithcirc.cli import show
-from arithcirc.cli.execute import check_batch_size
+from arithcirc.cli.execute import check_batch_size, check_loading
 from arithcirc.cli.options import LoadOptions
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from arithcirc.models.protocol import ModelInfo
+
 _MODEL = LoadOptions()
+_TINY = 10_000_000
+"""Weights below which the verdict leaves out the ratio of the times: fractions of a second, much of it calls."""
 
 
 def check(
@@ -46,6 +50,7 @@ def check(
     """
     check_batch_size(batch_size)
     _check_numbers(patches, prompts, tokens, seed)
+    check_loading(model, options)
     show.passing("loading ...")
     from arithcirc.measure.exactness import check_exactness, n_patches, random_tokens
     from arithcirc.models.load import load, set_threads
@@ -65,8 +70,8 @@ def check(
             loaded, clean, source, per_kind=patches, seed=seed, batch_size=batch_size, progress=advance
         )
     info = loaded.info
-    show.out.print(_shown(table, f"{info.name} ({info.revision}, {info.architecture}, {info.dtype}, {info.device})"))
-    _verdict(table, info.name, info.dtype, prompts)
+    show.wide(_shown(table, f"{info.name} ({info.revision}, {info.architecture}, {info.dtype}, {info.device})"))
+    _verdict(table, info, prompts)
 
 
 def _check_numbers(patches: int, prompts: int, tokens: int, seed: int) -> None:
@@ -104,11 +109,12 @@ def _shown(found: "DataFrame", title: str) -> Table:
     return table
 
 
-def _verdict(found: "DataFrame", name: str, dtype: str, prompts: int) -> None:
+def _verdict(found: "DataFrame", info: "ModelInfo", prompts: int) -> None:
     """One line. Raises ArithcircError where the two sides differ, or where nothing was compared."""
     from arithcirc.errors import ArithcircError
     from arithcirc.measure.exactness import TOLERANCE
 
+    name, dtype = info.name, info.dtype
     rows, bound = found.to_dict("records"), TOLERANCE[dtype]
     worst = max(rows, key=lambda row: row["relative"])
     half = dtype != "float32"
@@ -124,8 +130,10 @@ def _verdict(found: "DataFrame", name: str, dtype: str, prompts: int) -> None:
             f"give {'--dtype float32' if half else 'another --seed or more --patches'}"
         )
     ratio = found["hooked_seconds"].sum() / found["engine_seconds"].sum()
+    speed = f"here the engine takes {1 / ratio:.2f} of the time of hooked forwards"
+    if info.n_params < _TINY:
+        speed = "the speed on a model this small means little"
     show.out.print(
         f"exact up to rounding: {found['patches'].sum():,} patches on {prompts} prompts differ by at most "
-        f"{worst['relative']:.1e} of the largest logit, within {bound:g} for {dtype}; here the engine takes "
-        f"{1 / ratio:.2f} of the time of hooked forwards"
+        f"{worst['relative']:.1e} of the largest logit, within {bound:g} for {dtype}; {speed}"
     )

@@ -38,7 +38,7 @@ def compare_command(run_a: Path, run_b: Path, *, metric: str = "logit_diff", out
 
     found = compare_runs(RunFolder.open(run_a), RunFolder.open(run_b), metric=metric)
     for name, table in found.items():
-        show.out.print(_table(_TITLES[name], table))
+        show.wide(_table(_TITLES[name], table))
         if out is not None:
             write_text(out / f"{name}.csv", table.to_csv(index=False))
     if out is not None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arithcirc.cli import show
-from arithcirc.cli.options import COMMAND_LINE, ModelOptions
+from arithcirc.cli.options import COMMAND_LINE, LoadOptions, ModelOptions
 from arithcirc.config import (
     CircuitConfig,
     HeuristicConfig,
@@ -44,6 +44,7 @@ def execute(
 ) -> "Job | None":
     """Plan, run and summarise some stages (all without goals); None when only the plan was asked for."""
     check_batch_size(options.batch_size)
+    check_loading(model, options)
     show.passing("loading ...")
     from arithcirc.models.load import load, set_threads
     from arithcirc.pipeline.job import open_job
@@ -88,6 +89,13 @@ def check_batch_size(batch_size: int) -> None:
 
     if batch_size < 1:
         raise RequestError(f"--batch-size {batch_size} is too small: give 1 or more (2048 is the default)")
+
+
+def check_loading(model: str | None, options: LoadOptions) -> None:
+    """Refuse a model, revision, device or dtype that cannot be, before torch is imported."""
+    from arithcirc.models.zoo import check_request
+
+    check_request(model, revision=options.revision, device=options.device, dtype=options.dtype)
 
 
 def write_the_report(run: "RunFolder") -> None:

@@ -98,7 +98,7 @@ def _table() -> None:
         table.add_column(column, justify="left" if left else "right", no_wrap=True, overflow="fold")
     for entry in ZOO:
         table.add_row(*row(entry))
-    show.out.print(table)
+    show.wide(table)
     show.out.print("")
     for line in NOTES:
         show.out.print(line, markup=False)

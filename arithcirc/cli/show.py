@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
+_WIDEST = 10_000
+"""Characters that no table reaches."""
+
+
+def wide(table: Table, console: Console = out) -> None:
+    """Print a table as wide as its cells need, whatever the terminal's width: no number is cut."""
+    options = console.options.update(width=_WIDEST, max_width=_WIDEST)
+    table.width = console.measure(table, options=options).maximum
+    console.print(table)
 
 
 def duration(seconds: float) -> str:
@@ -48,7 +57,7 @@ def plan(planned: "Plan", name: str) -> None:
         time = "" if cost.done else f"about {duration(cost.seconds)}"
         peak = "" if cost.done else memory(cost.memory_bytes)
         table.add_row(cost.stage, f"{cost.rows:,}", f"{cost.forwards:,.0f}", time, peak, state)
-    err.print(table)
+    wide(table, err)
     err.print(
         f"In all about {duration(planned.seconds)} at {planned.rate:,.0f} forward passes a second, "
         f"memory at most about {memory(planned.memory_bytes)}, model and program included. "

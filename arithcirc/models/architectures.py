@@ -76,14 +76,23 @@ LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
 """Rotary tables that change with a prompt's length: a part of it that is replayed alone would get another table."""
 
 
+def supported() -> str:
+    """The supported classes with what people call them, for messages."""
+    return ", ".join(f"{k} ({v.family})" for k, v in ARCHITECTURES.items())
+
+
 def check_architecture(name: str, config: Any) -> Architecture:
     """The architecture of a Hugging Face configuration. Raises ModelError, by name, for what is not exact here."""
     architecture = (getattr(config, "architectures", None) or ["unknown"])[0]
+    if code := (getattr(config, "auto_map", None) or {}).get("AutoModelForCausalLM"):
+        raise ModelError(
+            f"{name} names code of its author ({code}, auto_map in config.json), which is never run, and the class of "
+            "transformers may compute something else: where that class is meant, give a folder without auto_map"
+        )
     if architecture in REFUSED_ARCHITECTURES:
         raise ModelError(f"{name} is a {architecture}, which is not supported: {REFUSED_ARCHITECTURES[architecture]}")
     if architecture not in ARCHITECTURES:
-        known = ", ".join(f"{k} ({v.family})" for k, v in ARCHITECTURES.items())
-        raise ModelError(f"{name} is a {architecture}; patches are exact and checked for {known} only")
+        raise ModelError(f"{name} is a {architecture}; patches are exact and checked for {supported()} only")
     if getattr(config, "quantization_config", None) is not None:
         raise ModelError(f"{name} has quantised weights, whose rows are no plain vectors: give the unquantised model")
     _check_settings(name, architecture, config)

@@ -12,19 +12,25 @@ import io
 import logging
 import os
 import re
+import textwrap
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from arithcirc.errors import ArithcircError, EnvironmentFailure, ModelError
+from arithcirc.models.architectures import supported
+from arithcirc.models.memory import free_bytes, gigabytes
 from arithcirc.models.zoo import Located
 
 _TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
 _CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
 _TOO_MANY, _SERVER_FAULT = 429, 500
 _LOUD = ("huggingface_hub", "accelerate")
+_NO_MEMORY = "Cannot allocate memory"
 
 
 @contextlib.contextmanager
@@ -80,7 +86,9 @@ def explained(located: Located, what: str) -> Iterator[None]:
         yield
     except ArithcircError:
         raise
-    except (MemoryError, torch.OutOfMemoryError) as error:
+    except MemoryError as error:
+        raise _does_not_fit(error, located) from error
+    except torch.OutOfMemoryError as error:
         raise EnvironmentFailure(
             f"not enough memory to load {located.name}: use --dtype bfloat16 or a bigger machine"
         ) from error
@@ -99,14 +107,58 @@ def _in_words(error: BaseException, located: Located, what: str) -> ArithcircErr
             f"no permission for {denied[0].filename or 'a file'}, needed for the {what} of {located.name}: allow it, "
             "or give a --cache-dir that can be written"
         )
+    if any(_NO_MEMORY in str(e) or getattr(e, "errno", None) == errno.ENOMEM for e in _chain(error)):
+        return _does_not_fit(error, located)
+    if (unknown := _unknown_type(str(error), located)) is not None:
+        return unknown
     if not located.local and (failure := _hub_failure(error, located, what)) is not None:
         return failure
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = without_tokens((lines or [type(error).__name__])[0])[:200]
+    reason = textwrap.shorten(without_tokens((lines or [type(error).__name__])[0]), 200, placeholder=" ...")
     where = "in that folder" if located.local else "on the Hugging Face hub or in the local cache"
     hub = "check the name and revision ('arithcirc models' lists known ones)"
     advice = "copy the folder again, or choose another" if located.local else hub
     return ModelError(f"cannot load the {what} of {located.name} ({located.revision}) {where}: {reason} - {advice}")
+
+
+def _does_not_fit(error: BaseException, located: Located) -> EnvironmentFailure:
+    """Memory that could not be had, beside the size of the file that was being mapped (else of all weights)."""
+    mapped = re.search(r"mmap (\d+) bytes", " ".join(map(str, _chain(error))))
+    folder = Path(located.source).glob("*.safetensors") if located.local else ()
+    size = int(mapped[1]) if mapped else sum(file.stat().st_size for file in folder)
+    has = f"its weights{' file has' if mapped else ' have'} {gigabytes(size)} and " if size else ""
+    return EnvironmentFailure(
+        f"{located.name} does not fit: {has}{gigabytes(_free())} of memory are free: free some, raise the limit set by "
+        "'ulimit -v' or of the container, or use a smaller model or a bigger machine"
+    )
+
+
+def _free() -> int:
+    """Bytes free for this process: of the machine or its control group, within the limit on addresses (ulimit -v)."""
+    free = free_bytes("cpu")
+    with contextlib.suppress(ImportError):  # no such limit on Windows
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            free = min(free, max(0, limit - int(psutil.Process().memory_info().vms)))
+    return free
+
+
+def _unknown_type(said: str, located: Located) -> ModelError | None:
+    """A config.json of a class that transformers does not have: unknown, or in code of its author."""
+    if (kind := re.search(r"model type `([^`]*)` but Transformers does not recognize", said)) is not None:
+        return ModelError(
+            f"{located.name}: model type {kind[1]!r} is unknown to transformers; supported are {supported()}"
+        )
+    if "Should have a `model_type` key" in said:
+        return ModelError(f"{located.name}: its config.json gives no model_type; supported are {supported()}")
+    if "trust_remote_code" in said:
+        return ModelError(
+            f"{located.name} needs code of its author, which is never run: choose a model of a class in transformers; "
+            f"supported are {supported()}"
+        )
+    return None
 
 
 def _hub_failure(error: BaseException, located: Located, what: str) -> ArithcircError | None:

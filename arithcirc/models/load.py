@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from arithcirc.errors import ModelError
+from arithcirc.models import zoo
 from arithcirc.models.architectures import check_architecture
 from arithcirc.models.bridge import BridgedModel
 from arithcirc.models.hub import explained, quiet, reading_only
@@ -22,10 +23,10 @@ from arithcirc.models.protocol import ModelInfo
 from arithcirc.models.shapes import meta_network
 from arithcirc.models.verify import check_replay, plain_logits, probe_tokens
 from arithcirc.models.weights import sum_in_float32
-from arithcirc.models.zoo import Located, locate
+from arithcirc.models.zoo import Located, check_request
 from arithcirc.store import sha256_file
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in zoo.DTYPES}
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _TOKENIZERS = ("tokenizer.json", "*.model", "vocab.*")
 
@@ -49,10 +50,8 @@ def load(
     Raises ModelError, in one line, for anything that cannot be loaded safely, and EnvironmentFailure where memory does
     not suffice (with the numbers), the disk is full or the hub cannot be reached.
     """
-    if dtype not in DTYPES:
-        raise ModelError(f"dtype {dtype!r} is not known: use one of {', '.join(DTYPES)}")
+    located = check_request(model, revision=revision, device=device, dtype=dtype)
     where = _first_gpu(device, device_map) if device_map is not None else _device(device)
-    located = locate(model, revision)
     if located.local:
         _check_folder(Path(located.source))
     fetching: dict[str, Any] = {"trust_remote_code": False}
@@ -81,12 +80,7 @@ def load(
 
 def _device(device: str | None) -> torch.device:
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        where = torch.device(chosen)
-    except RuntimeError:
-        where = torch.device("meta")
-    if where.type not in ("cpu", "cuda"):
-        raise ModelError(f"device {chosen!r} is not known: use cpu, cuda or cuda:N")
+    where = torch.device(chosen)
     if where.type == "cuda" and not torch.cuda.is_available():
         raise ModelError(f"device {chosen!r} was asked for, but there is no usable GPU here: use --device cpu")
     if where.type == "cuda" and (where.index or 0) >= (count := torch.cuda.device_count()):

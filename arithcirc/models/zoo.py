@@ -13,6 +13,7 @@ from arithcirc.models.published import PUBLISHED, PYTHIA_STEPS, ZooEntry
 from arithcirc.models.shapes import Shape, n_params
 
 SHIPPED = "neox-arith"
+DTYPES = ("float32", "bfloat16", "float16")
 _SHIPPED_SHAPE = Shape("GPTNeoXForCausalLM", 6, 4, 128, 512, 539, rotary=0.25, n_positions=32)
 
 ZOO = (
@@ -99,7 +100,18 @@ def locate(model: str | None, revision: str | None = None) -> Located:
         raise ModelError(f"model folder {model} does not exist: give a folder with config.json, or a Hugging Face id")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model):
         raise ModelError(f"{model!r} is neither a folder nor a Hugging Face id (owner/name): see 'arithcirc models'")
+    owner = Path(model).parts[0]
+    if owner != model and Path(owner).is_dir() and _exactly(model) is None:
+        raise ModelError(
+            f"model folder {model} does not exist, though the folder {owner} does: give a folder with config.json "
+            f"(for a hub model of that name, run the command where there is no folder {owner})"
+        )
     return _hub(model, revision or "main")
+
+
+def _exactly(model: str) -> ZooEntry | None:
+    """The entry of a model by its full hub id."""
+    return next((e for e in ZOO if e.name.lower() == model.lower().removesuffix("-deduped")), None)
 
 
 def _hub(model: str, revision: str) -> Located:
@@ -109,8 +121,14 @@ def _hub(model: str, revision: str) -> Located:
     6.9B model have pickled weights only.
     """
     step = re.fullmatch(r"(?:step)?(\d{1,7})", revision)
-    entry = next((e for e in ZOO if e.name.lower() == model.lower().removesuffix("-deduped")), None)
-    if step is None or entry is None or not entry.steps:
+    entry = _exactly(model)
+    if entry is None or not entry.steps:
+        return Located(model, revision, model, local=False)
+    if step is None:
+        if revision != "main" and not re.fullmatch(r"[0-9a-f]{7,40}|refs/.+", revision):
+            raise ModelError(
+                f"{model} has no revision {revision!r}: use main, step0 .. step{entry.steps[-1]}, or a commit's hash"
+            )
         return Located(model, revision, model, local=False)
     number = int(step[1])
     if number not in entry.steps:
@@ -121,6 +139,15 @@ def _hub(model: str, revision: str) -> Located:
             f"(0, powers of two to 512, then every 1000 to {entry.steps[-1]})"
         )
     return Located(model, f"step{number}", model, False, "main" if number == entry.steps[-1] else None)
+
+
+def check_request(model: str | None, *, revision: str | None, device: str | None, dtype: str) -> Located:
+    """`locate` after checking device and dtype; imports nothing heavy. Raises ModelError for what no machine has."""
+    if dtype not in DTYPES:
+        raise ModelError(f"dtype {dtype!r} is not known: use one of {', '.join(DTYPES)}")
+    if device is not None and not re.fullmatch(r"cpu|cuda(:(0|[1-9]\d?))?", device):
+        raise ModelError(f"device {device!r} is not known: use cpu, cuda or cuda:N")
+    return locate(model, revision)
 
 
 def _local(folder: Path, name: str, revision: str | None) -> Located:

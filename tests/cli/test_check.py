@@ -1,5 +1,7 @@
 """`arithcirc check` on right and wrong engines, and what it refuses."""
 
+import re
+
 import pytest
 
 from arithcirc.models.suffix import SuffixEngine
@@ -12,9 +14,14 @@ def test_an_exact_model_is_said_to_be(cli, toy_folder):
     assert done.code == 0, done.err
     assert done.out.startswith("toy (main, GPTNeoXForCausalLM, float32, cpu)")
     assert "exact up to rounding: 36 patches on 2 prompts differ by at most" in done.out
-    assert "within 1e-05 for float32" in done.out
+    assert "within 1e-05 for float32; the speed on a model this small means little" in done.out
     rows = [line.split()[:3] for line in done.out.splitlines() if line.startswith(("head", "mlp", "neuron"))]
     assert rows == [[kind, str(token), "3"] for kind in ("head", "mlp", "neuron") for token in (1, 2, 3, 4)]
+
+
+def test_times_are_compared_on_larger_models(cli, toy_folder, monkeypatch):
+    monkeypatch.setattr("arithcirc.cli.check._TINY", 1)
+    assert re.search(r"; here the engine takes \d+\.\d\d of the time", cli("check", toy_folder, *FEW).out)
 
 
 def test_longer_prompts_and_half_precision(cli, toy_folder):

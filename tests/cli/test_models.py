@@ -1,14 +1,21 @@
 """`arithcirc models`, and the options of loading as commands take them."""
 
+import io
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import toys
+from rich.console import Console
+from rich.table import Table
 from toys import COMMIT, SMALL, cached
 
-from arithcirc.cli.models import COLUMNS, markdown_table
+from arithcirc.cli.models import COLUMNS, markdown_table, row
+from arithcirc.cli.show import wide
 from arithcirc.errors import ModelError
 from arithcirc.models.zoo import ZOO
 from arithcirc.store import RunFolder
@@ -32,6 +39,27 @@ def test_the_table_names_every_model_and_fits_a_terminal(cli, monkeypatch):
     assert "digits" in shown["Qwen/Qwen3-8B"]
     assert "0..~520" in shown["EleutherAI/gpt-j-6b"]
     assert re.search(r"neox-arith: step0, .*step4000", done.out)
+
+
+@pytest.mark.parametrize("columns", ["40", "80", None])
+def test_no_number_is_cut_on_a_narrow_terminal_or_in_a_pipe(columns):
+    """In a process of its own, whose output is a pipe."""
+    environment = {k: v for k, v in os.environ.items() if k != "COLUMNS"} | ({"COLUMNS": columns} if columns else {})
+    command = [sys.executable, "-c", "from arithcirc.cli.main import main; main()", "models"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == list(COLUMNS)
+    assert [line.split() for line in lines[1 : len(ZOO) + 1]] == [" ".join(row(entry)).split() for entry in ZOO]
+
+
+def test_a_table_is_as_wide_as_its_cells_on_a_narrow_terminal():
+    table = Table("name", "number", title="a title longer than forty characters of the terminal", box=None)
+    table.add_row("x" * 50, "1234567890")
+    terminal = Console(width=40, force_terminal=True, soft_wrap=True, file=io.StringIO(), color_system=None)
+    wide(table, terminal)
+    lines = terminal.file.getvalue().splitlines()
+    assert lines[-1].split() == ["x" * 50, "1234567890"]
+    assert len(lines) == 3
 
 
 def test_one_model_comes_with_its_memory_and_the_command_to_run(cli):
@@ -112,6 +140,23 @@ def test_options_of_loading_that_make_no_sense(cli, toy_folder, options, words, 
 
 def test_an_unknown_step_of_pythia_is_refused_before_any_download(cli):
     cli("analyze", "EleutherAI/pythia-6.9b", "--revision", "step1500").refused("step1000 and step2000")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["EleutherAI/pythia-70m", "--revision", "banana"], ["no revision 'banana'", "main, step0 .. step143000"]),
+        (["models/nosuch"], ["model folder models/nosuch does not exist", "the folder models does"]),
+        (["--dtype", "float8"], ["'float8'", "use one of float32, bfloat16, float16"]),
+        (["--device", "tpu"], ["'tpu'", "use cpu, cuda or cuda:N"]),
+        (["--device", "cuda:-1"], ["'cuda:-1'", "use cpu, cuda or cuda:N"]),
+    ],
+)
+@pytest.mark.parametrize("command", ["analyze", "check"])
+def test_what_cannot_be_is_refused_before_torch_is_asked(cli, tmp_path, monkeypatch, command, arguments, words):
+    (tmp_path / "models").mkdir()
+    monkeypatch.setitem(sys.modules, "arithcirc.models.load", None)  # importing it now fails
+    cli(command, *arguments).refused(*words)
 
 
 def test_a_model_that_is_not_cached_is_named_offline(cli, tmp_path):

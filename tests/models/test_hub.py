@@ -2,9 +2,11 @@
 
 import errno
 import os
+import resource
 import traceback
 
 import huggingface_hub
+import psutil
 import pytest
 import torch
 import toys
@@ -22,6 +24,7 @@ from toys import COMMIT, cached
 from transformers.utils import hub as transformers_hub
 
 from arithcirc.errors import EnvironmentFailure, ModelError
+from arithcirc.models import hub
 from arithcirc.models import load as loading
 from arithcirc.models.hub import reading_only, without_tokens
 from arithcirc.models.load import load
@@ -156,6 +159,43 @@ def test_each_failure_has_its_class_its_line_and_no_token(failing, monkeypatch, 
     assert type(caught.value) is kind
     assert "\n" not in str(caught.value)
     assert TOKEN not in "".join(traceback.format_exception(caught.value))
+
+
+MAPPING = "unable to mmap 13700000000 bytes from file <model.safetensors>: Cannot allocate memory (12)"
+
+
+@pytest.mark.parametrize(
+    ("error", "size"),
+    [
+        (RuntimeError(MAPPING), "weights file has 13.7 GB"),
+        (MemoryError("Cannot allocate memory (os error 12)"), "weights have 0.3 MB"),
+        (OSError(errno.ENOMEM, "no memory"), "weights have 0.3 MB"),
+    ],
+)
+def test_weights_for_which_there_are_no_addresses_do_not_fit(toy_folder, monkeypatch, error, size):
+    def read(*_, **__):
+        raise error
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", read)
+    monkeypatch.setattr("arithcirc.models.hub.free_bytes", lambda device: 2_500_000_000)
+    monkeypatch.setattr("resource.getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
+    words = f"^toy does not fit: its {size} and 2.5 GB of memory are free: .* a bigger machine$"
+    with pytest.raises(EnvironmentFailure, match=words):
+        load(str(toy_folder), device="cpu")
+
+
+def test_a_limit_on_addresses_counts_as_what_is_free(monkeypatch):
+    before = psutil.Process().memory_info().vms
+    monkeypatch.setattr("resource.getrlimit", lambda _: (before + 10**8, resource.RLIM_INFINITY))
+    assert abs(hub._free() - 10**8) < 5 * 10**7
+    monkeypatch.setattr("resource.getrlimit", lambda _: (1, 1))
+    assert hub._free() == 0
+
+
+def test_a_long_reason_is_cut_between_words(failing, tmp_path):
+    failing(OSError(" ".join(["reason"] * 60)))
+    with pytest.raises(ModelError, match=r"(: | )reason \.\.\. - check the name"):
+        load("owner/model", device="cpu", cache_dir=tmp_path)
 
 
 def test_tokens_are_removed_from_any_text(monkeypatch):

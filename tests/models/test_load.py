@@ -166,9 +166,6 @@ def test_pickled_weights_are_refused_with_the_way_to_convert_them(copy):
     ("file", "content"),
     [
         ("config.json", b"{ not json"),
-        ("config.json", b'{"model_type": "no_such_type"}'),
-        ("config.json", b"[]"),
-        ("config.json", b"{}"),
         ("tokenizer.json", b"{ not json"),
         ("tokenizer.json", b"{}"),
         ("model.safetensors", b""),
@@ -178,6 +175,12 @@ def test_pickled_weights_are_refused_with_the_way_to_convert_them(copy):
 def test_a_damaged_file_is_refused(copy, file, content):
     (copy / file).write_bytes(content)
     assert "cannot load the" in refusal(copy)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}"])
+def test_a_configuration_without_a_type_is_refused(copy, content):
+    (copy / "config.json").write_text(content)
+    assert "its config.json gives no model_type" in refusal(copy)
 
 
 def test_truncated_weights_are_refused(copy):

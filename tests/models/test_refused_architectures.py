@@ -15,7 +15,7 @@ from toys import LIMIT
 
 from arithcirc.errors import ModelError
 from arithcirc.measure.exactness import TOLERANCE, check_exactness, random_tokens
-from arithcirc.models.architectures import ARCHITECTURES, REFUSED_ARCHITECTURES, check_architecture
+from arithcirc.models.architectures import ARCHITECTURES, REFUSED_ARCHITECTURES, check_architecture, supported
 from arithcirc.models.load import load
 from arithcirc.training.tokenizer import build_tokenizer
 
@@ -111,6 +111,46 @@ def test_quantised_weights_and_uneven_heads_are_refused(toy_folder: Path, tmp_pa
     uneven = transformers.LlamaConfig(num_attention_heads=4, num_key_value_heads=3, architectures=["LlamaForCausalLM"])
     with pytest.raises(ModelError, match="4 heads, which is no multiple of its 3 key-value heads"):
         check_architecture("model", uneven)
+
+
+@pytest.mark.parametrize("model_type", ["gpt_neox", "of-its-author"])
+def test_code_of_the_author_is_refused_by_name_and_never_run(model_type: str, tmp_path: Path) -> None:
+    folder = toys.save(toys.gpt_neox(), tmp_path / "toy")
+    config = json.loads((folder / "config.json").read_text()) | {"model_type": model_type}
+    ran = tmp_path / "ran"
+    (folder / "theirs.py").write_text(f"from pathlib import Path\nPath({str(ran)!r}).touch()\nTheirs = Config = None\n")
+    classes = {"AutoConfig": "theirs.Config", "AutoModelForCausalLM": "theirs.Theirs"}
+    (folder / "config.json").write_text(json.dumps(config | {"auto_map": classes}))
+    said = refusal(folder)
+    assert "code of its author" in said
+    assert "never run" in said
+    assert ("give a folder without auto_map" in said) == (model_type == "gpt_neox")
+    assert not ran.exists()
+
+
+def test_code_of_the_author_for_other_tasks_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    folder = toys.save(toys.gpt_neox(), tmp_path / "toy")
+    config = json.loads((folder / "config.json").read_text())
+    other = {"AutoModelForSequenceClassification": "theirs.Theirs"}
+    (folder / "config.json").write_text(json.dumps(config | {"auto_map": other}))
+    assert load(str(folder), device="cpu").info.architecture == "GPTNeoXForCausalLM"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"model_type": "foo"}, "model type 'foo' is unknown to transformers"),
+        ({}, "its config.json gives no model_type"),
+    ],
+)
+def test_a_model_type_that_is_unknown_is_named_with_those_supported(
+    given: dict[str, str], words: str, tmp_path: Path
+) -> None:
+    folder = toys.save(toys.gpt_neox(), tmp_path / "toy")
+    (folder / "config.json").write_text(json.dumps({"architectures": ["FooForCausalLM"]} | given))
+    said = refusal(folder)
+    assert words in said
+    assert said.endswith(f"supported are {supported()}")
 
 
 EXACT = {

@@ -72,10 +72,31 @@ def test_a_step_of_pythia_that_was_not_published_is_refused_with_the_nearest(rev
 
 @pytest.mark.parametrize(
     ("name", "revision"),
-    [("EleutherAI/pythia-70m", "a39f36b100fe8a5377810d56c3f4789b9c53ac42"), ("other/pythia-70m", "step1500")],
+    [
+        ("EleutherAI/pythia-70m", "a39f36b100fe8a5377810d56c3f4789b9c53ac42"),
+        ("EleutherAI/pythia-70m", "refs/pr/2"),
+        ("EleutherAI/pythia-70m", "main"),
+        ("other/pythia-70m", "step1500"),
+        ("other/pythia-70m", "banana"),
+    ],
 )
 def test_other_revisions_are_passed_on(name, revision):
     assert locate(name, revision).revision == revision
+
+
+@pytest.mark.parametrize("revision", ["banana", "step", "stepp1000", "v1.0", "Main"])
+def test_a_revision_that_pythia_cannot_have_is_refused(revision):
+    with pytest.raises(ModelError, match=f"no revision '{revision}': use main, step0 .. step143000"):
+        locate("EleutherAI/pythia-70m-deduped", revision)
+
+
+def test_a_missing_folder_within_one_that_exists_is_no_hub_id(steps, monkeypatch):
+    monkeypatch.chdir(steps.parent)
+    with pytest.raises(ModelError, match="trained/none does not exist, though the folder trained does"):
+        locate("trained/none")
+    assert locate("trained/step0").local
+    (steps.parent / "EleutherAI").mkdir()
+    assert not locate("EleutherAI/pythia-70m").local
 
 
 def test_the_published_steps_are_154():
