@@ -26,7 +26,10 @@ def choose_prompts(job: Job) -> list[str]:
     tables = [job.run.write_table("accuracy", pd.DataFrame(accuracy))]
     if not frames:
         reasons = "; ".join(f"{row['operator']}: {row['skipped']}" for row in accuracy)
-        raise PromptError(f"{job.model.info.name} leaves no prompt to analyse ({reasons}): try easier --operands")
+        raise PromptError(
+            f"{job.model.info.name} leaves no prompt to analyse ({reasons}): try easier --operands, another model, or "
+            "--pairs FILE, whose prompts are used even where the answer is wrong"
+        )
     tables.append(job.run.write_table("prompts", pd.concat(frames, ignore_index=True)))
     return tables
 

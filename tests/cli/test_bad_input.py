@@ -157,7 +157,9 @@ def test_fewer_right_answers_than_asked_are_used_and_said(cli, toy_folder, tmp_p
 
 
 def test_a_model_that_answers_nothing_rightly(cli, toy):
-    cli("analyze", toy("silent"), *SMALL).refused("leaves no prompt to analyse", "/: 0 of", "try easier --operands")
+    cli("analyze", toy("silent"), *SMALL).refused(
+        "leaves no prompt to analyse", "/: 0 of", "try easier --operands", "or --pairs FILE"
+    )
 
 
 # -- run folders ------------------------------------------------------------------------------------------------------
