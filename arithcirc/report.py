@@ -9,9 +9,7 @@ makes it. Reads the run from disk only: neither torch nor transformers is import
 
 import base64
 import hashlib
-import shlex
 from collections.abc import Hashable
-from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,19 +19,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from arithcirc.config import (
-    CircuitConfig,
-    HeuristicConfig,
-    KnockoutConfig,
-    NeuronConfig,
-    ProbeConfig,
-    PromptConfig,
-)
 from arithcirc.store import RunFolder, write_text
 from arithcirc.viz import theme
+from arithcirc.viz.commands import recorded_line, stage_line
 from arithcirc.viz.effects import head_names
 from arithcirc.viz.embed import BUDGET, FigureGroup, effect_groups, faithfulness_group, plate_groups, templates_json
 from arithcirc.viz.export import read_data
+from arithcirc.viz.facts import headline, model_facts, stage_rows, token_line
 from arithcirc.viz.findings import head_findings, neuron_findings, number_findings, probe_findings
 from arithcirc.viz.frames import RunData, has
 from arithcirc.viz.summary import CARRIER_SEMS, CARRIER_SHARE, CARRIERS_SHOWN, OperatorSummary, summarise
@@ -83,38 +75,8 @@ MADE_BY = {
 MAY_BE_EMPTY = ("undefined", "unlabelled", "excluded_heuristics")
 """Tables without rows that say something: there were none."""
 
-_OPTIONS: dict[str, tuple[Any, dict[str, str]]] = {
-    "prompts": (PromptConfig, {
-        "operators": "operators", "operands": "operands", "n_discover": "prompts", "seed": "seed", "pairs": "pairs",
-        "counterfactual_seeds": "counterfactual-seeds", "prefix": "prefix", "template": "template",
-    }),
-    "circuit": (CircuitConfig, {
-        "n_heads": "heads", "mlps": "mlps", "rank_by": "rank-by", "target": "target",
-        "random_circuits": "random-circuits", "mean_prompts": "mean-prompts",
-    }),
-    "probe": (ProbeConfig, {
-        "prompts": "probe-prompts", "learning_rate": "probe-lr", "batch": "probe-batch", "epochs": "probe-epochs",
-    }),
-    "neurons": (NeuronConfig, {
-        "top": "top-neurons", "first_layer": "first-layer", "random_draws": "random-neurons",
-    }),
-    "heuristics": (HeuristicConfig, {
-        "preset": "preset", "threshold": "threshold", "q": "q", "draws": "null-draws", "neurons": "neurons",
-    }),
-    "knockout": (KnockoutConfig, {
-        "prompts": "knockout-prompts", "by_prompt": "by-prompt", "failures": "failures",
-    }),
-}  # fmt: skip
-_CIRCUIT = ("prompts", "circuit")
-_SECTIONS = {
-    "prompts": ("prompts",), "localize": ("prompts",), "faithfulness": _CIRCUIT, "probe": ("prompts", "probe"),
-    "neurons": (*_CIRCUIT, "probe", "neurons"), "heads": (*_CIRCUIT, "probe"),
-    "heuristics": (*_CIRCUIT, "probe", "neurons", "heuristics"),
-}  # fmt: skip
-"""Sections of the configuration a command takes options for; all of them where it is not listed."""
-
-_FILES = ("pairs", "neurons")
-"""Fields that hold the hash of a file, whose name nobody recorded."""
+_SHOWN_ELSEWHERE = ("model", "command", "tokens")
+"""Facts that the table of facts leaves out."""
 
 CIRCUIT_ROWS = 64
 UNDEFINED_ROWS = 20
@@ -162,23 +124,26 @@ def write_report(run: RunFolder) -> Path:
 def _content(run: RunFolder, data: RunData) -> dict[str, Any]:
     tables = dict(data.tables)
     config, facts = run.manifest["config"], run.manifest.get("facts", {})
-    model = _model(facts, config)
+    model, recorded = model_facts(facts, config), recorded_line(run.manifest)
     target = float(config.get("circuit", {}).get("target", 0.9))
     layers, heads = model.get("n_layers"), model.get("n_heads")
     total = int(layers) * int(heads) if layers and heads else None
-    summaries = summarise(tables, total_heads=total, target=target)
+    given = config.get("prompts", {}).get("pairs") is not None
+    summaries = summarise(tables, total_heads=total, target=target, given=given)
     groups = _groups(data, target)
     return {
         "name": str(model.get("name", "model")),
         "revision": str(model.get("revision", "")),
-        "model": model,
+        "headline": headline(model),
+        "tokens": token_line(facts),
+        "given": given,
         "summaries": summaries,
         "target": target,
         "tables": tables,
         "missing": _missing(tables),
         "empty": {name for name, table in tables.items() if table.empty},
         "may_be_empty": MAY_BE_EMPTY,
-        "commands": {name: _command(MADE_BY[name], config, model) for name in MADE_BY},
+        "commands": {name: stage_line(MADE_BY[name], config, model, recorded) for name in MADE_BY},
         "groups": {key: (group, Markup(group.safe_json())) for key, group in groups.items()},  # noqa: S704
         "circuit": _circuit(tables, summaries),
         "prompt_rows": _prompt_rows(tables.get("prompts")),
@@ -186,26 +151,23 @@ def _content(run: RunFolder, data: RunData) -> dict[str, Any]:
         "carriers_shown": CARRIERS_SHOWN,
         "carrier_share": CARRIER_SHARE,
         "carrier_sems": f"{CARRIER_SEMS:g}",
-        "command": _made_with(run, config, model),
+        "recorded": recorded,
+        "whole_line": stage_line("analyze", config, model, recorded),
         "config": {section: _flat(values) for section, values in config.items()},
         "facts": _flat(
-            {key: value for key, value in model.items() if key not in config.get("model", {}) | {"model": 0}}
+            {
+                key: value
+                for key, value in model.items()
+                if key not in config.get("model", {}) | dict.fromkeys(_SHOWN_ELSEWHERE)
+            }
         ),
         "packages": run.manifest.get("packages", {}),
-        "stage_rows": [
-            (stage, theme.number(record.get("seconds"), 1)) for stage, record in run.manifest["stages"].items()
-        ],
+        "stage_rows": stage_rows(run.manifest["stages"], list(dict.fromkeys(MADE_BY.values()))),
         **_neuron_content(data),
         "notes": _flat(run.manifest.get("notes", {})),
         "git_sha": run.manifest.get("git_sha"),
         "created": run.manifest.get("created", ""),
     }
-
-
-def _model(facts: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """What is known about the model: the facts, those under `model` among them, and what was compared."""
-    nested = facts.get("model")
-    return {**facts, **(nested if isinstance(nested, dict) else {}), **config.get("model", {})}
 
 
 def _neuron_content(data: RunData) -> dict[str, Any]:
@@ -258,31 +220,6 @@ def _missing(tables: dict[str, pd.DataFrame]) -> list[tuple[str, list[str]]]:
         if name not in tables:
             found.setdefault(stage, []).append(name)
     return list(found.items())
-
-
-def _command(stage: str, config: dict[str, Any], model: dict[str, Any]) -> str:
-    """The command line of a stage, quoted for a shell; options that are at their defaults are left out."""
-    parts = ["arithcirc", stage, str(model.get("name", "MODEL"))]
-    if model.get("revision"):
-        parts.append(f"--revision={model['revision']}")
-    if model.get("dtype", "float32") != "float32":
-        parts.append(f"--dtype={model['dtype']}")
-    for section in _SECTIONS.get(stage, tuple(_OPTIONS)):
-        made, names = _OPTIONS[section]
-        held, usual = config.get(section, {}), asdict(made())
-        for key, value in held.items():
-            if key in names and value is not None and value != usual.get(key):
-                parts.append(f"--{names[key]}={'FILE' if key in _FILES else value}")
-    return shlex.join(parts)
-
-
-def _made_with(run: RunFolder, config: dict[str, Any], model: dict[str, Any]) -> tuple[str, bool]:
-    """The command line, and whether it was recorded (True) or put together from the configuration (False)."""
-    for place in ("notes", "facts"):
-        recorded = run.manifest.get(place, {}).get("command")
-        if recorded:
-            return (shlex.join(recorded) if isinstance(recorded, list) else str(recorded)), True
-    return _command("analyze", config, model), False
 
 
 def _circuit(tables: dict[str, pd.DataFrame], summaries: list[OperatorSummary]) -> list[dict[str, Any]]:

@@ -22,17 +22,22 @@ CARRIERS_SHOWN = 4
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Accuracy on the prompts tried, beside what always giving the most frequent answer would get."""
+    """Accuracy on the prompts tried, beside what always giving the most frequent answer would get (None: unknown)."""
 
     n: int
     correct: int
     accuracy: float
-    base_rate: float
+    base_rate: float | None
 
     @property
-    def beats_base_rate(self) -> bool:
-        """True when the model does better than the most frequent answer."""
-        return self.accuracy > self.base_rate
+    def beats_base_rate(self) -> bool | None:
+        """The model does better than the most frequent answer; None when the base rate is unknown."""
+        return None if self.base_rate is None else self.accuracy > self.base_rate
+
+    @property
+    def knows(self) -> bool:
+        """The model does better than the base rate or, where that is unknown, answers half of the prompts correctly."""
+        return self.accuracy >= 0.5 if self.base_rate is None else self.accuracy > self.base_rate
 
 
 @dataclass(frozen=True)
@@ -71,10 +76,18 @@ class Carrier:
 
 @dataclass(frozen=True)
 class OperatorSummary:
-    """What was found for one operator; None where a table is missing."""
+    """What was found for one operator; None where a table is missing.
+
+    `given`: the prompts come from a file and are used whether answered correctly or not. `reused` of the `n_evaluate`
+    prompts to evaluate also served to choose the circuit.
+    """
 
     operator: str
     skipped: str | None = None
+    note: str | None = None
+    given: bool = False
+    n_evaluate: int = 0
+    reused: int = 0
     accuracy: Accuracy | None = None
     n_heads: int | None = None
     total_heads: int | None = None
@@ -107,24 +120,29 @@ class OperatorSummary:
     @property
     def beats_random(self) -> bool | None:
         """F is above every random circuit of the same size; None when there is nothing to compare."""
-        if self.evaluate is None or self.random is None:
+        if self.evaluate is None or self.random is None or not np.isfinite(self.evaluate.faithfulness):
             return None
         return self.evaluate.faithfulness > self.random.high
 
 
-def summarise(tables: dict[str, pd.DataFrame], *, total_heads: int | None, target: float) -> list[OperatorSummary]:
-    """One summary per operator that any table names, in the order + - * /."""
+def summarise(
+    tables: dict[str, pd.DataFrame], *, total_heads: int | None, target: float, given: bool = False
+) -> list[OperatorSummary]:
+    """One summary per operator that any table names, in the order + - * /; `given`: its prompts come from a file."""
     named = (t["operator"] for t in tables.values() if "operator" in t.columns)
     operators = theme.ordered(o for column in named for o in column.unique() if o != "all")
     found = []
     for operator in operators:
         parts = {name: t[t["operator"] == operator] for name, t in tables.items() if "operator" in t.columns}
-        found.append(_summary(operator, parts, total_heads, target))
+        found.append(_summary(operator, parts, total_heads, target, given))
     return found
 
 
-def _summary(operator: str, parts: dict[str, pd.DataFrame], total_heads: int | None, target: float) -> OperatorSummary:
-    accuracy, skipped = _accuracy(parts.get("accuracy"))
+def _summary(
+    operator: str, parts: dict[str, pd.DataFrame], total_heads: int | None, target: float, given: bool
+) -> OperatorSummary:
+    accuracy, skipped, note = _accuracy(parts.get("accuracy"))
+    n_evaluate, reused = _reused(parts.get("prompts"))
     chosen = {s: _chosen(parts.get("faithfulness"), s) for s in ("discover", "evaluate")}
     members = {kind: _members(parts.get("circuit"), kind) for kind in ("head", "mlp")}
     best = chosen["evaluate"] or chosen["discover"]
@@ -132,6 +150,10 @@ def _summary(operator: str, parts: dict[str, pd.DataFrame], total_heads: int | N
     return OperatorSummary(
         operator=operator,
         skipped=skipped,
+        note=note,
+        given=given,
+        n_evaluate=n_evaluate,
+        reused=reused,
         accuracy=accuracy,
         n_heads=n_heads,
         total_heads=total_heads if total_heads is not None else members["head"][1],
@@ -169,15 +191,24 @@ def reason(value: Any) -> str | None:
     return None if value is None or pd.isna(value) or not str(value).strip() else str(value)
 
 
-def _accuracy(table: pd.DataFrame | None) -> tuple[Accuracy | None, str | None]:
+def _accuracy(table: pd.DataFrame | None) -> tuple[Accuracy | None, str | None, str | None]:
+    """The numbers, why the operator was skipped, and what else the stage had to say."""
     if table is None or table.empty:
-        return None, None
+        return None, None, None
     row = table.iloc[0]
-    skipped = reason(row.get("skipped"))
+    skipped, note = reason(row.get("skipped")), reason(row.get("note"))
     if pd.isna(row["n"]) or pd.isna(row["accuracy"]):
-        return None, skipped
-    numbers = Accuracy(int(row["n"]), int(row["correct"]), float(row["accuracy"]), float(row["base_rate"]))
-    return numbers, skipped
+        return None, skipped, note
+    base = None if pd.isna(row["base_rate"]) else float(row["base_rate"])
+    return Accuracy(int(row["n"]), int(row["correct"]), float(row["accuracy"]), base), skipped, note
+
+
+def _reused(table: pd.DataFrame | None) -> tuple[int, int]:
+    """How many prompts there are to evaluate, and how many of them are among those to discover as well."""
+    if table is None:
+        return 0, 0
+    discover, evaluate = (set(table.loc[table["set"] == s, "prompt"]) for s in ("discover", "evaluate"))
+    return len(evaluate), len(evaluate & discover)
 
 
 def _members(table: pd.DataFrame | None, kind: str) -> tuple[int | None, int | None]:

@@ -132,7 +132,7 @@ def prompts(n: int = 12) -> pd.DataFrame:
     rows = []
     for operator in OPERATORS:
         for prompt_set in ("discover", "evaluate"):
-            for i in range(n):
+            for i in range(n) if prompt_set == "discover" else range(n, 2 * n):
                 rows += [
                     (operator, f"{60 + i}{operator}{i + 1}=", 60 + i, i + 1, 61 + i, prompt_set, c, 0, "9+3=", 12)
                     for c in CHANGES

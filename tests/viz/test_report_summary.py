@@ -1,5 +1,7 @@
 """The numbers of the summary and the honesty of its sentences."""
 
+import re
+
 import pandas as pd
 import pytest
 from viz import synthetic
@@ -104,3 +106,53 @@ def test_a_circuit_that_is_the_whole_model_is_no_success() -> None:
     assert found["+"].whole_model
     assert not found["-"].whole_model
     assert "holds by construction" in " ".join(sentences(found["+"]))
+
+
+def given(evaluate: list[str], accuracy: float = 0.0) -> str:
+    """What is said of addition when a file gave the prompts: `a=` and `b=` to discover and these to evaluate."""
+    sets = {"discover": ["a=", "b="], "evaluate": evaluate}
+    rows = [("+", name, prompt) for name, prompts in sets.items() for prompt in prompts]
+    correct = round(accuracy * 4)
+    answered = pd.DataFrame([("+", 4, correct, accuracy, float("nan"), None)], columns=list(synthetic.accuracy()))
+    table = synthetic.faithfulness().query("operator == '+'")
+    named = {"prompts": pd.DataFrame(rows, columns=["operator", "set", "prompt"]), "accuracy": answered}
+    (plus,) = summarise({"faithfulness": table} | named, total_heads=24, target=0.9, given=True)
+    return " ".join(sentences(plus))
+
+
+def test_given_prompts_that_serve_both_sets_are_not_called_held_out() -> None:
+    text = given(["a=", "b="])
+    assert "98 of the 100 prompts it was chosen on (2 left out, undefined)" in text
+    assert "No prompts were held out" in text
+    assert "not chosen on" not in text
+
+
+def test_given_prompts_of_two_sets_are_held_out_as_far_as_they_differ() -> None:
+    assert "98 prompts it was not chosen on" in given(["c=", "d="])
+    assert "98 prompts (1 of the 2 given also served to choose it)" in given(["b=", "c="])
+    assert "held out" not in given(["b=", "c="])
+
+
+def test_an_unknown_base_rate_is_no_guess() -> None:
+    text = given(["c="])
+    assert "0 of the 4 given prompts as the file says" in text
+    assert "wrongly answered ones too" in text
+    assert "guess" not in text
+    assert "most frequent" not in text
+    assert "which the model mostly does not give" in text
+    assert "mostly does not give" not in given(["c="], accuracy=0.75)
+    assert "wrongly" not in given(["c="], accuracy=1.0)
+
+
+def test_one_random_circuit_has_no_range() -> None:
+    text = " ".join(sentences(summaries(faithfulness=synthetic.faithfulness(draws=1))["+"]))
+    assert re.search(r"One random circuit with as many heads reaches [\d.]+: less than the chosen one\.", text)
+    assert "on average" not in text
+
+
+def test_an_undefined_f_is_not_held_against_random_circuits() -> None:
+    table = synthetic.faithfulness()
+    table.loc[table["circuit"] == "ranked", "faithfulness"] = float("nan")
+    found = summaries(faithfulness=table)["+"]
+    assert found.beats_random is None
+    assert "random circuit" not in " ".join(sentences(found))
