@@ -58,6 +58,9 @@ def plan(planned: "Plan", name: str) -> None:
         peak = "" if cost.done else memory(cost.memory_bytes)
         table.add_row(cost.stage, f"{cost.rows:,}", f"{cost.forwards:,.0f}", time, peak, state)
     wide(table, err)
+    if all(cost.done for cost in planned.stages):
+        err.print("Every stage is finished: nothing is left to run.")
+        return
     err.print(
         f"In all about {duration(planned.seconds)} at {planned.rate:,.0f} forward passes a second, "
         f"memory at most about {memory(planned.memory_bytes)}, model and program included. "

@@ -27,6 +27,7 @@ def test_a_second_analysis_computes_nothing(cli, toy_folder):
     again = cli("faithfulness", toy_folder, *TWO)
     assert again.code == 0
     assert again.err.count("finished before, reused") == 4
+    assert "nothing is left to run" in again.err
 
 
 def test_the_plan_alone_computes_nothing(cli, toy_folder, tmp_path):
