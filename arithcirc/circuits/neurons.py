@@ -61,6 +61,11 @@ class NeuronEffects:
         """Ranks by estimated logit_diff; neurons without an estimate come last."""
         return ranks(self.estimate_mean + self.estimate_std)
 
+    @property
+    def n_without_estimate(self) -> int:
+        """Neurons whose gradient at `=` is not finite on some prompt."""
+        return int(np.isnan(self.estimate_mean).sum())
+
     def frame(self, *, operator: str, top: int, first_layer: int) -> pd.DataFrame:
         """Rows of the table `neurons`: three exact metrics and the estimate for each neuron.
 

@@ -50,13 +50,16 @@ def neurons_stage(job: Job) -> list[str]:
     """Tables `neurons`, `neuron_agreement`, `neuron_faithfulness` and `neuron_overlap`.
 
     Effects and the choice of k are of the discover prompts with their first random counterfactual; random rankings are
-    judged on the evaluate prompts only.
+    judged on the evaluate prompts only. How many neurons have no estimate is noted in the manifest.
     """
     prompts, means = job.run.table("prompts"), load_means(job)
     advance = job.counter("neurons", count_neurons(job).rows)
     found = [_one_operator(job, prompts, symbol, means, advance) for symbol in used_operators(prompts)]
     ranks = {f.symbol: f.effects.exact_ranks for f in found}
     overlap = overlap_rows(ranks, {f.symbol: f.first_layer for f in found}, top=max(f.top for f in found))
+    if without := {f.symbol: f.effects.n_without_estimate for f in found if f.effects.n_without_estimate}:
+        why = f"gradient at '=' not finite in {job.model.info.dtype}: no estimate, ranked last by it"
+        job.run.note("neurons_without_estimate", without | {"why": why})
     tables = {
         "neurons": [f.effects.frame(operator=f.symbol, top=f.top, first_layer=f.first_layer) for f in found],
         "neuron_agreement": [f.effects.agreement(operator=f.symbol, top=f.top) for f in found],

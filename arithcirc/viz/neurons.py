@@ -53,7 +53,7 @@ def agreement(table: pd.DataFrame) -> go.Figure:
     legend_below(figure, 380)
     few = rows["layer"].max() <= 16
     figure.update_xaxes(title="layer", zeroline=False, dtick=1 if few else None)
-    lowest = min(0.0, float(np.nanmin(numbers(rows, ["spearman"]))))
+    lowest = float(np.nanmin(numbers(rows, ["spearman"]), initial=0.0))
     figure.update_yaxes(title="Spearman correlation", range=[lowest - 0.05, 1.05], row=1, col=1)
     figure.update_yaxes(title="share", range=[-0.05, 1.05], row=1, col=2)
     return figure

@@ -5,16 +5,20 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import toys
 
 from arithcirc.circuits.neuron_circuits import fewest_faithful, neuron_grid
 from arithcirc.config import CircuitConfig, NeuronConfig, PromptConfig
 from arithcirc.errors import RequestError
 from arithcirc.models.bridge import BridgedModel
+from arithcirc.models.load import load
+from arithcirc.models.protocol import Activations, Objective
 from arithcirc.pipeline.job import Job, open_job
 from arithcirc.pipeline.neuron_stages import count_neurons, first_layer, neurons_stage
 from arithcirc.pipeline.run import run_stages, stages_for
 from arithcirc.pipeline.stage import Stage
+from arithcirc.viz.neurons import agreement
 
 PROMPTS = PromptConfig(operators="+-", operands="0..30", n_discover=3, n_evaluate=2, counterfactual_seeds=1)
 CIRCUIT = CircuitConfig(random_circuits=1, mean_prompts=20)
@@ -121,3 +125,33 @@ def test_a_first_layer_that_is_not_there_is_refused(toy_model: BridgedModel, tmp
     assert first_layer(job, "+") == 1
     with pytest.raises(RequestError, match=r"'-'.*--first-layer"):
         first_layer(job, "-")
+
+
+def test_neurons_without_an_estimate_are_noted_and_the_rest_goes_on(
+    toy_folder: Path, done: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One neuron of layer 1 has no finite gradient at `=`."""
+    model = load(str(toy_folder), device="cpu")
+    gradients = model.gradients
+
+    def broken(tokens: torch.Tensor, objective: Objective) -> Activations:
+        found = gradients(tokens, objective)
+        found.post[1][:, -1, 4] = torch.inf
+        return found
+
+    monkeypatch.setattr(model, "gradients", broken)
+    job = prepared(model, tmp_path, NeuronConfig(random_draws=2))
+    run_stages(job, [STAGE])
+    note = job.run.manifest["notes"]["neurons_without_estimate"]
+    assert note == {"+": 1, "-": 1, "why": "gradient at '=' not finite in float32: no estimate, ranked last by it"}
+    assert "notes" not in done.run.manifest
+    table, whole = job.run.table("neurons"), done.run.table("neurons")
+    lost = (table["layer"] == 1) & (table["neuron"] == 4) & (table["method"] == "estimate")
+    assert table["effect"].isna().equals(lost)
+    assert (table.loc[lost, "rank"] == toys.HIDDEN).all()
+    exact = table["method"] == "exact"
+    pd.testing.assert_frame_equal(table[exact], whole[exact])
+    measured = job.run.table("neuron_agreement")
+    assert measured["spearman"].isna().equals(measured["layer"] <= 1)  # nothing has an effect in layer 0
+    agreement(measured)
+    agreement(measured.assign(spearman=float("nan")))
