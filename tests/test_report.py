@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from viz import synthetic
 
@@ -122,6 +123,36 @@ def test_facts_of_the_model_may_be_nested(tmp_path: Path) -> None:
     facts = run.manifest["facts"]
     run.manifest["facts"] = {"model": facts, "bos_id": 0}
     assert "6 layers × 4 heads" in words(render_report(run))
+
+
+def test_given_prompts_are_not_said_to_be_correct_or_held_out(tmp_path: Path) -> None:
+    run = synthetic.make_run(tmp_path / "run")
+    run.manifest["config"]["prompts"]["pairs"] = "0" * 64
+    run.manifest["facts"]["command"] = "arithcirc analyze models/mine --pairs mine.csv"
+    prompts = synthetic.prompts().query("set == 'discover'")
+    run.write_table("prompts", pd.concat([prompts, prompts.assign(set="evaluate")]))
+    run.write_table("accuracy", synthetic.accuracy().assign(base_rate=float("nan"), correct=0, accuracy=0.0))
+    run.write_table("effects", synthetic.effects().head(0))
+    page = render_report(run)
+    text = words(page)
+    assert "98 of the 100 prompts it was chosen on" in text
+    assert "the same prompts serve to choose the circuit and to judge it" in text
+    assert "arithcirc localize models/mine --pairs=mine.csv" in text
+    assert "F ≥ 0.9, mostly wrong" in text
+    assert 'class="tag good">F' not in page
+    for claim in ("not chosen on", "correct prompts only", "Disjoint sets", "no better than", "(–)"):
+        assert claim not in text
+
+
+def test_a_page_tells_tokens_precision_and_memory(tmp_path: Path) -> None:
+    run = synthetic.make_run(tmp_path / "run", tables=("accuracy", "circuit"))
+    run.manifest["facts"] |= {"tokens": {"0 bos": "<s>", "1 op1": "12, one of 0 ... 60"}, "sliding_window": 64}
+    run.manifest["stages"]["prompts"]["memory"] = {"predicted": 2_000_000_000, "measured": 1_900_000_000}
+    text = words(render_report(run))
+    assert "MLP width 512" in text
+    assert "sliding window of 64 keys, float32 on cpu" in text
+    assert re.search(r"Tokens, position by position \(.*?\): <s> bos \| 12 op1, one of 0 \.\.\. 60", text)
+    assert "prompts 12.3 – 2.0 GB 1.9 GB" in text
 
 
 def test_hostile_text_is_inert(tmp_path: Path) -> None:

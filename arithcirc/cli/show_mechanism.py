@@ -1,5 +1,6 @@
 """What the terminal shows of probes, neurons, heads, labels and ablations."""
 
+import math
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -73,15 +74,20 @@ def labels(run: "RunFolder") -> None:
 def verdicts(run: "RunFolder") -> None:
     """The bag-of-heuristics predictions, held against the ablations."""
     for row in run.table("bag_of_heuristics").to_dict("records"):
-        holds = "holds" if row["holds"] else "DOES NOT HOLD"
-        out.print(f"{row['operator']}  {row['prediction']}: {holds}. {row['detail']}")
+        detail = str(row["detail"]).removeprefix("not tested: ")
+        word = "not tested:" if math.isnan(row["statistic"]) else "holds." if row["holds"] else "DOES NOT HOLD."
+        out.print(f"{row['operator']}  {row['prediction']}: {word} {detail}", markup=False)
 
 
 def failures(run: "RunFolder") -> None:
     """The rank tests between prompts answered rightly and wrongly."""
     for row in run.table("failure_tests").to_dict("records"):
+        note = row["note"] if isinstance(row["note"], str) else ""
+        if math.isnan(row["p"]):
+            out.print(f"{row['operator']}  {row['measure']}: {note or 'not tested'}", markup=False)
+            continue
         numbers = f"median {row['median_correct']:.2f} when right, {row['median_incorrect']:.2f} when wrong"
-        note = f" ({row['note']})" if isinstance(row["note"], str) and row["note"] else ""
+        note = f" ({note})" if note else ""
         n = f"{row['n_correct']} and {row['n_incorrect']} prompts"
         out.print(f"{row['operator']}  {row['measure']}: {numbers}, p = {row['p']:.2g}, {n}{note}")
 

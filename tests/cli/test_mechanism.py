@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from toys import LABELLED, PROBED, RANKED, SMALL, WHOLE, contents
 
+from arithcirc.cli import show_mechanism
 from arithcirc.store import MANIFEST, RunFolder
 
 ONLY = ("--operators", "+-")
@@ -23,7 +24,7 @@ LINES = {
     "heads": [r"heads by attention from '=' and what is decoded: L\dH\d \w+ \d\.\d\d"],
     "neurons": [r"20 of 288 neurons are important; strongest \(nats\): L\dN\d+ ", r"top-10 overlap \d\.\d\d"],
     "heuristics": [r"\d+ of 20 neurons have a label at the threshold, \d+ a significant one.*; most frequent: "],
-    "knockout": [r": (holds|DOES NOT HOLD)\. \S"],
+    "knockout": [r": (holds\.|DOES NOT HOLD\.|not tested:) \S"],
     "failures": [r"(neurons|contribution): median .* when right, .* when wrong, p = "],
 }
 
@@ -232,3 +233,28 @@ def test_whole_numbers_may_be_written_with_a_point(cli, toy_folder, tmp_path):
     pd.DataFrame({"layer": [1.0, 2.0], "neuron": [5.0, 6.0]}).to_csv(tmp_path / "mine.csv")
     done = cli("heuristics", toy_folder, *SMALL[:2], *ONLY, "--neurons", "mine.csv", "--plan-only")
     assert done.code == 0, done.err
+
+
+def test_what_was_not_tested_is_not_said_to_fail(tmp_path, capsys):
+    run = RunFolder(tmp_path)
+    row = {"operator": "+", "prediction": "in_vs_out", "holds": False}
+    run.write_table("bag_of_heuristics", pd.DataFrame([
+        row | {"statistic": float("nan"), "detail": "not tested: no heuristic has 10 prompts [yet]"},
+        row | {"statistic": -0.2, "detail": "worse outside"},
+        row | {"statistic": 0.2, "holds": True, "detail": "better"},
+    ]))  # fmt: skip
+    numbers = dict.fromkeys(("median_correct", "median_incorrect", "p"), float("nan"))
+    counts = {"operator": "+", "n_correct": 3, "n_incorrect": 9}
+    run.write_table("failure_tests", pd.DataFrame([
+        counts | numbers | {"measure": "neurons", "note": "not tested: only 3 correct prompts"},
+        counts | {"measure": "contribution", "median_correct": 2.0, "median_incorrect": 1.0, "p": 0.5, "note": None},
+    ]))  # fmt: skip
+    show_mechanism.verdicts(run)
+    show_mechanism.failures(run)
+    assert capsys.readouterr().out.splitlines() == [
+        "+  in_vs_out: not tested: no heuristic has 10 prompts [yet]",
+        "+  in_vs_out: DOES NOT HOLD. worse outside",
+        "+  in_vs_out: holds. better",
+        "+  neurons: not tested: only 3 correct prompts",
+        "+  contribution: median 2.00 when right, 1.00 when wrong, p = 0.5, 3 and 9 prompts",
+    ]
