@@ -89,7 +89,7 @@ def in_and_out(
     """
     right = order[labels.correct[order]]
     inside = labels.masks[heuristic][right]
-    return right[inside][:n], right[~inside][:n]
+    return right[np.flatnonzero(inside)[:n]], right[np.flatnonzero(~inside)[:n]]  # no views: they would keep it all
 
 
 def as_many_others(
