@@ -1,8 +1,8 @@
 """Loading: a Hugging Face id or a local folder becomes a HookedModel.
 
-Safetensors are read, remote code is never run, and what is refused is refused by name: pickled weights unless they are
-asked for, models that do not fit in memory (before their weights are read), and architectures whose patches were not
-checked against full hooked forwards, because they would be computed wrongly in silence.
+Only safetensors are read, remote code is never run, and what is refused is refused by name: pickled weights, models
+that do not fit in memory (before their weights are read), and architectures whose patches were not checked against full
+hooked forwards, because they would be computed wrongly in silence.
 """
 
 import copy
@@ -261,7 +261,7 @@ def _sliding_window(config: Any) -> int | None:
 
 
 def _weights_hash(located: Located, fetching: dict[str, Any]) -> str:
-    """sha256 over config.json and the weight files of a folder; for a hub model the commit it came from.
+    """sha256 over config.json and the safetensors files of a folder; for a hub model the commit it came from.
 
     The configuration counts because the same weights make another model with, say, sequential blocks.
     """
@@ -272,8 +272,7 @@ def _weights_hash(located: Located, fetching: dict[str, Any]) -> str:
         found = try_to_load_from_cache(located.source, "config.json", **where)
         return f"commit:{Path(found).parent.name if isinstance(found, str) else 'unknown'}"
     folder = Path(located.source)
-    weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
-    digests = [sha256_file(file) for file in (folder / "config.json", *weights)]
+    digests = [sha256_file(file) for file in (folder / "config.json", *sorted(folder.glob("*.safetensors")))]
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
