@@ -10,8 +10,7 @@ from typing import Any
 import torch
 
 from arithcirc.models.bridge import BridgedModel
-from arithcirc.models.load import DTYPES, _bridge
-from arithcirc.models.protocol import ModelInfo
+from arithcirc.models.load import DTYPES, _bridge, _info
 from arithcirc.models.shapes import Shape, configuration, meta_network, n_params, random_network
 from arithcirc.models.zoo import Located
 
@@ -32,26 +31,5 @@ def built(
     tokenizer = copy.deepcopy(tokenizer)
     tokenizer.init_kwargs = {"name_or_path": name} | tokenizer.init_kwargs  # asked for, and known of files only
     bridge = _bridge(located, network, tokenizer, DTYPES[dtype], torch.device(device))
-    info = ModelInfo(
-        name=name,
-        revision="random",
-        architecture=shape.architecture,
-        n_layers=shape.n_layers,
-        n_heads=shape.n_heads,
-        d_model=shape.d_model,
-        d_head=shape.d_head,
-        d_mlp=shape.d_mlp,
-        d_vocab=shape.d_vocab,
-        n_params=n_params(shape),
-        parallel=bool(getattr(bridge.cfg, "parallel_attn_mlp", False)),
-        n_kv_heads=shape.n_kv_heads,
-        gated=hasattr(bridge.blocks[0].mlp, "gate"),
-        post_norm=hasattr(bridge.blocks[0], "ln2_post"),
-        softcap=shape.softcap,
-        sliding_window=shape.sliding_window,
-        dtype=dtype,
-        device=device,
-        weights_sha256="random",
-        tokenizer_sha256="",
-    )
+    info = _info(located, config, bridge, n_params(shape), tokenizer, dtype, device, "random")
     return BridgedModel(bridge, tokenizer, info)

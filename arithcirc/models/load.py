@@ -22,7 +22,7 @@ from arithcirc.models.memory import check_fits, free_bytes, placement
 from arithcirc.models.protocol import ModelInfo
 from arithcirc.models.shapes import meta_network
 from arithcirc.models.verify import check_replay, plain_logits, probe_tokens
-from arithcirc.models.weights import sum_in_float32
+from arithcirc.models.weights import by_input, sum_in_float32
 from arithcirc.models.zoo import Located, check_request
 from arithcirc.store import sha256_file
 
@@ -237,7 +237,7 @@ def _info(
         n_heads=cfg.n_heads,
         d_model=cfg.d_model,
         d_head=cfg.d_head,
-        d_mlp=bridge.blocks[0].mlp.W_out.shape[0],
+        d_mlp=by_input(bridge.blocks[0].mlp.out).shape[0],
         d_vocab=int(config.vocab_size),
         n_params=n_params,
         parallel=bool(getattr(cfg, "parallel_attn_mlp", False)),
