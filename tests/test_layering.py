@@ -19,6 +19,7 @@ ABOVE = {  # room -> rooms it may import
     "components": {"errors"},
     "config": {"errors", "components"},
     "store": {"errors", "components", "config"},
+    "catalogue": {"errors", "components", "config", "store"},
 }
 BASE = set(ABOVE)
 ABOVE["arithmetic"] = {*BASE}
@@ -27,7 +28,8 @@ ABOVE["measure"] = ABOVE["training"] = {*ABOVE["models"], "models"}
 METHODS = ("circuits", "heuristics", "influence", "axioms")
 for _method in METHODS:
     ABOVE[_method] = {*ABOVE["measure"], "measure", "training"}
-ABOVE["pipeline"] = ABOVE["sweep"] = {*ABOVE["circuits"], *METHODS}
+ABOVE["pipeline"] = {*ABOVE["circuits"], *METHODS}
+ABOVE["sweep"] = {*ABOVE["pipeline"], "pipeline"}
 ABOVE["viz"] = {*BASE}
 ABOVE["report"] = ABOVE["explorer"] = {*BASE, "viz"}
 VIEW = ("viz", "report", "explorer")

@@ -1,0 +1,1 @@
+"""One analysis over many checkpoints and models, on local processes, Ray or SLURM."""
