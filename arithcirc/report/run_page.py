@@ -1,29 +1,21 @@
-"""The report: one self-contained HTML page about one run, which opens from disk without a network.
+"""The page of one run: what its tables say, in words, numbers and figures.
 
-The page holds plotly.js once, every figure as escaped JSON, and a small script that draws them for light or dark. Its
-content-security policy names the two scripts by hash and allows no request at all, so nothing leaves the page even if
-a model's name or a prompt carries markup; autoescape makes such text inert in the first place. Every number in the
-words comes from the run's tables (`viz.summary`); a table that is missing is named together with the command that
-makes it. Reads the run from disk only: neither torch nor transformers is imported.
+Every number in the words comes from the run's tables (`viz.summary`); a table that is missing is named together with
+the command that makes it.
 """
 
-import base64
-import hashlib
 from collections.abc import Hashable
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
+from arithcirc.report.page import REPORT, flat, render
 from arithcirc.store import RunFolder, write_text
 from arithcirc.viz import theme
 from arithcirc.viz.commands import recorded_line, stage_line
 from arithcirc.viz.effects import head_names
-from arithcirc.viz.embed import BUDGET, FigureGroup, effect_groups, faithfulness_group, plate_groups, templates_json
+from arithcirc.viz.embed import BUDGET, FigureGroup, effect_groups, faithfulness_group, plate_groups
 from arithcirc.viz.export import read_data
 from arithcirc.viz.facts import headline, model_facts, stage_rows, token_line
 from arithcirc.viz.findings import head_findings, neuron_findings, number_findings, probe_findings
@@ -38,9 +30,7 @@ from arithcirc.viz.verdicts import (
     unlabelled_lists,
     verdicts,
 )
-from arithcirc.viz.words import carrier_list, sentences
 
-REPORT = "report.html"
 MADE_BY = {
     "accuracy": "prompts",
     "prompts": "prompts",
@@ -86,32 +76,9 @@ MAP_CELLS = 60
 
 def render_report(run: RunFolder) -> str:
     """The page as text. Tables the run does not have are named on the page; nothing is written."""
-    environment = Environment(
-        loader=PackageLoader("arithcirc", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "num": theme.number,
-        "count": theme.count,
-        "small": theme.p_value,
-        "optitle": theme.operator_title,
-        "sentences": sentences,
-        "carriers": carrier_list,
-    }
-    plotly, page = _script(get_plotlyjs()), _script(_asset("report.js"))
     data = read_data(run, tuple(MADE_BY), cells=MAP_CELLS)
-    text = environment.get_template("report.html").render(
-        csp=_policy(plotly, page),
-        style=Markup(_asset("report.css")),  # noqa: S704  our own file
-        plotly=Markup(plotly),  # noqa: S704  the installed plotly.js
-        page=Markup(page),  # noqa: S704  our own file
-        templates=Markup(templates_json()),  # noqa: S704  escaped by embed.safe
-        **_content(run, data),
-    )
-    return str(text)
+    target = float(run.manifest["config"].get("circuit", {}).get("target", 0.9))
+    return render("report.html", _content(run, data, target), _groups(data, target))
 
 
 def write_report(run: RunFolder) -> Path:
@@ -121,16 +88,14 @@ def write_report(run: RunFolder) -> Path:
     return path
 
 
-def _content(run: RunFolder, data: RunData) -> dict[str, Any]:
+def _content(run: RunFolder, data: RunData, target: float) -> dict[str, Any]:
     tables = dict(data.tables)
     config, facts = run.manifest["config"], run.manifest.get("facts", {})
     model, recorded = model_facts(facts, config), recorded_line(run.manifest)
-    target = float(config.get("circuit", {}).get("target", 0.9))
     layers, heads = model.get("n_layers"), model.get("n_heads")
     total = int(layers) * int(heads) if layers and heads else None
     given = config.get("prompts", {}).get("pairs") is not None
     summaries = summarise(tables, total_heads=total, target=target, given=given)
-    groups = _groups(data, target)
     return {
         "name": str(model.get("name", "model")),
         "revision": str(model.get("revision", "")),
@@ -144,7 +109,6 @@ def _content(run: RunFolder, data: RunData) -> dict[str, Any]:
         "empty": {name for name, table in tables.items() if table.empty},
         "may_be_empty": MAY_BE_EMPTY,
         "commands": {name: stage_line(MADE_BY[name], config, model, recorded) for name in MADE_BY},
-        "groups": {key: (group, Markup(group.safe_json())) for key, group in groups.items()},  # noqa: S704
         "circuit": _circuit(tables, summaries),
         "prompt_rows": _prompt_rows(tables.get("prompts")),
         "undefined": _undefined(tables.get("undefined")),
@@ -153,8 +117,8 @@ def _content(run: RunFolder, data: RunData) -> dict[str, Any]:
         "carrier_sems": f"{CARRIER_SEMS:g}",
         "recorded": recorded,
         "whole_line": stage_line("analyze", config, model, recorded),
-        "config": {section: _flat(values) for section, values in config.items()},
-        "facts": _flat(
+        "config": {section: flat(values) for section, values in config.items()},
+        "facts": flat(
             {
                 key: value
                 for key, value in model.items()
@@ -164,7 +128,7 @@ def _content(run: RunFolder, data: RunData) -> dict[str, Any]:
         "packages": run.manifest.get("packages", {}),
         "stage_rows": stage_rows(run.manifest["stages"], list(dict.fromkeys(MADE_BY.values()))),
         **_neuron_content(data),
-        "notes": _flat(run.manifest.get("notes", {})),
+        "notes": flat(run.manifest.get("notes", {})),
         "git_sha": run.manifest.get("git_sha"),
         "created": run.manifest.get("created", ""),
     }
@@ -280,33 +244,3 @@ def _undefined(table: pd.DataFrame | None) -> dict[str, Any] | None:
         return None
     rows = table.sort_values("gap").head(UNDEFINED_ROWS).to_dict("records")
     return {"rows": rows, "total": len(table), "hidden": max(0, len(table) - UNDEFINED_ROWS)}
-
-
-def _flat(values: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """Nested values as `(dotted key, text)` pairs."""
-    if not isinstance(values, dict):
-        return [(prefix, str(values))]
-    pairs = []
-    for key, value in values.items():
-        name = f"{prefix}.{key}" if prefix else str(key)
-        pairs += _flat(value, name) if isinstance(value, dict) else [(name, "–" if value is None else str(value))]
-    return pairs
-
-
-def _asset(name: str) -> str:
-    return resources.files("arithcirc").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def _script(source: str) -> str:
-    """A script as it stands between its tags: line ends as the browser hashes them, no end tag inside."""
-    return source.replace("\r\n", "\n").replace("\r", "\n").replace("</script", "<\\/script")
-
-
-def _policy(*scripts: str) -> str:
-    """A content-security policy that runs these scripts only and requests nothing."""
-    digests = (base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts)
-    allowed = " ".join(f"'sha256-{d}'" for d in digests)
-    return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
-        "base-uri 'none'; form-action 'none'"
-    )
