@@ -86,7 +86,8 @@ class Located:
 def locate(model: str | None, revision: str | None = None) -> Located:
     """Resolve MODEL (None: the shipped model) and a revision. Raises ModelError with what is allowed.
 
-    A local folder is one checkpoint, or holds `step<N>` folders of which `revision` names one (default: the last).
+    A local folder is one checkpoint, which may be called `main`, or holds `step<N>` folders of which `revision` names
+    one (default: the last).
     """
     if model is None or model == SHIPPED:
         return _local(shipped_folder(), SHIPPED, revision)
@@ -152,7 +153,7 @@ def check_request(model: str | None, *, revision: str | None, device: str | None
 
 def _local(folder: Path, name: str, revision: str | None) -> Located:
     steps = step_folders(folder)
-    if (folder / "config.json").is_file() and revision is None:
+    if (folder / "config.json").is_file() and (revision is None or (revision == "main" and not steps)):
         parent_is_model = re.fullmatch(r"step\d+", folder.resolve().name) is not None
         label = folder.resolve().parent.name if parent_is_model else name
         return Located(label, folder.resolve().name if parent_is_model else "main", str(folder), local=True)
