@@ -85,7 +85,8 @@ class SweepFolder:
 
     def files(self, model: str, revision: str, symbol: str) -> TaskFiles:
         """Where a task's files lie."""
-        return TaskFiles(self.path / "tasks" / model.replace("/", "--") / revision / OPERATOR_FOLDERS[symbol])
+        names = (part.replace("/", "--") for part in (model, revision))
+        return TaskFiles(Path(self.path, "tasks", *names, OPERATOR_FOLDERS[symbol]))
 
     def ended(self) -> Iterator[tuple[dict[str, Any], dict[str, Any], TaskFiles]]:
         """`(task, outcome, files)` of every task that ended, in the order of their folders."""

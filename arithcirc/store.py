@@ -92,7 +92,8 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers and figures depend on."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -100,7 +101,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _git_sha() -> str | None:
+def git_sha() -> str | None:
     """Commit of the package's own checkout, with `+` when it has changes; None when installed from a wheel."""
     here = Path(__file__).resolve().parent
     if not (here.parent / ".git").exists():
@@ -160,7 +161,7 @@ class RunFolder:
                     "choose another --out, or delete the folder"
                 )
             run = cls(path, {"schema": SCHEMA, "created": _now(), "config": asked, "stages": {}})
-        run.manifest |= {"updated": _now(), "git_sha": _git_sha(), "packages": _versions(), "facts": dict(facts)}
+        run.manifest |= {"updated": _now(), "git_sha": git_sha(), "packages": versions(), "facts": dict(facts)}
         if write:
             run._save()
         return run

@@ -100,6 +100,12 @@ class Task:
     def __str__(self) -> str:
         return f"{self.name} {self.revision} {self.operator}"
 
+    def same_work(self, stored: dict[str, Any]) -> bool:
+        """Whether a stored task asks for the same numbers: equal but for where and how fast it runs."""
+        mine, theirs = (dict(values) for values in (self.as_json(), stored))
+        ours, held = mine.pop("loading"), theirs.pop("loading", {})
+        return mine == theirs and ours["dtype"] == held.get("dtype")
+
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
