@@ -1,0 +1,96 @@
+"""A worker process: `python -m arithcirc.sweep.worker ROOT` runs the tasks it is sent, one after the other.
+
+    in     one line of JSON per request: {"task": ...} or {"plan": ...}, each with a task's values
+    out    {"progress": [model, revision, operator, stage, done, total]}
+           {"finished": [model, revision, operator], "outcome": {...}}
+           {"planned": {...}} or {"refused": "why"}
+
+The lines go to what was standard output when the process began; standard output itself is pointed at standard error,
+so nothing that a library prints can come between them. A thread reads the requests; when there are no more, because
+the driver closed them or died, it ends the process at once, whatever is being computed: every file a task writes is
+renamed into place when it is whole, so nothing is left half done.
+"""
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from arithcirc.sweep.task import Task
+
+_EVERY = 0.2
+"""Seconds between two reports of progress in the same stage."""
+Send = Callable[[dict[str, Any]], None]
+
+
+def main(root: Path) -> None:
+    """Serve requests until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides when to stop
+    requests, send = _channels()
+    from arithcirc.sweep.work import plan_task, run_task
+
+    while True:
+        request = requests.get()
+        if "plan" in request:
+            _plan(request["plan"], root, send, plan_task)
+        else:
+            task = Task.of(request["task"])
+            outcome = run_task(task, root, report=reporter(task, send))
+            send({"finished": list(task.key), "outcome": asdict(outcome)})
+
+
+def reporter(task: Task, send: Send) -> Callable[[str, int, int], None]:
+    """A `Report` that sends the first and last count of each stage and a few a second in between."""
+    last: tuple[str, float] = ("", 0.0)
+
+    def report(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if stage != last[0] or done >= total or now - last[1] > _EVERY:
+            last = (stage, now)
+            send({"progress": [*task.key, stage, int(done), int(total)]})
+
+    return report
+
+
+def _plan(values: dict[str, Any], root: Path, send: Send, plan: Callable[[Task, Path], dict[str, Any]]) -> None:
+    from arithcirc.errors import ArithcircError
+
+    try:
+        send({"planned": plan(Task.of(values), root)})
+    except ArithcircError as error:
+        send({"refused": str(error)})
+
+
+def _channels() -> tuple["queue.SimpleQueue[dict[str, Any]]", Send]:
+    """Requests as they come, and a function that answers."""
+    out: TextIO = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+    source: TextIO = os.fdopen(os.dup(0), encoding="utf-8")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in source:
+            requests.put(json.loads(line))
+        os._exit(0)
+
+    def send(answer: dict[str, Any]) -> None:
+        try:
+            out.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        except OSError:
+            os._exit(0)  # nobody listens any more
+
+    threading.Thread(target=read, name="requests", daemon=True).start()
+    return requests, send
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
