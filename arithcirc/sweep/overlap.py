@@ -1,0 +1,173 @@
+"""Overlap with the reference: how much of the last checkpoint's mechanism is there already, and how much chance gives.
+
+For every measured step, both sets of prompts and both kinds of label, the sets
+
+    heads         heads of the circuit
+    neurons       important neurons
+    labelled      important neurons with a label
+    pairs         (neuron, heuristic) of important neurons
+    heuristics    distinct heuristics that important neurons carry
+    pairs_tested  pairs of the reference's important neurons that hold here, whether or not the neuron matters here
+                  (the reference's neurons are labelled at every step)
+
+against the same set A of the reference: share = |A and B| / |A|, jaccard = |A and B| / |A or B|. By chance:
+
+    expected       neurons, labelled, heads: as many drawn in each layer, sum over layers of a_l b_l / w_l with w_l the neurons
+                   (heads) of a layer; pairs: indices of neurons permuted within each layer, sum over layers l and heuristics h
+                   of A(l, h) B(l, h) / w_l; heuristics: as many drawn of all that were tested, |A||B| / listed (heuristics
+                   found in the data, sets of results, are not in a list, so this is a little high); all divided by |A|
+    given_neurons  pairs: the neurons that are important here keep their places and exchange their sets of labels within the
+                   layer, so what is beyond it is a neuron's own label, not the choice of neurons; pairs_tested: the same
+                   among the reference's neurons, and its `expected` is this too
+
+Each is the exact mean of the random overlap, not a quantile. A step without a circuit shares nothing. Where a task has no
+run on shared prompts (too few are answered correctly) there is no row. Source: Nikankin et al. 2024 (arXiv 2410.21272),
+section on training; the baselines are ours.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from arithcirc.config import LABELS
+from arithcirc.sweep.history import PROMPT_SETS, History
+
+COLUMNS = (
+    *("model", "revision", "step", "operator", "prompts", "what", "labels"),
+    *("at_reference", "here", "shared", "share", "jaccard", "expected", "given_neurons"),
+)
+_SHIFT = 1 << 24
+Codes = Int[np.ndarray, "member"]
+
+
+def overlap(history: History) -> pd.DataFrame:
+    """Rows for every measured place; none where the reference's own task failed."""
+    rows = list(_rows(history)) if history.reference is not None else []
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"step": "Int64"})
+
+
+def _rows(history: History) -> Iterator[dict[str, Any]]:
+    reference = history.reference
+    if reference is None:
+        return
+    sets = _Sets(history)
+    for prompts in PROMPT_SETS:
+        for place, has_circuit in enumerate(history.with_circuit):
+            neurons, heads = sets.neurons(place, prompts), sets.heads(place, prompts)
+            if has_circuit and not len(heads) and not len(neurons):
+                continue
+            keys = history.keys(place) | {"prompts": prompts}
+            a = sets.heads(reference, prompts)
+            yield keys | {"what": "heads", "labels": ""} | _row(a, heads, _drawn(a, heads, history.facts.n_heads))
+            a = sets.neurons(reference, prompts)
+            yield keys | {"what": "neurons", "labels": ""} | _row(a, neurons, _drawn(a, neurons, history.facts.d_mlp))
+            if history.labelled[place] and history.labelled[reference]:
+                for kind in LABELS:
+                    for what, row in _of_labels(sets, kind, place, prompts):
+                        yield keys | {"what": what, "labels": kind} | row
+
+
+class _Sets:
+    """The sets of a history as sorted codes: a neuron or head is layer * 2^24 + index; a pair is (neuron, heuristic)."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self._neurons = _by_place(history.important, "neuron")
+        self._heads = _by_place(history.heads, "head")
+        self._pairs: dict[tuple[int, str], tuple[Codes, Codes]] = {}
+        labels = history.labels
+        codes = labels["heuristic"].cat.codes.to_numpy(dtype=np.int64)
+        for kind in LABELS:
+            rows = labels[kind].to_numpy(dtype=bool)
+            for place in range(len(history.moments)):
+                mine = rows & (labels["place"].to_numpy() == place)
+                self._pairs[place, kind] = _code(labels[mine], "neuron"), codes[mine]
+
+    def neurons(self, place: int, prompts: str) -> Codes:
+        """Important neurons."""
+        return self._neurons.get((place, prompts), np.empty(0, dtype=np.int64))
+
+    def heads(self, place: int, prompts: str) -> Codes:
+        """Heads of the circuit."""
+        return self._heads.get((place, prompts), np.empty(0, dtype=np.int64))
+
+    def pairs(self, place: int, kind: str, among: Codes) -> tuple[Codes, Codes]:
+        """Neuron and heuristic of every pair whose neuron is among these."""
+        neurons, heuristics = self._pairs[place, kind]
+        kept = np.isin(neurons, among)
+        return neurons[kept], heuristics[kept]
+
+
+def _of_labels(sets: _Sets, kind: str, place: int, prompts: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows of the four sets that labels make."""
+    history = sets.history
+    reference, width = history.reference or 0, history.facts.d_mlp
+    here, there = sets.neurons(place, prompts), sets.neurons(reference, prompts)
+    a_neurons, a_names = sets.pairs(reference, kind, there)
+    b_neurons, b_names = sets.pairs(place, kind, here)
+    a, b = _pair(a_neurons, a_names), _pair(b_neurons, b_names)
+    expected = _same(a_neurons, a_names, b_neurons, b_names) / max(width, 1)
+    also = np.isin(a_neurons, here)
+    given = _same(a_neurons[also], a_names[also], b_neurons, b_names, among=here)
+    yield "pairs", _row(a, b, expected, given)
+    tested = sets.pairs(place, kind, there)
+    given = _same(a_neurons, a_names, *tested, among=there)
+    yield "pairs_tested", _row(a, _pair(*tested), given, given)
+    a, b = np.unique(a_neurons), np.unique(b_neurons)
+    yield "labelled", _row(a, b, _drawn(a, b, width))
+    a, b = np.unique(a_names), np.unique(b_names)
+    listed = max(history.listed[reference], history.listed[place])
+    yield "heuristics", _row(a, b, min(len(a) * len(b) / listed, len(a)) if listed else float("nan"))
+
+
+def _row(a: Codes, b: Codes, expected: float, given: float = float("nan")) -> dict[str, Any]:
+    """Sizes and shares of two sets without repeats; shares are NaN where the reference has nothing."""
+    shared = len(np.intersect1d(a, b, assume_unique=True))
+    union = len(a) + len(b) - shared
+    n = len(a) or float("nan")
+    return {
+        "at_reference": len(a), "here": len(b), "shared": shared, "share": shared / n,
+        "jaccard": shared / union if union else float("nan"), "expected": expected / n, "given_neurons": given / n,
+    }  # fmt: skip
+
+
+def _drawn(a: Codes, b: Codes, width: int) -> float:
+    """Mean overlap when as many as in b are drawn in each layer: sum over layers of a_l b_l / width."""
+    return _dot(a // _SHIFT, b // _SHIFT) / width if width else float("nan")
+
+
+def _same(a_neurons: Codes, a_names: Codes, b_neurons: Codes, b_names: Codes, *, among: Codes | None = None) -> float:
+    """Sum over layers and heuristics of A(l, h) B(l, h), each divided by its layer's number of `among` where given."""
+    a, b = _pair(a_neurons // _SHIFT, a_names), _pair(b_neurons // _SHIFT, b_names)
+    if among is None:
+        return _dot(a, b)
+    layers, sizes = np.unique(among // _SHIFT, return_counts=True)
+    per_layer = [
+        _dot(a[a_neurons // _SHIFT == layer], b[b_neurons // _SHIFT == layer]) / n
+        for layer, n in zip(layers, sizes, strict=True)
+    ]
+    return float(sum(per_layer))
+
+
+def _dot(a: Codes, b: Codes) -> float:
+    """Sum over values of how often it is in a times how often in b."""
+    (x, n), (y, m) = np.unique(a, return_counts=True), np.unique(b, return_counts=True)
+    _, i, j = np.intersect1d(x, y, assume_unique=True, return_indices=True)
+    return float((n[i] * m[j]).sum())
+
+
+def _pair(neurons: Codes, names: Codes) -> Codes:
+    """One code for both; neurons are below 2^39, heuristics below 2^24."""
+    return neurons * _SHIFT + names
+
+
+def _code(table: pd.DataFrame, index: str) -> Codes:
+    return table["layer"].to_numpy(dtype=np.int64) * _SHIFT + table[index].to_numpy(dtype=np.int64)
+
+
+def _by_place(table: pd.DataFrame, index: str) -> dict[tuple[int, str], Codes]:
+    groups = table.groupby(["place", "prompts"], sort=False)
+    return {(int(place), str(prompts)): _code(rows, index) for (place, prompts), rows in groups}
