@@ -2,7 +2,7 @@
 
 Two runs with equal recipes, the same device kind and the same thread count give the same weights in float32 (bf16 on
 another processor may differ in the last bits). A recipe is written as JSON beside the model it made, so that the model
-can be made again and so that anyone can ask which prompts it never saw (`data.held_out_mask`).
+can be made again and so that anyone can ask which prompts it never saw (`split.held_out_mask`).
 
 What is not here: device, threads and the output folder. They decide how long a run takes and where it lies.
 """

@@ -8,9 +8,10 @@ import torch
 
 from arithcirc.arithmetic.operators import ADD, OPERATORS, OperandRange, concatenate, legal_prompts, operator
 from arithcirc.errors import RequestError
-from arithcirc.training.data import PackedBatches, held_out, held_out_mask, sample, split, unpack
+from arithcirc.training.data import PackedBatches, held_out, sample, split, unpack
 from arithcirc.training.model import build_model
 from arithcirc.training.recipe import PRESETS
+from arithcirc.training.split import held_out_mask
 from arithcirc.training.tokenizer import token_ids
 from tests.training.tiny import TINY
 
