@@ -37,6 +37,16 @@ class TaskFiles(NamedTuple):
         return self.folder / "task.json"
 
     @property
+    def stamp(self) -> Path:
+        """What its numbers depend on beside the task: the code's version and what the reference gave."""
+        return self.folder / "stamp.json"
+
+    @property
+    def shared_pairs(self) -> Path:
+        """The prompts of `shared`, a pairs file."""
+        return self.folder / "shared_pairs.parquet"
+
+    @property
     def outcome(self) -> Path:
         """What became of it; there only when it ended."""
         return self.folder / "outcome.json"

@@ -16,6 +16,7 @@ from arithcirc.config import (
 )
 
 if TYPE_CHECKING:
+    from arithcirc.catalogue import SweepFolder
     from arithcirc.pipeline.job import Job
     from arithcirc.store import RunFolder
 
@@ -55,7 +56,7 @@ def execute(
     set_threads(options.threads)
     loading = options.loading()
     loaded = load(model, **loading)
-    stages = stages_for(*goals, given_neurons=neurons_file is not None)
+    stages = stages_for(*goals, without=() if neurons_file is None else ("neurons",))
     job = open_job(
         loaded,
         options.out,
@@ -98,8 +99,8 @@ def check_loading(model: str | None, options: LoadOptions) -> None:
     check_request(model, revision=options.revision, device=options.device, dtype=options.dtype)
 
 
-def write_the_report(run: "RunFolder") -> None:
-    """Write the report and say where it is."""
+def write_the_report(folder: "RunFolder | SweepFolder", *, form: str = "html") -> None:
+    """Write the report of a run or a sweep and say where it is."""
     from arithcirc.report import write_report
 
-    show.out.print(f"report: {write_report(run)}")
+    show.out.print(f"report: {write_report(folder, form=form)}")

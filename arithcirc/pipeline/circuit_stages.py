@@ -65,27 +65,33 @@ def count_localize(job: Job) -> Cost:
 
 def means_stage(job: Job) -> list[str]:
     """Mean activations over all prompts, always of all four operators, as `means.safetensors`."""
-    sample = job.config.circuit.mean_prompts
-    if sample is None:
-        advance = job.counter("means", len(OPERATORS) * len(job.operands) ** 2)
-        means = mean_activations(
-            job.model, job.encoder, OPERATORS, job.operands, batch_size=job.batch_size, progress=advance
-        )
-    else:
-        advance = job.counter("means", len(OPERATORS) * min(sample, len(job.operands) ** 2))
-        means = sampled_mean_activations(
-            job.model,
-            job.encoder,
-            OPERATORS,
-            job.operands,
-            per_operator=sample,
-            batch_size=job.batch_size,
-            rng=job.rng("means"),
-            progress=advance,
-        )
+    p, sample = job.config.prompts, job.config.circuit.mean_prompts
+    key = repr((p.operands, p.prefix, p.template, None if sample is None else (sample, p.seed), job.batch_size))
+    if key not in job.means:
+        job.means[key] = _means(job, sample)
+    means = job.means[key]
     arrays = {f"z.{i}": value.cpu().numpy() for i, value in enumerate(means.z)}
     arrays |= {f"post.{i}": value.cpu().numpy() for i, value in enumerate(means.post)}
     return [job.run.write_arrays("means", arrays | {"n": np.array([means.n])})]
+
+
+def _means(job: Job, sample: int | None) -> Means:
+    total = len(OPERATORS) * min(sample or len(job.operands) ** 2, len(job.operands) ** 2)
+    advance = job.counter("means", total)
+    if sample is None:
+        return mean_activations(
+            job.model, job.encoder, OPERATORS, job.operands, batch_size=job.batch_size, progress=advance
+        )
+    return sampled_mean_activations(
+        job.model,
+        job.encoder,
+        OPERATORS,
+        job.operands,
+        per_operator=sample,
+        batch_size=job.batch_size,
+        rng=job.rng("means"),
+        progress=advance,
+    )
 
 
 def load_means(job: Job) -> Means:

@@ -35,11 +35,11 @@ class _Labelled:
     maps: dict[str, np.ndarray]
 
 
-def heuristics_stage(job: Job) -> list[str]:
+def heuristics_stage(job: Job, *, examples: int = EXAMPLES) -> list[str]:
     """Tables `heuristics`, `label_summary`, `unlabelled`, `excluded_heuristics`, `answers`, `gallery`, numbers.
 
-    `answers` says what the model answers to every legal prompt; the maps of the gallery and the first MLP's responses
-    to single numbers are arrays.
+    `answers` says what the model answers to every legal prompt; the maps of the gallery, `examples` of a family, and
+    the first MLP's responses to single numbers are arrays.
     """
     prompts = job.run.table("prompts")
     legal = {op: p for op, p in legal_by_operator(job).items() if op.symbol in used_operators(prompts)}
@@ -54,7 +54,7 @@ def heuristics_stage(job: Job) -> list[str]:
         frames.setdefault(name, []).append(frame)
 
     for op, mine in legal.items():
-        found = _label_operator(job, op, mine, blocks[op], advance)
+        found = _label_operator(job, op, mine, blocks[op], examples, advance)
         add("heuristics", found.labels.table)
         add("label_summary", summary(found.labels, op, len(neurons[op])))
         add("unlabelled", unlabelled(found.labels.table))
@@ -74,7 +74,12 @@ def heuristics_stage(job: Job) -> list[str]:
 
 
 def _label_operator(
-    job: Job, op: Operator, prompts: Prompts, blocks: Sequence[tuple[Neuron, ...]], advance: Callable[[int], None]
+    job: Job,
+    op: Operator,
+    prompts: Prompts,
+    blocks: Sequence[tuple[Neuron, ...]],
+    examples: int,
+    advance: Callable[[int], None],
 ) -> _Labelled:
     """Labels of an operator's neurons, one block of layers after another; q sees all of them."""
     cfg, matched = job.config.heuristics, []
@@ -92,8 +97,8 @@ def _label_operator(
         )  # fmt: skip
         matched.append(found)
     labels = join_labels(matched[::-1], op, level=cfg.q)
-    shown = _shown(labels.table)
-    if maps is None or len(blocks) > 1:  # once more, of the few neurons that are shown
+    shown = _shown(labels.table, examples)
+    if maps is None or (len(blocks) > 1 and len(shown)):  # once more, of the few neurons that are shown
         maps = None
         few = [
             Neuron(int(layer), int(i))
@@ -101,7 +106,7 @@ def _label_operator(
         ]
         maps = activation_maps(job.model, job.encoder, prompts, few, batch_size=job.batch_size, given=given)
     gallery, arrays = _gallery(shown, maps, value_logits(job.model, job.encoder, maps.neurons), job)
-    return _Labelled(labels, _answers(job, maps), gallery, arrays)
+    return _Labelled(labels, answers_of(job, maps), gallery, arrays)
 
 
 def count_heuristics(job: Job) -> Cost:
@@ -160,7 +165,7 @@ def unlabelled(table: pd.DataFrame) -> pd.DataFrame:
     return best.sort_values(["layer", "neuron"])[columns].rename(columns={"heuristic": "best"})
 
 
-def _answers(job: Job, maps: Maps) -> pd.DataFrame:
+def answers_of(job: Job, maps: Maps) -> pd.DataFrame:
     """What the model says to every legal prompt; `given` is -1 where it says something that is no number."""
     number = np.full(max(int(job.encoder.answer_ids.max()), int(maps.given.max(initial=0))) + 1, -1, dtype=np.int64)
     number[job.encoder.answer_ids] = np.arange(len(job.encoder.answer_ids))
@@ -176,13 +181,13 @@ def as_half(values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     return half
 
 
-def _shown(table: pd.DataFrame) -> pd.DataFrame:
+def _shown(table: pd.DataFrame, examples: int) -> pd.DataFrame:
     """Labels to show as maps: those that fit best in each family, by the score corrected for chance."""
     shown = table[table["significant"]].assign(
         fit=lambda t: corrected(t["score"].to_numpy(), t["base_rate"].to_numpy())
     )
     shown = shown.sort_values("fit", ascending=False, kind="stable").drop_duplicates(["family", "layer", "neuron"])
-    return shown.groupby(["family", "kind"], sort=False).head(EXAMPLES).drop(columns="fit").reset_index(drop=True)
+    return shown.groupby(["family", "kind"], sort=False).head(examples).drop(columns="fit").reset_index(drop=True)
 
 
 def _gallery(

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from arithcirc.config import (
 )
 from arithcirc.errors import PromptError, RequestError
 from arithcirc.heuristics.presets import check_preset
+from arithcirc.measure.means import Means
 from arithcirc.measure.metrics import METRICS
 from arithcirc.models.protocol import HookedModel
 from arithcirc.store import RunFolder, sha256_file
@@ -42,7 +43,10 @@ def silent(stage: str, done: int, total: int) -> None:
 
 @dataclass
 class Job:
-    """Everything a stage needs. `pairs` replaces sampling, `neurons` the ranked neurons, when they are given."""
+    """Everything a stage needs. `pairs` replaces sampling, `neurons` the ranked neurons, when they are given.
+
+    `means` holds mean activations that were computed before with this model, by what they depend on; jobs may share it.
+    """
 
     model: HookedModel
     encoder: PromptEncoder
@@ -53,6 +57,7 @@ class Job:
     pair_sets: np.ndarray | None = None
     neurons: tuple[Neuron, ...] | None = None
     report: Report = silent
+    means: dict[str, Means] = field(default_factory=dict)
 
     @property
     def operators(self) -> tuple[Operator, ...]:
@@ -136,6 +141,20 @@ def read_neurons(path: Path, *, n_layers: int, d_mlp: int) -> tuple[Neuron, ...]
     return tuple(found)
 
 
+def _given_neurons(
+    file: Path | None, neurons: Sequence[Neuron] | None, *, n_layers: int, d_mlp: int
+) -> tuple[tuple[Neuron, ...], str] | None:
+    """The neurons of a file, or those given themselves, and what names them: a sha256 of the file or of their list."""
+    if file is not None:
+        return read_neurons(file, n_layers=n_layers, d_mlp=d_mlp), sha256_file(file)
+    if neurons is None:
+        return None
+    if strangers := [n for n in neurons if not (0 <= n.layer < n_layers and 0 <= n.index < d_mlp)]:
+        raise RequestError(f"no neuron {strangers[0]}: layers are 0..{n_layers - 1}, neurons 0..{d_mlp - 1}")
+    distinct = tuple(sorted(set(neurons)))
+    return distinct, hashlib.sha256(" ".join(map(str, distinct)).encode()).hexdigest()
+
+
 def _check_choices(
     n_layers: int, circuit: CircuitConfig | None, neurons: NeuronConfig | None, heuristics: HeuristicConfig | None
 ) -> None:
@@ -162,13 +181,15 @@ def open_job(
     knockout: KnockoutConfig | None = None,
     pairs_file: Path | None = None,
     neurons_file: Path | None = None,
+    given_neurons: Sequence[Neuron] | None = None,
+    folder: Path | None = None,
     batch_size: int = 2048,
     sections: Sequence[str] = ("model", "prompts", "circuit"),
     facts: dict[str, Any] | None = None,
     report: Report = silent,
     write: bool = True,
 ) -> Job:
-    """Check a request against the model and open its run folder `<out>/<model>/<revision>`.
+    """Check a request against the model and open its run folder, `folder` or `<out>/<model>/<revision>`.
 
     With `write` False the folder is neither made nor changed: enough to plan, not to run.
     """
@@ -182,10 +203,9 @@ def open_job(
         symbols = "".join(dict.fromkeys(pairs.clean.symbols.tolist()))
         _check_tokens(encoder, pairs)
         prompts = replace(prompts, pairs=sha256_file(pairs_file), operators=symbols)
-    given = None
-    if neurons_file is not None:
-        given = read_neurons(neurons_file, n_layers=info.n_layers, d_mlp=info.d_mlp)
-        heuristics = replace(heuristics or HeuristicConfig(), neurons=sha256_file(neurons_file))
+    given = _given_neurons(neurons_file, given_neurons, n_layers=info.n_layers, d_mlp=info.d_mlp)
+    if given is not None:
+        heuristics = replace(heuristics or HeuristicConfig(), neurons=given[1])
     _check_choices(info.n_layers, circuit, neurons, heuristics)
     named = ModelConfig(info.name, info.revision, info.weights_sha256, info.tokenizer_sha256, info.dtype)
     config = RunConfig(
@@ -197,14 +217,17 @@ def open_job(
         heuristics or HeuristicConfig(),
         knockout or KnockoutConfig(),
     )
-    seen = {
-        "model": asdict(info),
+    seen = {"model": asdict(info), **_seen(encoder), "batch_size": batch_size}
+    path = folder or out / info.name.replace("/", "--") / info.revision
+    run = RunFolder.create(path, config, sections=sections, facts=seen | (facts or {}), write=write)
+    return Job(model, encoder, config, run, batch_size, pairs, sets, given and given[0], report)
+
+
+def _seen(encoder: PromptEncoder) -> dict[str, Any]:
+    """What the tokenizer turned out to do, for the manifest."""
+    return {
         "bos_id": encoder.bos,
         "bos": asdict(encoder.beginning),
         "tokens": seen_table(encoder.seen),
         "single_token_limit": encoder.limit,
-        "batch_size": batch_size,
     }
-    folder = out / info.name.replace("/", "--") / info.revision
-    run = RunFolder.create(folder, config, sections=sections, facts=seen | (facts or {}), write=write)
-    return Job(model, encoder, config, run, batch_size, pairs, sets, given, report)

@@ -278,9 +278,15 @@ HELD: dict[str, Callable[[Job], Held]] = {
 # -- what it means for the run ----------------------------------------------------------------------------------------
 
 
-def held_bytes(job: Job, stage: str) -> int:
+def _held(job: Job, stage: Stage) -> Held:
+    """What the stage holds at its peak: as much as the largest of those that it names as being like it."""
+    like = [HELD[name](job) for name in stage.like or (stage.name,)]
+    return Held(max(held.device for held in like), max(held.host for held in like))
+
+
+def held_bytes(job: Job, stage: Stage) -> int:
     """Bytes that the stage holds at its peak on the model's device, beside what is in use there before."""
-    held = HELD[stage](job)
+    held = _held(job, stage)
     return held.device + (held.host if job.model.device.type == "cpu" else 0)
 
 
@@ -290,9 +296,9 @@ def fit_batch_size(job: Job, stages: Sequence[Stage]) -> str | None:
     Raises EnvironmentFailure with the numbers where even a batch of one does not fit.
     """
     asked, device = job.batch_size, str(job.model.device)
-    names = [s.name for s in stages if not job.run.finished(s.name)]
+    left = [s for s in stages if not job.run.finished(s.name)]
     free = {"cpu": free_bytes("cpu"), device: free_bytes(device)}
-    while (worst := _misfit(job, names, free)) is not None:
+    while (worst := _misfit(job, left, free)) is not None:
         if job.batch_size == 1:
             name, where, needed = worst
             raise EnvironmentFailure(
@@ -308,14 +314,14 @@ def fit_batch_size(job: Job, stages: Sequence[Stage]) -> str | None:
     )
 
 
-def _misfit(job: Job, names: Sequence[str], free: dict[str, int]) -> tuple[str, str, int] | None:
+def _misfit(job: Job, stages: Sequence[Stage], free: dict[str, int]) -> tuple[str, str, int] | None:
     """The first stage that does not fit, where, and what it needs there."""
     device = str(job.model.device)
-    for name in names:
-        held = HELD[name](job)
+    for stage in stages:
+        held = _held(job, stage)
         needs = {"cpu": held.host}
         needs[device] = held.device + (held.host if device == "cpu" else 0)
         for where, needed in needs.items():
             if needed > free[where]:
-                return name, where, needed
+                return stage.name, where, needed
     return None

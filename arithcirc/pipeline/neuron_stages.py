@@ -31,6 +31,7 @@ from arithcirc.pipeline.circuit_stages import load_means
 from arithcirc.pipeline.job import Job
 from arithcirc.pipeline.prompt_stage import load_pairs, n_prompts, rows_of, used_operators
 from arithcirc.pipeline.stage import Cost, suffix_share
+from arithcirc.store import RunFolder
 
 Advance = Callable[[int], None]
 
@@ -75,7 +76,7 @@ def _one_operator(job: Job, prompts: pd.DataFrame, symbol: str, means: Means, ad
     discover = load_pairs(rows_of(prompts, symbol, "discover"))
     effects = neuron_effects(job.model, job.encoder, discover, batch_size=job.batch_size, progress=advance)
     grid = neuron_grid(info.d_mlp, cfg.top)
-    rests = (_circuit_rest(job, symbol), everything(info.n_layers, info.n_heads))
+    rests = (circuit_rest(job.run, symbol), everything(info.n_layers, info.n_heads))
     ranked = ranked_circuits(grid, rests)
     randoms = random_circuits(grid, rests, cfg.random_draws)
     drawn = random_ranks(info.n_layers, info.d_mlp, cfg.random_draws, job.rng("random neurons", symbol))
@@ -105,9 +106,9 @@ def _tokens(job: Job, pairs: Pairs) -> torch.Tensor:
     return torch.from_numpy(job.encoder.encode(pairs.clean)).to(job.model.device)
 
 
-def _circuit_rest(job: Job, symbol: str) -> Rest:
+def circuit_rest(run: RunFolder, symbol: str) -> Rest:
     """The heads and MLPs that the table `circuit` chose."""
-    table = job.run.table("circuit")
+    table = run.table("circuit")
     kept = table[(table["operator"] == symbol) & table["in_circuit"].astype(bool)]
     heads, mlps = (kept[kept["kind"] == word] for word in ("head", "mlp"))
     labels = zip(heads["layer"].to_list(), heads["head"].to_list(), strict=True)

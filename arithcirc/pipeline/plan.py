@@ -63,7 +63,7 @@ def make_plan(job: Job, stages: Sequence[Stage]) -> Plan:
                 cost.rows,
                 cost.forwards,
                 cost.forwards / rate,
-                now + held_bytes(job, stage.name),
+                now + held_bytes(job, stage),
                 job.run.finished(stage.name),
             )
         )

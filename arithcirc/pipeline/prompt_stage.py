@@ -110,11 +110,12 @@ def _with_counterfactuals(job: Job, op: Operator, part: Prompts, name: str, pool
         for seed in range(seeds):
             drawn, found = counterfactuals(part, pool, job.rng("pairs", op.name, name, change, seed), change=change)
             pairs = Pairs(part[found], drawn[found])
-            frames.append(_pair_rows(pairs, name, change, seed))
+            frames.append(pair_rows(pairs, name, change, seed))
     return pd.concat(frames, ignore_index=True)
 
 
-def _pair_rows(pairs: Pairs, name: str, change: Counterfactual, seed: int) -> pd.DataFrame:
+def pair_rows(pairs: Pairs, name: str, change: Counterfactual, seed: int) -> pd.DataFrame:
+    """Rows of the table `prompts`."""
     numbers = {"op1": pairs.clean.op1, "op2": pairs.clean.op2}
     other = pairs.counterfactual
     origin = {
@@ -146,7 +147,7 @@ def _given_prompts(job: Job) -> tuple[list[pd.DataFrame], list[dict[str, object]
         if not (sets == "evaluate").any():
             note = f"{note + '; ' if note else ''}the circuit is judged on the prompts it is chosen on"
         accuracy.append(_accuracy_row(answers, int(right[mine].sum()), note) | {"skipped": None})
-    frames = [_pair_rows(pairs[sets == name], name, Counterfactual.ANY, 0) for name in ("discover", "evaluate")]
+    frames = [pair_rows(pairs[sets == name], name, Counterfactual.ANY, 0) for name in ("discover", "evaluate")]
     if not (sets == "evaluate").any():
         frames[1] = frames[0].assign(set="evaluate")
     return [f for f in frames if len(f)], accuracy

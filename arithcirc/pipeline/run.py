@@ -5,7 +5,7 @@ those that read from it are dropped first, so a kill in between cannot leave old
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from arithcirc.errors import EnvironmentFailure, RequestError
@@ -24,13 +24,14 @@ def quiet(stage: str, text: str) -> None:
     """Say nothing."""
 
 
-def stages_for(*goals: str, given_neurons: bool = False) -> list[Stage]:
+def stages_for(*goals: str, without: Collection[str] = ()) -> list[Stage]:
     """Stages and all they need, in order; all stages without a goal. Raises RequestError for an unknown name.
 
-    With given neurons nothing has to rank them: `heuristics` then needs the prompts only.
+    No stage needs those in `without`, whose results are given: with given neurons nothing has to rank them
+    ("neurons"), with a given first layer no probe has to find it ("probe"). A goal is run all the same.
     """
     by_name = {s.name: s for s in STAGES}
-    if unknown := [g for g in goals if g not in by_name]:
+    if unknown := [g for g in (*goals, *without) if g not in by_name]:
         raise RequestError(f"unknown stage {unknown[0]!r}: use one of {', '.join(by_name)}")
     wanted: set[str] = set()
 
@@ -38,7 +39,7 @@ def stages_for(*goals: str, given_neurons: bool = False) -> list[Stage]:
         if name not in wanted:
             wanted.add(name)
             for need in by_name[name].needs:
-                if not (given_neurons and need == "neurons"):
+                if need not in without:
                     add(need)
 
     for goal in goals or by_name:
@@ -46,10 +47,10 @@ def stages_for(*goals: str, given_neurons: bool = False) -> list[Stage]:
     return [s for s in STAGES if s.name in wanted]
 
 
-def _dependents(stage: Stage) -> list[str]:
-    """Stages that read from this one, directly or not."""
+def _dependents(stage: Stage, others: Sequence[Stage]) -> list[str]:
+    """Stages, of the analysis or of these others, that read from this one, directly or not."""
     found: list[str] = []
-    for other in STAGES:
+    for other in (*STAGES, *others):
         if stage.name in other.needs or any(name in other.needs for name in found):
             found.append(other.name)
     return found
@@ -68,9 +69,9 @@ def run_stages(job: Job, stages: Sequence[Stage], *, notice: Notice = quiet) -> 
             continue
         if stage.name in job.run.manifest["stages"]:
             notice(stage.name, "its files are missing or changed, or its code is newer: computed again")
-        job.run.forget([stage.name, *_dependents(stage)])
+        job.run.forget([stage.name, *_dependents(stage, stages)])
         asked, start = job.batch_size, time.perf_counter()
-        predicted = resident_bytes(job.model.device) + held_bytes(job, stage.name)
+        predicted = resident_bytes(job.model.device) + held_bytes(job, stage)
         with measuring(job.model.device) as peak, hearing(partial(_lower, job)):
             outputs = _run(job, stage)
         if job.batch_size < asked:

@@ -19,7 +19,8 @@ class Stage:
     """Configuration sections a stage depends on, stages it needs, files it reads, how it runs and what it costs.
 
     `run` returns the names of the files it wrote. What a stage needs from an earlier one it reads from the run folder,
-    so every stage can be run alone and resumed.
+    so every stage can be run alone and resumed. `like` names stages of the analysis that hold as much memory, for a
+    stage that is none of them.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Stage:
     reads: tuple[str, ...]
     run: Callable[[Job], list[str]]
     count: Callable[[Job], Cost]
+    like: tuple[str, ...] = ()
 
 
 def suffix_share(n_layers: int, n_pos: int, index: int, kind_layers: range) -> float:

@@ -205,7 +205,7 @@ def test_numbers_have_a_row_per_neuron_of_the_first_mlp(finished: Finished) -> N
 def test_given_neurons_need_nothing_but_prompts(toy_model: BridgedModel, tmp_path: Path) -> None:
     given = [(2, 95), (0, 3), (1, 50), (0, 3)]
     pd.DataFrame(given, columns=NEURON).assign(why="mine").to_csv(tmp_path / "mine.csv", index=False)
-    stages = stages_for("heuristics", given_neurons=True)
+    stages = stages_for("heuristics", without=("neurons",))
     assert [s.name for s in stages] == ["prompts", "heuristics"]
     job = open_job(
         toy_model, tmp_path, prompts=PROMPTS, heuristics=LATE["heuristics"], neurons_file=tmp_path / "mine.csv"  # type: ignore[arg-type]

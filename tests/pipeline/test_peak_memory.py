@@ -126,13 +126,13 @@ def test_the_batch_is_lowered_to_what_fits(
     toy_model: BridgedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stages = stages_for("localize")
-    needed = max(held_bytes(opened(toy_model, tmp_path, batch_size=64), s.name) for s in stages)
+    needed = max(held_bytes(opened(toy_model, tmp_path, batch_size=64), s) for s in stages)
     job = opened(toy_model, tmp_path, batch_size=500)
     assert fit_batch_size(job, stages) is None
     monkeypatch.setattr(memory, "free_bytes", lambda _: needed)
     said = fit_batch_size(job, stages)
     assert job.batch_size in (62, 125)
-    assert max(held_bytes(job, s.name) for s in stages) <= needed
+    assert max(held_bytes(job, s) for s in stages) <= needed
     assert said is not None
     assert said.startswith("--batch-size 500 would not fit in the ")
     assert said.endswith(f"{job.batch_size} used")
