@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sweep.synthetic_tables import ablation_tables, circuit_tables
 
 from arithcirc.arithmetic.operators import OperandRange, legal_prompts, operator
 from arithcirc.catalogue import SCHEMA, SweepFolder
@@ -30,7 +31,6 @@ from arithcirc.config import ModelConfig, RunConfig
 from arithcirc.heuristics.names import parse_heuristic
 from arithcirc.store import RunFolder, write_json
 from arithcirc.sweep.task import Outcome, Settings, Task
-from sweep.synthetic_tables import ablation_tables, circuit_tables
 
 STEPS = (0, 64, 128, 256, 512, 1000, 2000)
 FAILED, FAILED_STEP = "-", 1000
