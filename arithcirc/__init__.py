@@ -21,6 +21,7 @@ _HOMES = {
         "PromptConfig",
     ),
     "arithcirc.store": ("RunFolder",),
+    "arithcirc.catalogue": ("SweepFolder",),
     "arithcirc.arithmetic.operators": ("OPERATORS", "OperandRange", "Prompts", "legal_prompts", "operator"),
     "arithcirc.arithmetic.format": ("PromptFormat",),
     "arithcirc.arithmetic.tokens": ("prompt_encoder", "single_token_limit"),
@@ -45,6 +46,9 @@ _HOMES = {
     "arithcirc.heuristics.labels": ("label_neurons",),
     "arithcirc.heuristics.knockouts": ("knock_out_heuristic", "knock_out_prompt"),
     "arithcirc.pipeline.api": ("analyze", "sample_pairs"),
+    "arithcirc.sweep.api": ("run_sweep",),
+    "arithcirc.sweep.task": ("Loading", "Settings"),
+    "arithcirc.sweep.where": ("Where",),
     "arithcirc.report": ("write_report",),
     "arithcirc.viz.export": ("write_figures",),
 }
@@ -62,6 +66,7 @@ __all__ = [
     "HeuristicConfig",
     "HookedModel",
     "KnockoutConfig",
+    "Loading",
     "Mlp",
     "Neuron",
     "NeuronConfig",
@@ -75,9 +80,12 @@ __all__ = [
     "Prompts",
     "RequestError",
     "RunFolder",
+    "Settings",
     "Shape",
     "Site",
     "SuffixEngine",
+    "SweepFolder",
+    "Where",
     "activation_maps",
     "analyze",
     "check_exactness",
@@ -104,6 +112,7 @@ __all__ = [
     "rank_heads",
     "read_pairs",
     "read_residuals",
+    "run_sweep",
     "sample_pairs",
     "save_random",
     "single_token_limit",
@@ -118,6 +127,7 @@ if TYPE_CHECKING:
     from arithcirc.arithmetic.operators import OPERATORS, OperandRange, Prompts, legal_prompts, operator
     from arithcirc.arithmetic.pairs import Counterfactual, Pairs, counterfactuals, read_pairs
     from arithcirc.arithmetic.tokens import prompt_encoder, single_token_limit
+    from arithcirc.catalogue import SweepFolder
     from arithcirc.circuits.circuit import rank_heads
     from arithcirc.circuits.faithfulness import judge
     from arithcirc.circuits.localize import localize
@@ -143,6 +153,9 @@ if TYPE_CHECKING:
     from arithcirc.pipeline.api import analyze, sample_pairs
     from arithcirc.report import write_report
     from arithcirc.store import RunFolder
+    from arithcirc.sweep.api import run_sweep
+    from arithcirc.sweep.task import Loading, Settings
+    from arithcirc.sweep.where import Where
     from arithcirc.viz.export import write_figures
 
 

@@ -7,6 +7,7 @@
     │   ├── PromptError            operands, operators, templates, pairs files
     │   ├── NumericsError          the model's numbers are not usable (NaN, infinite)
     │   └── RunConflictError       the run folder holds something else
+    ├── SweepIncomplete            some tasks of a sweep failed or did not run; the rest is there (exit code 1)
     └── EnvironmentFailure         the machine failed us: disk, permissions, memory (exit code 1)
 
 Every message says what was given, what is allowed and what to do next, in one line.
@@ -50,5 +51,11 @@ class RunConflictError(RequestError):
 
 class EnvironmentFailure(ArithcircError):
     """The machine failed: disk full, no permission, out of memory."""
+
+    exit_code = 1
+
+
+class SweepIncomplete(ArithcircError):
+    """Some tasks of a sweep failed or did not run; what the others found is on disk."""
 
     exit_code = 1

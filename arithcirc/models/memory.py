@@ -49,6 +49,11 @@ def free_bytes(device: str) -> int:
     if where.type == "cuda":
         held = torch.cuda.memory_reserved(where) - torch.cuda.memory_allocated(where)
         return int(torch.cuda.mem_get_info(where)[0]) + held
+    return free_memory()
+
+
+def free_memory() -> int:
+    """Bytes free in the machine, or in the control group we run in; needs no torch."""
     limits = [_group_free(Path(limit), Path(used), cache) for limit, used, cache in _CGROUPS]
     available = int(psutil.virtual_memory().available)
     return min(available, *(free for free in limits if free is not None), available)

@@ -9,15 +9,15 @@ Failures. A task that fails is recorded by its worker and the rest goes on. A ta
 `retries` times, then recorded as failed. When all tasks of a reference fail, the latest earlier checkpoint takes its
 place, and sweep.json says so.
 
-Resuming. A task counts as finished when its outcome is on disk, is not a failure, and its task.json asks for the same
-numbers; everything else runs.
+Resuming. A task counts as finished when its outcome is on disk, is not a failure, and was made for the same numbers by
+code of this version; everything else runs, and what hangs on a reference that runs again is looked at again by its
+worker, which changes nothing where nothing changed.
 
 The end comes when every task has ended, or when the disk is nearly full: then nothing more is started, what runs ends,
 and the summary says so.
 """
 
 import contextlib
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -30,6 +30,7 @@ from arithcirc.errors import ArithcircError
 from arithcirc.store import write_json
 from arithcirc.sweep.executors import Event, Executor, Finished, Key, Lost, Progress
 from arithcirc.sweep.folder import SPARE_BYTES, change_reference, free_disk
+from arithcirc.sweep.given import read_outcome, read_values, stamp
 from arithcirc.sweep.task import Outcome, Task
 
 _TURN = 0.5
@@ -112,18 +113,19 @@ class _State:
 
 
 def finished_before(task: Task, files: TaskFiles) -> Outcome | None:
-    """The outcome of a task that need not run again: done or without a circuit, with the same task.json."""
-    try:
-        held = json.loads(files.task.read_text("utf-8"))
-        outcome = Outcome.of(json.loads(files.outcome.read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
+    """The outcome of a task that need not run again: not a failure, of the same task, by the present code."""
+    held, stamped, outcome = read_values(files.task), read_values(files.stamp), read_outcome(files)
+    if held is None or stamped is None or outcome is None or outcome.status == "failed":
         return None
-    return outcome if outcome.status != "failed" and task.same_work(held) else None
+    now = stamp(task, None)
+    current = all(stamped.get(name) == now[name] for name in ("reference", "results_version"))
+    return outcome if current and task.same_work(held) else None
 
 
 def unfinished(sweep: SweepFolder, tasks: Sequence[Task]) -> list[Task]:
-    """The tasks that have to run."""
-    return [t for t in tasks if finished_before(t, sweep.files(*t.key)) is None]
+    """The tasks that have to run, or to be looked at again because their reference's runs."""
+    fresh = {t.key for t in tasks if finished_before(t, sweep.files(*t.key)) is None}
+    return [t for t in tasks if t.key in fresh or (t.name, t.reference, t.operator) in fresh]
 
 
 def run_tasks(
@@ -148,7 +150,6 @@ def run_tasks(
             break
         for event in executor.poll(_TURN):
             _hear(sweep, state, event, retries, listen)
-        _replace_references(sweep, state, listen)
         _let_weights_go(state, weights)
     spent = sum(outcome.seconds + outcome.load_seconds for _, outcome in state.ended)
     left = len(state.pending)
@@ -166,10 +167,10 @@ def _hand_over(sweep: SweepFolder, state: _State, executor: Executor, weights: W
             listen(Notice("note", f"{state.stopped}: no further task is started"))
             break
         ready = _in_order(state)
-        here = [t for t in ready if weights is None or t.key[:2] in state.loaded or _near(t, ready, weights)]
+        here = _here(state, ready, weights)
         if len(state.active) >= executor.slots or not here:
             return bool(ready)
-        task = here[0]
+        task = next(t for t in ready if t.key[:2] in here)
         state.pending.remove(task)
         if weights is not None and (reason := weights.error(task)) is not None:
             _end(sweep, state, task, _failure(reason), listen, written=False)
@@ -183,10 +184,13 @@ def _hand_over(sweep: SweepFolder, state: _State, executor: Executor, weights: W
     return False
 
 
-def _near(task: Task, ready: Sequence[Task], weights: Weights) -> bool:
-    """Whether a task's weights are here; only the next checkpoints in order are asked for, so that few are on disk."""
-    groups = list(dict.fromkeys(t.key[:2] for t in ready))
-    return groups.index(task.key[:2]) < _AHEAD and weights.ready(task)
+def _here(state: _State, ready: Sequence[Task], weights: Weights | None) -> set[Group]:
+    """Checkpoints whose weights are here; only of the next few in order they are asked for, so that few are on disk."""
+    first = {t.key[:2]: t for t in reversed(ready)}
+    if weights is None:
+        return set(first)
+    ahead = list(dict.fromkeys(t.key[:2] for t in ready if t.key[:2] not in state.loaded))[:_AHEAD]
+    return state.loaded & set(first) | {group for group in ahead if weights.ready(first[group])}
 
 
 def _in_order(state: _State) -> list[Task]:
@@ -236,8 +240,9 @@ def _hear(sweep: SweepFolder, state: _State, event: Event, retries: int, listen:
     elif isinstance(event, Finished):
         del state.active[event.key]
         state.freed.append(task.key[:2])
-        outcome = replace(event.outcome, attempts=state.lost[event.key] + 1)
-        _end(sweep, state, task, outcome, listen, written=outcome == event.outcome and outcome.status != "failed")
+        outcome = replace(event.outcome, attempts=event.outcome.attempts + state.lost[event.key])
+        written = outcome == event.outcome and sweep.files(*event.key).outcome.exists()
+        _end(sweep, state, task, outcome, listen, written=written)
     elif isinstance(event, Lost):
         del state.active[event.key]
         state.lost[event.key] += 1
@@ -257,6 +262,8 @@ def _end(sweep: SweepFolder, state: _State, task: Task, outcome: Outcome, listen
     state.ended.append((task, outcome))
     failed = outcome.status == "failed"
     listen(Notice("failed" if failed else "done", outcome.reason or "", task, outcome))
+    if failed and task.is_reference:
+        _replace_references(sweep, state, listen)
 
 
 def _record(sweep: SweepFolder, task: Task, outcome: Outcome) -> None:
@@ -308,8 +315,5 @@ def _replace_references(sweep: SweepFolder, state: _State, listen: Listen) -> No
 
 def _ever_worked(sweep: SweepFolder, group: Group) -> bool:
     """Whether some task of a checkpoint is done, now or before, whatever its operator."""
-    for symbol in OPERATOR_FOLDERS:
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            if Outcome.of(json.loads(sweep.files(*group, symbol).outcome.read_text("utf-8"))).status != "failed":
-                return True
-    return False
+    outcomes = (read_outcome(sweep.files(*group, symbol)) for symbol in OPERATOR_FOLDERS)
+    return any(outcome is not None and outcome.status != "failed" for outcome in outcomes)

@@ -4,7 +4,7 @@ Every worker is `python -m arithcirc.sweep.worker ROOT` in a session of its own,
 Its threads are the cores divided by the workers, set before its libraries start, so that workers do not fight; with
 several GPUs each worker sees one of them. A thread per worker reads its answers, and the end of its output says at once
 that it died: its task is reported lost, and the next task starts a new worker. A worker whose driver dies ends by
-itself. What workers print goes to `<root>/logs/worker<N>.log`.
+itself. What workers print goes to `worker<N>.log` in `logs` (default: `<root>/logs`).
 """
 
 import contextlib
@@ -79,12 +79,14 @@ class LocalExecutor:
         workers: int,
         threads: int | None = None,
         devices: Sequence[str] = (),
+        logs: Path | None = None,
         command: Sequence[str] = (sys.executable, "-m", "arithcirc.sweep.worker"),
     ) -> None:
         if workers < 1:
             raise RequestError(f"--workers {workers} is too few: give 1 or more, or leave it out")
         self.slots = workers
         self._root, self._threads, self._devices, self._command = root, threads, list(devices), [*command]
+        self._logs = logs or root / "logs"
         self._workers: list[_Worker] = []
         self._answers: queue.SimpleQueue[tuple[_Worker, str | None]] = queue.SimpleQueue()
         self._ready: list[Event] = []
@@ -253,4 +255,4 @@ class LocalExecutor:
         return f": {lines[-1][:300]}" if lines else ""
 
     def _log(self, number: int) -> Path:
-        return self._root / "logs" / f"worker{number}.log"
+        return self._logs / f"worker{number}.log"

@@ -20,9 +20,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
+from arithcirc.errors import ArithcircError
 from arithcirc.sweep.task import Task
 
 _EVERY = 0.2
@@ -34,15 +36,15 @@ def main(root: Path) -> None:
     """Serve requests until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides when to stop
     requests, send = _channels()
-    from arithcirc.sweep.work import plan_task, run_task
+    from arithcirc.sweep import work
 
     while True:
         request = requests.get()
         if "plan" in request:
-            _plan(request["plan"], root, send, plan_task)
+            send(_planned(partial(work.plan_task, Task.of(request["plan"]), root)))
         else:
             task = Task.of(request["task"])
-            outcome = run_task(task, root, report=reporter(task, send))
+            outcome = work.run_task(task, root, report=reporter(task, send))
             send({"finished": list(task.key), "outcome": asdict(outcome)})
 
 
@@ -60,13 +62,14 @@ def reporter(task: Task, send: Send) -> Callable[[str, int, int], None]:
     return report
 
 
-def _plan(values: dict[str, Any], root: Path, send: Send, plan: Callable[[Task, Path], dict[str, Any]]) -> None:
-    from arithcirc.errors import ArithcircError
-
+def _planned(plan: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The plan of a task, or why there is none: a checkpoint that cannot be read does not end a sweep."""
     try:
-        send({"planned": plan(Task.of(values), root)})
+        return {"planned": plan()}
     except ArithcircError as error:
-        send({"refused": str(error)})
+        return {"refused": str(error)}
+    except Exception as error:
+        return {"refused": f"unexpected {type(error).__name__}: {error}"}
 
 
 def _channels() -> tuple["queue.SimpleQueue[dict[str, Any]]", Send]:
