@@ -1,7 +1,7 @@
 """What the terminal shows of a sweep: its plan, its progress, its results. Progress to stderr, results to stdout."""
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from rich.progress import (
     BarColumn,
@@ -43,7 +43,7 @@ class Live:
         self._lines: dict[Any, TaskID] = {}
         self._total: TaskID | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Live":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -15,7 +15,7 @@ count, so that all checkpoints are cut by one rule.
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 from arithcirc.arithmetic.operators import operator
 from arithcirc.config import (
@@ -115,7 +115,7 @@ class Task:
         return json.dumps(self.as_json(), ensure_ascii=False)
 
     @classmethod
-    def of(cls, values: dict[str, Any]) -> Self:
+    def of(cls, values: dict[str, Any]) -> "Task":
         """From `as_json`'s values. Raises RequestError for values of another version."""
         try:
             given = dict(values)
@@ -152,6 +152,6 @@ class Outcome:
     finished: str = ""
 
     @classmethod
-    def of(cls, values: dict[str, Any]) -> Self:
+    def of(cls, values: dict[str, Any]) -> "Outcome":
         """From `asdict`'s values; unknown ones are left out."""
         return cls(**{name: value for name, value in values.items() if name in cls.__dataclass_fields__})
