@@ -9,13 +9,13 @@ nothing is answered correctly, so nothing was labelled. A failed task is no step
     fate      stays     present at the last step
               dies      there once without a gap, and absent when its neuron was last tested
               flickers  gone and back at least once, and absent when its neuron was last tested
-              left      present when its neuron was last tested, which was before the last step: it is no longer important,
-                        and was not looked at
-    becomes   of those that die or flicker: the neuron's best label where it was last tested (the highest score corrected
-              for chance), null where it has none
+              left      present when its neuron was last tested, which was before the last step: it is no longer
+                        important, and was not looked at
+    becomes   of those that die or flicker: the neuron's best label where it was last tested (the highest score
+              corrected for chance), null where it has none
 
-Both kinds of label: `matched` (the score's threshold) and `significant` (also q). A heuristic's own birth is that of the
-set of its carriers: the first labelled step from which at least one tested neuron carries it at every later one.
+Both kinds of label: `matched` (the score's threshold) and `significant` (also q). A heuristic's own birth is that of
+the set of its carriers: the first labelled step from which at least one tested neuron carries it at every later one.
 Cost: one bit per pair and step. A birth says when a label holds, not that accuracy depends on it: see jumps.
 Source: beyond Nikankin et al. 2024 (arXiv 2410.21272), whose section on training counts the final pairs.
 """
@@ -42,7 +42,7 @@ def births(history: History) -> pd.DataFrame:
 
 
 def heuristic_births(history: History, labels: str) -> pd.DataFrame:
-    """Heuristics that stay: `heuristic`, `family`, `birth` (a place of the history), `first_labelled` (a place)."""
+    """Heuristics that stay: `heuristic`, `family`, `birth` (a place of the history)."""
     rows = history.labels[history.labels[labels].to_numpy(dtype=bool)]
     places = np.flatnonzero(history.labelled)
     names = ["heuristic", "family", "birth"]
@@ -56,7 +56,9 @@ def heuristic_births(history: History, labels: str) -> pd.DataFrame:
     birth = _birth(present, np.ones_like(present))
     stays = birth != _NONE
     found = {"heuristic": kinds["heuristic"].astype(str).to_numpy(), "family": kinds["family"].astype(str).to_numpy()}
-    return pd.DataFrame(found)[stays].assign(birth=places[birth[stays]]).reset_index(drop=True)
+    table = pd.DataFrame(found)[stays].reset_index(drop=True)
+    table["birth"] = places[birth[stays]]
+    return table
 
 
 def _births(history: History, kind: str) -> pd.DataFrame:
@@ -85,13 +87,15 @@ def _births(history: History, kind: str) -> pd.DataFrame:
     column = np.flatnonzero(places == _NONE if reference is None else places == reference)
     steps = pd.array([m.step for m in history.moments], dtype="Int64")[places]
     revisions = np.array([m.revision for m in history.moments], dtype=object)[places]
-    return table.astype({"heuristic": str, "family": str}).assign(
+    table = table.astype({"heuristic": str, "family": str}).assign(
         model=history.model, operator=history.operator, labels=kind,
         birth=_at(steps, birth), first=steps[present.argmax(axis=1)], last=steps[_last(present)],
         present=present.sum(axis=1), tested=looked.sum(axis=1), gaps=runs - 1, fate=fate,
-        at_reference=present[:, column].any(axis=1), becomes=np.where(gone & pd.notna(becomes), becomes, None),
-        birth_revision=np.where(birth != _NONE, revisions[birth], None),
-    )[list(COLUMNS)]  # fmt: skip
+        at_reference=present[:, column].sum(axis=1) > 0,
+        becomes=pd.Series(becomes, dtype=object).where(gone & pd.notna(becomes), None),
+        birth_revision=pd.Series(revisions[birth], dtype=object).where(birth != _NONE, None),
+    )  # fmt: skip
+    return table[list(COLUMNS)]
 
 
 def _tested(
@@ -112,7 +116,8 @@ def _birth(present: Bool[np.ndarray, "pair place"], tested: Bool[np.ndarray, "pa
     absent = tested & ~present
     since = np.where(absent.any(axis=1), _last(absent) + 1, 0)
     later = present & (np.arange(present.shape[1]) >= since[:, None])
-    return np.where(present[:, -1], later.argmax(axis=1), _NONE).astype(np.int64)
+    birth: np.ndarray = np.where(present[:, -1], later.argmax(axis=1), _NONE).astype(np.int64)
+    return birth
 
 
 def _runs(present: Bool[np.ndarray, "pair place"], tested: Bool[np.ndarray, "pair place"]) -> Int[np.ndarray, "pair"]:
@@ -121,12 +126,14 @@ def _runs(present: Bool[np.ndarray, "pair place"], tested: Bool[np.ndarray, "pai
     latest = np.maximum.accumulate(np.where(tested, np.arange(count), _NONE), axis=1)
     held = np.take_along_axis(present, latest.clip(min=0), axis=1) & (latest >= 0)
     before = np.concatenate([np.zeros((len(held), 1), dtype=bool), held[:, :-1]], axis=1)
-    return (held & ~before).sum(axis=1).astype(np.int64)
+    runs: np.ndarray = (held & ~before).sum(axis=1).astype(np.int64)
+    return runs
 
 
 def _last(flags: Bool[np.ndarray, "pair place"]) -> Int[np.ndarray, "pair"]:
     """The last place that is True."""
-    return (flags.shape[1] - 1 - flags[:, ::-1].argmax(axis=1)).astype(np.int64)
+    last: np.ndarray = (flags.shape[1] - 1 - flags[:, ::-1].argmax(axis=1)).astype(np.int64)
+    return last
 
 
 def _best(rows: pd.DataFrame, at: Int[np.ndarray, "row"], places: Int[np.ndarray, "place"]) -> pd.Series:

@@ -1,11 +1,11 @@
-"""Collecting: every table of a sweep's tasks in one file each, with the model, revision and step in front, and the tables
-computed from them over the steps.
+"""Collecting: every table of a sweep's tasks in one file each, with the model, revision and step in front, and the
+tables computed from them over the steps.
 
 Gathered tables keep the columns of the run folders they come from; in front come `model`, `revision`, `step` and
 `prompts`, own or shared: whose correct prompts the rows are about. What the stage of the three analyses wrote has
-`prompts` already. Labels and answers are made once per task, in own/. The reference has no run on shared prompts: its rows
-appear twice, once for each set. A failed task gives no rows; a file that cannot be read is left out and named in the
-table `tasks`. Rows are in the order of the manifest: model, operator, revision.
+`prompts` already. Labels and answers are made once per task, in own/. The reference has no run on shared prompts: its
+rows appear twice, once for each set. A failed task gives no rows; a file that cannot be read is left out and named in
+the table `tasks`. Rows are in the order of the manifest: model, operator, revision.
 
 Files are streamed: at most ROWS rows of a table are in memory, and a row group is as long, so that a query of one step,
 operator or neuron reads few of them. Every file is written as `.part` and renamed; a table that is no longer made goes.
@@ -14,6 +14,7 @@ Cost: 2 s for 44 tasks of the shipped model's size. Needs no torch.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def collect(folder: SweepFolder) -> list[str]:
     tables["verdict"] = verdict(folder, {**small, **tables})
     for name, table in tables.items():
         if len(table.columns):
-            write_atomic(_file(folder, name), lambda part, table=table: table.to_parquet(part, index=False))
+            write_atomic(_file(folder, name), partial(table.to_parquet, index=False))
             names.append(name)
     for stale in set(folder.tables()) - set(names):
         _file(folder, stale).unlink(missing_ok=True)

@@ -1,10 +1,10 @@
 """A history: what one model's tasks of one operator found at each of its revisions, in the order they were asked for.
 
-Read off the run folders of the tasks that ended, for the tables over the steps. A *place* is an index into the revisions
-that were measured: a failed task has none; one without a circuit (nothing answered correctly) has a place at which
-nothing is important and nothing is labelled. The reference has no shared/ folder: its own prompts are the shared ones.
-A label found at both ends of a map is one label, with the better score; `fit` is the score corrected for chance,
-(score - base) / (1 - base).
+Read off the run folders of the tasks that ended, for the tables over the steps. A *place* is an index into the
+revisions that were measured: a failed task has none; one without a circuit (nothing answered correctly) has a place
+at which nothing is important and nothing is labelled. The reference has no shared/ folder: its own prompts are the
+shared ones. A label found at both ends of a map is one label, with the better score; `fit` is the score corrected for
+chance, (score - base) / (1 - base).
 
 Cost: one read of three tables per task, no torch.
 """
@@ -64,9 +64,9 @@ class History:
     """One model and operator over its measured revisions.
 
     `reference` is the place of the revision that the others are compared with, None where its task failed. Tables:
-    `labels` (place, layer, neuron, heuristic, family, fit, matched, significant), one row per place, neuron and heuristic,
-    with unmatched ones; `important` (place, prompts, layer, neuron); `heads` (place, prompts, layer, head), the circuit's;
-    `listed` the number of heuristics tested at each place (0 without labels).
+    `labels` (place, layer, neuron, heuristic, family, fit, matched, significant), one row per place, neuron and
+    heuristic, with unmatched ones; `important` (place, prompts, layer, neuron); `heads` (place, prompts, layer,
+    head), the circuit's; `listed` the number of heuristics tested at each place (0 without labels).
     """
 
     model: str
@@ -155,9 +155,10 @@ def read_history(model: str, symbol: str, tasks: Sequence[Ended], reference: str
 def read(file: Path, columns: Sequence[str] | None = None) -> pd.DataFrame | None:
     """A table of a run folder; None where it is not there, damaged, or has other columns."""
     try:
-        return pq.ParquetFile(file).read(None if columns is None else list(columns)).to_pandas()
+        table: pd.DataFrame = pq.ParquetFile(file).read(None if columns is None else list(columns)).to_pandas()
     except (OSError, ValueError, KeyError, pa.ArrowException):
         return None
+    return table
 
 
 def _labels(run: Path) -> pd.DataFrame:

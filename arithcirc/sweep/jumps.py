@@ -1,10 +1,11 @@
 """Jumps: does accuracy on a heuristic's own prompts rise when the heuristic is born, more than on prompts outside it?
 
 For every heuristic that is born after the first labelled step (births.py), prompts inside it are compared with prompts
-outside it of the same stratum. A stratum fixes the quantities that the heuristic does not speak about, in bins of WIDTH:
-op2 and the result for a heuristic on op1, op1 and the result for one on op2, both operands for one on the result, the
-result for one on both operands; and, where the recipe is known, whether the prompt was held out from training. What the
-model answered before is no stratum. With rates r_g of right answers in the strata g, and n_g prompts inside,
+outside it of the same stratum. A stratum fixes the quantities that the heuristic does not speak about, in bins of
+WIDTH: op2 and the result for a heuristic on op1, op1 and the result for one on op2, both operands for one on the
+result, the result for one on both operands; and, where the recipe is known, whether the prompt was held out from
+training. What the model answered before is no stratum. With rates r_g of right answers in the strata g, and n_g
+prompts inside,
 
     difference(t) = sum over g of n_g / n [ (r_in(g, t) - r_in(g, t-1)) - (r_out(g, t) - r_out(g, t-1)) ]
 

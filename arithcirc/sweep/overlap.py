@@ -12,17 +12,18 @@ For every measured step, both sets of prompts and both kinds of label, the sets
 
 against the same set A of the reference: share = |A and B| / |A|, jaccard = |A and B| / |A or B|. By chance:
 
-    expected       neurons, labelled, heads: as many drawn in each layer, sum over layers of a_l b_l / w_l with w_l the neurons
-                   (heads) of a layer; pairs: indices of neurons permuted within each layer, sum over layers l and heuristics h
-                   of A(l, h) B(l, h) / w_l; heuristics: as many drawn of all that were tested, |A||B| / listed (heuristics
-                   found in the data, sets of results, are not in a list, so this is a little high); all divided by |A|
-    given_neurons  pairs: the neurons that are important here keep their places and exchange their sets of labels within the
-                   layer, so what is beyond it is a neuron's own label, not the choice of neurons; pairs_tested: the same
-                   among the reference's neurons, and its `expected` is this too
+    expected       neurons, labelled, heads: as many drawn in each layer, sum over layers of a_l b_l / w_l with w_l
+                   the neurons (heads) of a layer; pairs: indices of neurons permuted within each layer, sum over
+                   layers l and heuristics h of A(l, h) B(l, h) / w_l; heuristics: as many drawn of all that were
+                   tested, |A||B| / listed (sets of results, found in the data, are not in a list, so this is a little
+                   high for division); all divided by |A|
+    given_neurons  pairs: the neurons that are important here keep their places and exchange their sets of labels within
+                   the layer, so what is beyond it is a neuron's own label, not the choice of neurons; pairs_tested: the
+                   same among the reference's neurons, and its `expected` is this too
 
-Each is the exact mean of the random overlap, not a quantile. A step without a circuit shares nothing. Where a task has no
-run on shared prompts (too few are answered correctly) there is no row. Source: Nikankin et al. 2024 (arXiv 2410.21272),
-section on training; the baselines are ours.
+Each is the exact mean of the random overlap, not a quantile. A step without a circuit shares nothing. Where a task
+has no run on shared prompts (too few are answered correctly) there is no row. Source: Nikankin et al. 2024 (arXiv
+2410.21272), section on training; the baselines are ours.
 """
 
 from collections.abc import Iterator
@@ -71,7 +72,8 @@ def _rows(history: History) -> Iterator[dict[str, Any]]:
 
 
 class _Sets:
-    """The sets of a history as sorted codes: a neuron or head is layer * 2^24 + index; a pair is (neuron, heuristic)."""
+    """The sets of a history as sorted codes: a neuron or head is layer * 2^24 + index; a pair is (neuron,
+    heuristic)."""
 
     def __init__(self, history: History) -> None:
         self.history = history
@@ -161,13 +163,17 @@ def _dot(a: Codes, b: Codes) -> float:
 
 def _pair(neurons: Codes, names: Codes) -> Codes:
     """One code for both; neurons are below 2^39, heuristics below 2^24."""
-    return neurons * _SHIFT + names
+    codes: Codes = neurons * _SHIFT + names
+    return codes
 
 
 def _code(table: pd.DataFrame, index: str) -> Codes:
-    return table["layer"].to_numpy(dtype=np.int64) * _SHIFT + table[index].to_numpy(dtype=np.int64)
+    codes: Codes = table["layer"].to_numpy(dtype=np.int64) * _SHIFT + table[index].to_numpy(dtype=np.int64)
+    return codes
 
 
 def _by_place(table: pd.DataFrame, index: str) -> dict[tuple[int, str], Codes]:
-    groups = table.groupby(["place", "prompts"], sort=False)
-    return {(int(place), str(prompts)): _code(rows, index) for (place, prompts), rows in groups}
+    prompts, places = table["prompts"].to_numpy(), table["place"].to_numpy(dtype=np.int64)
+    codes = _code(table, index)
+    keys = table[["place", "prompts"]].drop_duplicates().to_numpy().tolist()
+    return {(place, name): codes[(places == place) & (prompts == name)] for place, name in keys}

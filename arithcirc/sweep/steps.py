@@ -1,10 +1,10 @@
 """One row per step: what every task measured, and how the important neurons' labels divide into families.
 
-`steps` has a row per task that ended and set of prompts. Accuracy is that of the checkpoint, the same in both rows: over
-all legal prompts where the answers to all are known, else over those tried (`note` says so). Where the model's folder or
-the one above it holds the recipe it was trained by, it is also given for the prompts of its training and for those held
-out. `given_most` is what the checkpoint answers most often and `given_share` how often: a share near 1 is a constant
-answer. The rest is of one set of prompts:
+`steps` has a row per task that ended and set of prompts. Accuracy is that of the checkpoint, the same in both rows:
+over all legal prompts where the answers to all are known, else over those tried (`note` says so). Where the model's
+folder or the one above it holds the recipe it was trained by, it is also given for the prompts of its training and
+for those held out. `given_most` is what the checkpoint answers most often and `given_share` how often: a share near 1
+is a constant answer. The rest is of one set of prompts:
 
     heads, faithfulness, circuit_accuracy   of the circuit that was chosen, on the prompts to evaluate
     random_faithfulness    mean of the random circuits whose size is nearest to it
@@ -12,8 +12,8 @@ answer. The rest is of one set of prompts:
     labelled_*, pairs_*    important neurons with a label, and their (neuron, heuristic) pairs, for both kinds of label
     n_prompts              prompts to evaluate that count
 
-A step without a circuit has its accuracy and nothing else; a failed task has its reason. `families` counts the important
-neurons with a label of a family, and their pairs; a neuron with labels of two families counts in both.
+A step without a circuit has its accuracy and nothing else; a failed task has its reason. `families` counts the
+important neurons with a label of a family, and their pairs; a neuron with labels of two families counts in both.
 """
 
 from collections.abc import Mapping, Sequence

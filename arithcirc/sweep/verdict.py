@@ -1,25 +1,26 @@
 """The three questions of a sweep, judged by rules stated here, whatever comes out.
 
     early     is the reference's mechanism there early? The share of the reference's pairs (neuron, heuristic) that
-              important neurons have at the half-way step: the first at which accuracy, on held-out prompts where these are
-              known, has come half the way from the base rate to the reference's (from the base rate, because a constant
-              answer to half of all divisions is no half of an ability). yes from EARLY; partly from PARTLY and above TIMES
-              its chance; else no
-    carried   do the kept neurons carry accuracy at every step? With PER_LAYER neurons per layer zeroed, those whose holding
-              labels the reference shares (arm kept) against as many random ones: it holds where p < LEVEL and the accuracy
-              is at least GAP lower. yes at all steps, no at none. A step with fewer than TESTABLE prompts cannot reach
-              LEVEL and is named, not counted
-    rival     does another mechanism come first? At steps with a circuit before the half-way step: the kept neurons restore
-              less than HALF of what all labelled ones do, F(kept) / F(all) < HALF with F(all) >= HALF; or the new neurons
-              (labels that the reference does not share) cost more than the kept ones, and at least GAP more than random
-              ones; or one answer is given to CONSTANT of all prompts or more, and accuracy is not above the base rate.
-              yes at all such steps, no at none
+              important neurons have at the half-way step: the first at which accuracy, on held-out prompts where
+              these are known, has come half the way from the base rate to the reference's (from the base rate,
+              because a constant answer to half of all divisions is no half of an ability). yes from EARLY; partly
+              from PARTLY and above TIMES its chance; else no
+    carried   do the kept neurons carry accuracy at every step? With PER_LAYER neurons per layer zeroed, those whose
+              holding labels the reference shares (arm kept) against as many random ones: it holds where p < LEVEL and
+              the accuracy is at least GAP lower. yes at all steps, no at none. A step with fewer than TESTABLE
+              prompts cannot reach LEVEL and is named, not counted
+    rival     does another mechanism come first? At steps with a circuit before the half-way step: the kept neurons
+              restore less than HALF of what all labelled ones do, F(kept) / F(all) < HALF with F(all) >= HALF; or the
+              new neurons (labels that the reference does not share) cost more than the kept ones, and at least GAP
+              more than random ones; or one answer is given to CONSTANT of all prompts or more, and accuracy is not
+              above the base rate. yes at all such steps, no at none
 
-Shared prompts and significant labels; matched ones where the reference has fewer than PAIRS significant pairs. Questions
-that the data cannot answer are `unknown`, with the reason. A rule is not a proof: a mechanism that is neither labelled
-nor among important neurons is in none of the three.
+Shared prompts and significant labels; matched ones where the reference has fewer than PAIRS significant pairs.
+Questions that the data cannot answer are `unknown`, with the reason. A rule is not a proof: a mechanism that is
+neither labelled nor among important neurons is in none of the three.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -78,7 +79,8 @@ class Case:
 
 
 def verdict(folder: SweepFolder, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Three rows per model and operator; `tables` are `steps`, `overlap` and, where made, those of the two ablations."""
+    """Three rows per model and operator; `tables` are `steps`, `overlap` and, where made, those of the two
+    ablations."""
     rows: list[dict[str, Any]] = []
     for model in folder.manifest["models"]:
         for symbol in folder.manifest["operators"]:
@@ -111,13 +113,18 @@ def _case(model: str, symbol: str, reference: str, tables: Mapping[str, pd.DataF
         return f"the task of the reference, {reference}, failed"
     overlap = mine("overlap")
     final = overlap[(overlap["revision"] == reference) & (overlap["what"] == "pairs")]
-    significant = final.loc[final["labels"] == "significant", "at_reference"] if len(final) else final.get("labels", [])
-    labels = "significant" if len(significant) and significant.iloc[0] >= PAIRS else "matched"
+    significant = final[final["labels"] == "significant"]
+    labels = "significant" if len(significant) and significant["at_reference"].iloc[0] >= PAIRS else "matched"
     kept, knockouts = mine("kept_faithfulness"), mine("knockouts_by_prompt")
     return Case(
         reference, labels, steps, overlap[overlap["labels"] == labels], kept[kept["labels"] == labels],
         knockouts[knockouts["labels"] == labels],
     )  # fmt: skip
+
+
+def _number(table: pd.DataFrame, row: str, column: str) -> float:
+    """One number of a table with one row per revision; NaN where it is not there."""
+    return float(table[column].get(row, _NAN)) if column in table else _NAN
 
 
 def _unknown(reason: str) -> dict[str, Any]:
@@ -140,16 +147,16 @@ def _early(case: Case) -> dict[str, Any]:
         return _unknown(half)
     revision, reached = half
     shares = case.overlap[case.overlap["what"] == "pairs"].set_index("revision")
-    if revision not in shares.index or pd.isna(shares.at[revision, "share"]):
+    share, chance = _number(shares, revision, "share"), _number(shares, revision, "expected")
+    if math.isnan(share):
         return _unknown(f"there are no labels on shared prompts at {revision}, where {reached}")
-    share, chance = float(shares.at[revision, "share"]), float(shares.at[revision, "expected"])
-    tested = case.overlap[case.overlap["what"] == "pairs_tested"].set_index("revision")["share"]
+    tested = case.overlap[case.overlap["what"] == "pairs_tested"].set_index("revision")
     answer = "yes" if share >= EARLY else "partly" if share >= PARTLY and share > TIMES * chance else "no"
     there = shares.index[shares["share"] >= 0.5]
     detail = (
-        f"At {revision}, where {reached}, {share:.0%} of the reference's {int(shares.at[revision, 'at_reference'])} pairs "
-        f"are there ({chance:.1%} by chance; {tested.get(revision, _NAN):.0%} when neurons count that do not matter there "
-        f"yet); half of them are from {there[0] if len(there) else 'no step'} on"
+        f"At {revision}, where {reached}, {share:.0%} of the reference's "
+        f"{_number(shares, revision, 'at_reference'):.0f} pairs are there ({chance:.1%} by chance; "
+        f"{_number(tested, revision, 'share'):.0%} when neurons count that do not matter there yet); half of them are from {there[0] if len(there) else 'no step'} on"
     )
     return _answer(case, answer, share, detail, chance=chance, revision=revision)
 
@@ -178,8 +185,8 @@ def _carried(case: Case) -> dict[str, Any]:
     answer = "yes" if holds.all() else "partly" if holds.any() else "no"
     few = gaps.index[gaps["n"] < TESTABLE]
     detail = (
-        f"Zeroing {PER_LAYER} kept neurons per layer costs significantly more than random ones at {int(holds.sum())} of "
-        f"{len(tested)} steps (mean gap {tested['gap'].mean():.2f})"
+        f"Zeroing {PER_LAYER} kept neurons per layer costs significantly more than random ones at "
+        f"{int(holds.sum())} of {len(tested)} steps (mean gap {tested['gap'].mean():.2f})"
     )
     detail += f"; not at {', '.join(failing)}" if len(failing) else ""
     detail += f"; fewer than {TESTABLE} prompts at {', '.join(few)}" if len(few) else ""
@@ -198,9 +205,9 @@ def _rival(case: Case) -> dict[str, Any]:
     kept, new, f = _gaps(case, "kept"), _gaps(case, "new"), _recovered(case)
     signs: dict[str, list[str]] = {}
     looked = 0
-    for row in early.itertuples():
-        revision = str(row.revision)
-        looked += revision in kept.index or revision in f.index or pd.notna(row.given_share)
+    for row in early.to_dict("records"):
+        revision = str(row["revision"])
+        looked += revision in kept.index or revision in f.index or not pd.isna(row["given_share"])
         said = _signs(row, kept, new, f)
         if said:
             signs[revision] = said
@@ -222,17 +229,18 @@ def _recovered(case: Case) -> pd.DataFrame:
     return wide.reindex(columns=["all", "kept"])
 
 
-def _signs(row: Any, kept: pd.DataFrame, new: pd.DataFrame, f: pd.DataFrame) -> list[str]:
+def _signs(row: Mapping[Any, Any], kept: pd.DataFrame, new: pd.DataFrame, f: pd.DataFrame) -> list[str]:
     """What speaks for another mechanism at one step, in words."""
-    revision, said = str(row.revision), []
+    revision = str(row["revision"])
+    said: list[str] = []
     if revision in f.index:
-        everything, ours = float(f.at[revision, "all"]), float(f.at[revision, "kept"])
+        everything, ours = _number(f, revision, "all"), _number(f, revision, "kept")
         if everything >= HALF and ours / everything < HALF:
             said.append(f"the kept neurons recover {ours:.2f} of the {everything:.2f} that all labelled ones do")
     if revision in kept.index and revision in new.index:
-        ours, theirs = float(kept.at[revision, "gap"]), float(new.at[revision, "gap"])
+        ours, theirs = _number(kept, revision, "gap"), _number(new, revision, "gap")
         if theirs > ours and theirs >= GAP:
             said.append(f"the new neurons cost {theirs:.2f} and the kept ones {ours:.2f}")
-    if pd.notna(row.given_share) and row.given_share >= CONSTANT and row.accuracy <= row.base_rate:
-        said.append(f"the answer is {row.given_most} to {row.given_share:.0%} of all prompts")
+    if row["given_share"] >= CONSTANT and row["accuracy"] <= row["base_rate"]:
+        said.append(f"the answer is {row['given_most']} to {row['given_share']:.0%} of all prompts")
     return said

@@ -1,8 +1,8 @@
 """What a model never saw: the held-out split, asked for from the recipe alone.
 
 Every legal prompt gets a 64-bit key, a mix of (split seed, operator, op1, op2). Within an operator the prompts with the
-smallest keys, `held_out_share` of them rounded to the nearest whole prompt, are held out. The key needs no table, so the
-split of any prompt can be asked later. Needs no torch.
+smallest keys, `held_out_share` of them rounded to the nearest whole prompt, are held out. The key needs no table, so
+the split of any prompt can be asked later. Needs no torch.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
-"""A sweep's folder with made-up numbers and a planted history: what tables over the steps and their pages are tested on.
+"""A sweep's folder with made-up numbers and a planted history, to test tables over the steps and their pages on.
 
-The model has 4 layers of 4 heads and 64 neurons, operands 0..49, first layer 2, 12 important neurons per layer. With the
-default steps 0, 64, 128, 256, 512, 1000, 2000 (the last is the reference):
+The model has 4 layers of 4 heads and 64 neurons, operands 0..49, first layer 2, 12 important neurons per layer. With
+the default steps 0, 64, 128, 256, 512, 1000, 2000 (the last is the reference):
 
     step 0        nothing is answered correctly: no circuit
     failed        the task of FAILED at FAILED_STEP
@@ -11,10 +11,11 @@ default steps 0, 64, 128, 256, 512, 1000, 2000 (the last is the reference):
                   dies, one that flickers, one that was away once and stays, one whose neuron is not measured any more
     `+`           the kept neurons carry accuracy at every step with a circuit
     `-`           at steps 64 and 128 the new neurons do: a rival
-    answers       right with a chance that grows over the steps, JUMP more where a heuristic of JUMPERS holds and is born
+    answers       right with a chance that grows over the steps, JUMP more where a heuristic of JUMPERS holds and is
+                  born
 
-With `random` the labels, the important neurons and the answers say nothing: heuristics are drawn anew at every step, from
-a list of LISTED, and answers do not depend on them.
+With `random` the labels, the important neurons and the answers say nothing: heuristics are drawn anew at every step,
+from a list of LISTED, and answers do not depend on them.
 """
 
 from collections.abc import Iterator
@@ -103,7 +104,8 @@ def _random_pairs(step: int, seed: int) -> tuple[list[tuple[int, int]], set[Pair
 
 
 def labels(symbol: str, neurons: list[tuple[int, int]], pairs: set[Pair]) -> pd.DataFrame:
-    """The `heuristics` table: the pairs, one more per even neuron that is matched only, an unmatched row for the rest."""
+    """The `heuristics` table: the pairs, one more per even neuron that is matched only, an unmatched row for the
+    rest."""
     rows = [(*pair, True, True, 0.9) for pair in sorted(pairs)]
     rows += [(layer, n, "result = 0 mod 2", True, False, 0.62) for layer, n in neurons if n % 2 == 0]
     named = {row[:2] for row in rows}
@@ -148,7 +150,9 @@ def synthetic_sweep(
     manifest = {
         "schema": SCHEMA, "created": "2026-01-01T00:00:00+00:00", "updated": "2026-01-01T00:10:00+00:00",
         "command": f"arithcirc sweep {NAME} --operators {operators}", "git_sha": "0" * 40, "packages": {},
-        "models": [{"model": NAME, "name": NAME, "revisions": revisions, "reference": reference, "reference_note": None}],
+        "models": [
+            {"model": NAME, "name": NAME, "revisions": revisions, "reference": reference, "reference_note": None}
+        ],
         "operators": operators, "settings": asdict(settings), "loading": {}, "executor": "local", "workers": 2,
         "notes": {},
     }  # fmt: skip

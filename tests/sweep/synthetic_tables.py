@@ -1,4 +1,5 @@
-"""The tables of a made-up task whose numbers are closed forms: circuit, effects, neurons, and the two ablation analyses."""
+"""The tables of a made-up task whose numbers are closed forms: circuit, effects, neurons, and the two ablation
+analyses."""
 
 import numpy as np
 import pandas as pd
@@ -120,8 +121,8 @@ def _neurons(symbol: str, place: int, neurons: list[tuple[int, int]]) -> pd.Data
     for at in neurons:
         chosen[at] = True
     effect = np.where(chosen[layer, index], 3.0 + place, 0.1) - 0.001 * index
-    table = pd.DataFrame({"operator": symbol, "layer": layer, "neuron": index, "method": "exact", "metric": "logit_diff",
-                          "effect": effect, "std": 0.2})  # fmt: skip
+    table = pd.DataFrame({"operator": symbol, "layer": layer, "neuron": index, "method": "exact"})
+    table = table.assign(metric="logit_diff", effect=effect, std=0.2)
     table["rank"] = table.groupby("layer")["effect"].rank(ascending=False, method="first").astype("int64")
     return table.assign(important=chosen[layer, index])
 
