@@ -56,7 +56,7 @@ def heuristic_births(history: History, labels: str) -> pd.DataFrame:
     birth = _birth(present, np.ones_like(present))
     stays = birth != _NONE
     found = {"heuristic": kinds["heuristic"].astype(str).to_numpy(), "family": kinds["family"].astype(str).to_numpy()}
-    table = pd.DataFrame(found)[stays].reset_index(drop=True)
+    table: pd.DataFrame = pd.DataFrame(found)[stays].reset_index(drop=True)
     table["birth"] = places[birth[stays]]
     return table
 
@@ -87,7 +87,7 @@ def _births(history: History, kind: str) -> pd.DataFrame:
     column = np.flatnonzero(places == _NONE if reference is None else places == reference)
     steps = pd.array([m.step for m in history.moments], dtype="Int64")[places]
     revisions = np.array([m.revision for m in history.moments], dtype=object)[places]
-    table = table.astype({"heuristic": str, "family": str}).assign(
+    done: pd.DataFrame = table.astype({"heuristic": str, "family": str}).assign(
         model=history.model, operator=history.operator, labels=kind,
         birth=_at(steps, birth), first=steps[present.argmax(axis=1)], last=steps[_last(present)],
         present=present.sum(axis=1), tested=looked.sum(axis=1), gaps=runs - 1, fate=fate,
@@ -95,7 +95,7 @@ def _births(history: History, kind: str) -> pd.DataFrame:
         becomes=pd.Series(becomes, dtype=object).where(gone & pd.notna(becomes), None),
         birth_revision=pd.Series(revisions[birth], dtype=object).where(birth != _NONE, None),
     )  # fmt: skip
-    return table[list(COLUMNS)]
+    return done[list(COLUMNS)]
 
 
 def _tested(

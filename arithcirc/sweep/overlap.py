@@ -41,7 +41,7 @@ COLUMNS = (
     *("at_reference", "here", "shared", "share", "jaccard", "expected", "given_neurons"),
 )
 _SHIFT = 1 << 24
-Codes = Int[np.ndarray, "member"]
+Codes = Int[np.ndarray, "_"]
 
 
 def overlap(history: History) -> pd.DataFrame:

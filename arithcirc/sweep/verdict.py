@@ -156,7 +156,8 @@ def _early(case: Case) -> dict[str, Any]:
     detail = (
         f"At {revision}, where {reached}, {share:.0%} of the reference's "
         f"{_number(shares, revision, 'at_reference'):.0f} pairs are there ({chance:.1%} by chance; "
-        f"{_number(tested, revision, 'share'):.0%} when neurons count that do not matter there yet); half of them are from {there[0] if len(there) else 'no step'} on"
+        f"{_number(tested, revision, 'share'):.0%} when neurons count that do not matter there yet); "
+        f"half of them are from {there[0] if len(there) else 'no step'} on"
     )
     return _answer(case, answer, share, detail, chance=chance, revision=revision)
 

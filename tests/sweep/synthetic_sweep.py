@@ -82,7 +82,7 @@ def important(step: int, *, shared: bool = False) -> list[tuple[int, int]]:
     return [(layer, n) for layer in (2, 3) for n in (*kept, *others)]
 
 
-def tested(step: int) -> list[tuple[int, int]]:
+def looked_at(step: int) -> list[tuple[int, int]]:
     """(layer, neuron) that are labelled at a place in STEPS: important ones and the reference's."""
     reference = [(layer, n) for layer in (2, 3) for n in range(TOP)]
     return sorted({*important(step), *important(step, shared=True), *reference}) if IMPORTANT[step] else []
@@ -93,7 +93,7 @@ def present(step: int) -> set[Pair]:
     pairs = {pair for pair, birth in born().items() if birth <= step}
     pairs |= {(layer, n, h) for layer, n, h, at in EVENTS.values() if step in at}
     early = {(layer, n, LISTED[44 + (3 * n + step + layer) % 21]) for layer, n in important(step) if n > 20}
-    here = set(tested(step))
+    here = set(looked_at(step))
     return {pair for pair in pairs | early if pair[:2] in here}
 
 
@@ -196,7 +196,7 @@ def _tables(task: Task, place: int, kind: str, seed: int, random: bool) -> Itera
     if not IMPORTANT[place]:
         return
     neurons, pairs = important(place, shared=kind == "shared"), present(place)
-    labelled = tested(place)
+    labelled = looked_at(place)
     if random:
         neurons, pairs = _random_pairs(place, seed)
         labelled = neurons
