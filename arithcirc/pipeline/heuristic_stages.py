@@ -39,7 +39,7 @@ def heuristics_stage(job: Job, *, examples: int = EXAMPLES) -> list[str]:
     """Tables `heuristics`, `label_summary`, `unlabelled`, `excluded_heuristics`, `answers`, `gallery`, numbers.
 
     `answers` says what the model answers to every legal prompt; the maps of the gallery, `examples` of a family, and
-    the first MLP's responses to single numbers are arrays.
+    the first MLP's responses to single numbers are arrays; without examples no arrays are written.
     """
     prompts = job.run.table("prompts")
     legal = {op: p for op, p in legal_by_operator(job).items() if op.symbol in used_operators(prompts)}
@@ -66,11 +66,11 @@ def heuristics_stage(job: Job, *, examples: int = EXAMPLES) -> list[str]:
     add("number_neurons", label_numbers(responses[: job.operands.high + 1], preset_name=job.config.heuristics.preset))
     tables = {name: pd.concat(parts, ignore_index=True) for name, parts in frames.items()}
     tables["excluded_heuristics"].insert(0, "operator", tables["excluded_heuristics"].pop("operator"))
-    return [
-        *(job.run.write_table(name, table) for name, table in tables.items()),
-        job.run.write_arrays("gallery", arrays),
-        job.run.write_arrays("number_responses", {"response": responses.numpy()}),
-    ]
+    written = [job.run.write_table(name, table) for name, table in tables.items()]
+    if examples:
+        written.append(job.run.write_arrays("gallery", arrays))
+        written.append(job.run.write_arrays("number_responses", {"response": responses.numpy()}))
+    return written
 
 
 def _label_operator(

@@ -40,6 +40,8 @@ def loaded_for(task: Task) -> tuple[Loaded, float]:
     free()
     start = time.perf_counter()
     model = _load(task, loading)
+    gc.collect()
+    gc.freeze()  # every stage collects garbage to measure its memory, and need not look through libraries and weights
     _held[key] = Loaded(model, time.perf_counter() - start)
     return _held[key], _held[key].seconds
 
@@ -62,5 +64,6 @@ def free() -> None:
     """Hold no model any more, and give its memory back."""
     if _held:
         _held.clear()
+        gc.unfreeze()
         gc.collect()
         release_memory()

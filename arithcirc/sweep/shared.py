@@ -111,18 +111,20 @@ def take_shared(job: Job, given: Given, files: TaskFiles) -> pd.DataFrame:
     """The first listed prompts of each set that this checkpoint answers correctly too, kept in the task's folder."""
     file = files.shared_pairs
     if not file.is_file():
-        taken = choose_shared(job, given.prompts)
-        write_atomic(file, lambda part: taken.to_parquet(part, index=False))
-    return pd.read_parquet(file)
+        chosen = choose_shared(job, given.prompts)
+        write_atomic(file, lambda part: chosen.to_parquet(part, index=False))
+    taken: pd.DataFrame = pd.read_parquet(file)
+    return taken
 
 
 def choose_shared(job: Job, listed: pd.DataFrame) -> pd.DataFrame:
     """Rows of the list, in its order: as many of each set as a run uses, all answered correctly."""
     clean = load_pairs(listed).clean
     said = predictions(job.model, job.encoder, clean, batch_size=job.batch_size)
-    right = listed[said == job.encoder.answers(clean.answer)]
+    right: pd.DataFrame = listed[said == job.encoder.answers(clean.answer)]
     wanted = dict(zip(SETS, (job.config.prompts.n_discover, job.config.prompts.n_evaluate), strict=True))
-    return pd.concat([right[right["set"] == name].head(n) for name, n in wanted.items()], ignore_index=True)
+    parts: list[pd.DataFrame] = [right[right["set"] == name].head(n) for name, n in wanted.items()]
+    return pd.concat(parts, ignore_index=True)
 
 
 def shortage(taken: pd.DataFrame) -> str | None:
