@@ -191,12 +191,7 @@ def _hub_failure(error: BaseException, located: Located, what: str) -> Arithcirc
             "network on"
         )
     if "cannot be loaded with `safetensors`" in str(error):
-        return ModelError(
-            f"{name} has no safetensors at revision {located.revision}, only pickled weights, which can run code and "
-            "are refused: choose another revision, or give a folder to which you converted them where you trust them: "
-            f"AutoModelForCausalLM.from_pretrained({name!r}, revision={located.revision!r}).save_pretrained(folder), "
-            "and the same for AutoTokenizer"
-        )
+        return pickled_only(located)
     http_error: Any = errors.HfHubHTTPError.__mro__[1]  # the HTTP client's own
     no_answer = caused_by(errors.LocalEntryNotFoundError, ConnectionError, TimeoutError, http_error) and not status
     if no_answer or status == _TOO_MANY or status >= _SERVER_FAULT:
@@ -206,6 +201,17 @@ def _hub_failure(error: BaseException, located: Located, what: str) -> Arithcirc
             "cache: check the network and try again, or copy the model's folder here and give its path"
         )
     return None
+
+
+def pickled_only(located: Located) -> ModelError:
+    """A revision without safetensors is refused."""
+    name = located.name
+    return ModelError(
+        f"{name} has no safetensors at revision {located.revision}, only pickled weights, which can run code and are "
+        "refused: choose another revision, or give a folder to which you converted them where you trust them: "
+        f"AutoModelForCausalLM.from_pretrained({name!r}, revision={located.revision!r}).save_pretrained(folder), "
+        "and the same for AutoTokenizer"
+    )
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
