@@ -56,7 +56,7 @@ def test_the_reference_shares_all_and_a_step_without_a_circuit_nothing(planted):
 
 
 def test_random_labels_share_what_is_expected(tmp_path):
-    table = pd.concat([overlap(history) for seed in range(6) for history in _histories(tmp_path / str(seed), seed)])
+    table = pd.concat([overlap(history) for seed in range(3) for history in _histories(tmp_path / str(seed), seed)])
     table = table[(table["prompts"] == "own") & ~table["revision"].isin(["step0", "step2000"])]
     for what in ("neurons", "pairs", "heuristics"):
         mine = table[(table["what"] == what) & table["labels"].isin(["", "significant"])]
