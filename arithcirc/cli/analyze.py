@@ -1,7 +1,9 @@
 """`analyze`, the stages up to the circuit, `report` and `export` as commands. Heavy imports stay in the functions."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from arithcirc.cli import show
 from arithcirc.cli.execute import Asked, execute, write_the_report
@@ -96,35 +98,41 @@ def faithfulness_command(
     execute(("faithfulness",), model, options, Asked(prompts.config(), circuit.config()), prompts.pairs)
 
 
-def report_command(run: Path) -> None:
-    """Write report.html again from a run's tables.
+def report_command(
+    run: Path,
+    *,
+    form: Annotated[str, Parameter(name="--format", help="html, md (with PNG figures) or pdf.")] = "html",
+) -> None:
+    """Write a run's or a sweep's report again from its tables: report.html, report.md or report.pdf.
+
+    A PDF is printed by chromium; figures beside Markdown need the extra `figures` and chromium.
 
     Parameters
     ----------
     run
-        A run folder: OUT/<model>/<revision>.
+        A run folder, OUT/<model>/<revision>, or a sweep's folder.
     """
-    from arithcirc.store import RunFolder
+    from arithcirc.report import open_folder
 
-    write_the_report(RunFolder.open(run))
+    write_the_report(open_folder(run), form=form)
 
 
 def export_command(run: Path, *, out: Path, formats: str = "html") -> None:
-    """Write a run's figures as files, each with a .json sidecar that says where it came from.
+    """Write a run's or a sweep's figures as files, each with a .json sidecar that says where it came from.
 
     Parameters
     ----------
     run
-        A run folder: OUT/<model>/<revision>.
+        A run folder, OUT/<model>/<revision>, or a sweep's folder.
     out
         Folder for the figures.
     formats
         Any of html, png, svg, pdf, separated by commas; all but html need the extra `figures` and chromium.
     """
-    from arithcirc.store import RunFolder
+    from arithcirc.report import open_folder
     from arithcirc.viz.export import write_figures
 
-    written = write_figures(RunFolder.open(run), out, [f.strip() for f in formats.split(",")])
+    written = write_figures(open_folder(run), out, [f.strip() for f in formats.split(",")])
     show.out.print(f"{len(written)} figures: {out}")
 
 

@@ -56,7 +56,7 @@ def render(template: str, content: Mapping[str, Any], groups: Mapping[str, Figur
             page=Markup(page),  # noqa: S704  our own file
             templates=Markup(templates_json()),  # noqa: S704  escaped by embed.safe
             groups={key: (group, Markup(group.safe_json())) for key, group in groups.items()},  # noqa: S704
-            **content,
+            **{"elsewhere": (), **content},
         )
     )
     return str(text)

@@ -5,13 +5,12 @@ the command that makes it.
 """
 
 from collections.abc import Hashable
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from arithcirc.report.page import REPORT, flat, render
-from arithcirc.store import RunFolder, write_text
+from arithcirc.report.page import flat, render
+from arithcirc.store import RunFolder
 from arithcirc.viz import theme
 from arithcirc.viz.commands import recorded_line, stage_line
 from arithcirc.viz.effects import head_names
@@ -74,21 +73,20 @@ MAP_CELLS = 60
 """Cells of an activation map along each side on the page; exported figures have more."""
 
 
-def render_report(run: RunFolder) -> str:
+def render_page(run: RunFolder) -> str:
     """The page as text. Tables the run does not have are named on the page; nothing is written."""
-    data = read_data(run, tuple(MADE_BY), cells=MAP_CELLS)
+    data, target = page_data(run)
+    return render("report.html", content(run, data, target), _groups(data, target))
+
+
+def page_data(run: RunFolder) -> tuple[RunData, float]:
+    """What the page is drawn from, and the faithfulness the circuits had to reach."""
     target = float(run.manifest["config"].get("circuit", {}).get("target", 0.9))
-    return render("report.html", _content(run, data, target), _groups(data, target))
+    return read_data(run, tuple(MADE_BY), cells=MAP_CELLS), target
 
 
-def write_report(run: RunFolder) -> Path:
-    """Write `report.html` into the run folder, atomically; returns its path."""
-    path = run.path / REPORT
-    write_text(path, render_report(run))
-    return path
-
-
-def _content(run: RunFolder, data: RunData, target: float) -> dict[str, Any]:
+def content(run: RunFolder, data: RunData, target: float) -> dict[str, Any]:
+    """Everything the page says but its figures."""
     tables = dict(data.tables)
     config, facts = run.manifest["config"], run.manifest.get("facts", {})
     model, recorded = model_facts(facts, config), recorded_line(run.manifest)

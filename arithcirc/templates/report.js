@@ -8,10 +8,14 @@
     return !printing && dark.matches ? "dark" : "light";
   }
 
+  function chosen(root, name) {
+    return root && root.querySelector('input[data-selector="' + name + '"]:checked');
+  }
+
   function chosenKey(group) {
     return group.selectors
       .map(function (name) {
-        const checked = group.root.querySelector('input[data-selector="' + name + '"]:checked');
+        const checked = chosen(group.root, name) || chosen(document.querySelector(".controls"), name);
         return checked ? checked.value : group.root.dataset["only" + name[0].toUpperCase() + name.slice(1)];
       })
       .join("|");
@@ -27,7 +31,46 @@
     layout.margin = Object.assign({}, layout.margin, { t: 40 });
     group.caption.textContent = figure.layout.title ? figure.layout.title.text : "";
     group.plot.style.minHeight = (layout.height || 380) + "px";
-    Plotly.react(group.plot, structuredClone(figure.data), structuredClone(layout), shared.config);
+    const meta = layout.meta || {};
+    const data = structuredClone(figure.data);
+    const placed = structuredClone(layout);
+    if (meta.spreads) spread(data, placed, meta.spreads);
+    showFrame(group, data, meta.frames);
+    Plotly.react(group.plot, data, placed, shared.config);
+  }
+
+  // A figure over checkpoints is drawn at 0, 1, 2 ...; where these lie is a choice of the page.
+  function spread(data, layout, spreads) {
+    const wanted = chosen(document.querySelector(".controls"), "steps");
+    const way = spreads[wanted && wanted.value] || spreads[Object.keys(spreads)[0]];
+    data.forEach(function (trace) {
+      if (!Array.isArray(trace.x)) return;
+      trace.x = trace.x.map(function (x) {
+        const low = Math.floor(x);
+        const high = Math.min(low + 1, way.at.length - 1);
+        return way.at[low] + (x - low) * (way.at[high] - way.at[low]);
+      });
+    });
+    Object.keys(layout).forEach(function (name) {
+      if (!/^xaxis/.test(name)) return;
+      Object.assign(layout[name], { tickvals: way.tickvals, ticktext: way.ticktext, range: way.range.slice() });
+    });
+  }
+
+  // One checkpoint at a time: the slider exchanges the values of the maps and nothing else.
+  function showFrame(group, data, frames) {
+    group.slider.hidden = !frames || frames.labels.length < 2;
+    if (!frames) return;
+    const last = frames.labels.length - 1;
+    const input = group.slider.querySelector("input");
+    if (group.frame === undefined || group.frame > last) group.frame = last;
+    input.max = last;
+    input.value = group.frame;
+    input.setAttribute("aria-valuetext", frames.labels[group.frame]);
+    group.slider.querySelector("output").textContent = frames.labels[group.frame];
+    data.forEach(function (trace, i) {
+      if (frames.z[group.frame][i]) trace.z = frames.z[group.frame][i];
+    });
   }
 
   function drawAll(printing) {
@@ -84,6 +127,7 @@
       plot: root.querySelector(".plot"),
       empty: root.querySelector(".no-figure"),
       caption: root.querySelector(".plot-title"),
+      slider: root.querySelector(".slider"),
       drawn: false,
     };
     const first = group.figures[chosenKey(group)];
@@ -92,10 +136,20 @@
       if (first.layout.title) group.caption.textContent = first.layout.title.text;
     }
     groups.push(group);
-    root.querySelectorAll("input").forEach(function (input) {
+    root.querySelectorAll('input[type="radio"]').forEach(function (input) {
       input.addEventListener("change", function () {
         show(group, false);
       });
+    });
+    group.slider.querySelector("input").addEventListener("input", function (event) {
+      group.frame = Number(event.target.value);
+      show(group, false);
+    });
+  });
+
+  document.querySelectorAll(".controls input").forEach(function (input) {
+    input.addEventListener("change", function () {
+      drawAll(false);
     });
   });
 

@@ -25,7 +25,7 @@ from arithcirc.viz import theme
 from arithcirc.viz.effects import head_carriers, head_heatmap, mlp_heatmap
 from arithcirc.viz.faithfulness import MEASURES, faithfulness_curves
 from arithcirc.viz.frames import RunData
-from arithcirc.viz.plates import PLATES, drawings
+from arithcirc.viz.plates import PLATES, Plate, drawings
 
 BUDGET = 2_400_000
 """Bytes of figure JSON a page may hold; plotly.js adds 4.8 MB, so the page stays below 8 MB."""
@@ -63,10 +63,11 @@ class FigureGroup:
         """The values shown first, one per selector: those of the first figure drawn."""
         return next(iter(self.figures), "").split("|") if self.selectors else []
 
-    def shown_selectors(self) -> list[tuple[str, dict[str, str], str]]:
-        """Selectors that leave a choice, with the value shown first."""
+    def shown_selectors(self, elsewhere: Sequence[str] = ()) -> list[tuple[str, dict[str, str], str]]:
+        """Selectors that leave a choice, with the value shown first; those chosen elsewhere on the page left out."""
         chosen = zip(self.selectors, self.default(), strict=True)
-        return [(name, options, first) for (name, options), first in chosen if len(options) > 1]
+        kept = [(name, options, first) for (name, options), first in chosen if name not in elsewhere]
+        return [entry for entry in kept if len(entry[1]) > 1]
 
     def safe_json(self) -> str:
         """The group's figures as one JSON object, safe inside a script element."""
@@ -126,12 +127,14 @@ def effect_groups(effects: pd.DataFrame, *, budget: int = BUDGET) -> dict[str, F
     return groups
 
 
-def plate_groups(data: RunData, *, budget: int = PLATES_BUDGET) -> dict[str, FigureGroup]:
-    """A group per plate that the run has tables for: all defaults first, then alternatives as the budget allows."""
+def plate_groups(
+    data: RunData, *, plates: Sequence[Plate] = PLATES, budget: int = PLATES_BUDGET
+) -> dict[str, FigureGroup]:
+    """A group per plate that there are tables for: all defaults first, then alternatives as the budget allows."""
     groups: dict[str, FigureGroup] = {}
     waiting = []
     left = budget
-    for plate in PLATES:
+    for plate in plates:
         group = FigureGroup(plate.key, plate.label, files=plate.files)
         for values, draw in drawings(plate, data):
             if group.figures:
@@ -148,7 +151,7 @@ def plate_groups(data: RunData, *, budget: int = PLATES_BUDGET) -> dict[str, Fig
             text = bare_json(figure)
             group.figures["|".join(values)] = text
             left -= len(text)
-    for plate in PLATES:
+    for plate in plates:
         if plate.key in groups:
             _name_choices(groups[plate.key], [(s.name, s.options(data)) for s in plate.selectors])
     return groups

@@ -20,10 +20,13 @@ import pandas as pd
 import plotly
 import plotly.graph_objects as go
 
+from arithcirc.catalogue import SweepFolder
 from arithcirc.errors import EnvironmentFailure, RequestError
 from arithcirc.store import RunFolder, sha256_file, write_atomic, write_text
 from arithcirc.viz import agreement, theme
 from arithcirc.viz.effects import head_carriers, head_heatmap, mlp_heatmap
+from arithcirc.viz.emergence.data import read_sweep
+from arithcirc.viz.emergence.plates import drawn
 from arithcirc.viz.faithfulness import faithfulness_curves
 from arithcirc.viz.frames import RunData
 from arithcirc.viz.plates import ARRAYS, PLATES, TABLES, Plate, drawings
@@ -41,7 +44,7 @@ Image = Callable[[go.Figure, str, float], bytes]
 
 
 def write_figures(
-    run: RunFolder,
+    run: RunFolder | SweepFolder,
     out: Path,
     formats: Sequence[str] = ("html",),
     *,
@@ -49,24 +52,29 @@ def write_figures(
     only: Sequence[str] | None = None,
     at_most: int | None = None,
     cells: int = 300,
+    skip_missing: bool = False,
 ) -> list[Path]:
-    """Write every figure the run has tables for into `out`; returns the paths, sidecars not among them.
+    """Write every figure the run or sweep has tables for into `out`; returns the paths, sidecars not among them.
 
     `command` goes into the sidecars as the line that writes the figures again (default: the export command). `only`
     keeps the figures with these names, or whose name starts with one of them and an underscore ("gallery" keeps
-    gallery_addition and its like). A .png of more than `at_most` bytes is drawn again at a smaller scale; activation
-    maps have at most `cells` cells along a side, and are averaged over blocks where there are more.
+    gallery_addition and its like); `skip_missing` passes over names no figure has. A .png of more than `at_most` bytes
+    is drawn again at a smaller scale; activation maps have at most `cells` cells along a side, and are averaged over
+    blocks where there are more.
     Raises RequestError for an unknown format, a name no figure has, or a run without tables to draw,
     EnvironmentFailure when a static format is asked for and kaleido or its browser is missing.
     """
     if unknown := [f for f in formats if f not in FORMATS]:
         raise RequestError(f"unknown figure format {unknown[0]!r}: use any of {', '.join(FORMATS)}")
-    figures = list(_figures(run, cells))
+    sweep = isinstance(run, SweepFolder)
+    figures = list(drawn(read_sweep(run)) if isinstance(run, SweepFolder) else _figures(run, cells))
     if not figures:
-        raise RequestError(f"run {run.path} has no tables to draw: run 'arithcirc analyze' first")
+        kind, maker = ("sweep", "sweep") if sweep else ("run", "analyze")
+        raise RequestError(f"{kind} {run.path} has no tables to draw: run 'arithcirc {maker}' first")
     if only is not None:
-        figures = _chosen(figures, only)
-    again = ["arithcirc", "export", "/".join(run.path.parts[-2:]), "--out", out.name, "--formats", ",".join(formats)]
+        figures = _chosen(figures, only, skip_missing)
+    where = run.path.name if sweep else "/".join(run.path.parts[-2:])
+    again = ["arithcirc", "export", where, "--out", out.name, "--formats", ",".join(formats)]
     origin = {"command": command or shlex.join(again)}
     written: list[Path] = []
     with _image_server(formats) as image:
@@ -82,10 +90,10 @@ def write_figures(
     return written
 
 
-def _chosen(figures: Sequence[Named], only: Sequence[str]) -> list[Named]:
-    """The figures named in `only`, each of which must name at least one."""
+def _chosen(figures: Sequence[Named], only: Sequence[str], skip_missing: bool) -> list[Named]:
+    """The figures named in `only`, each of which must name at least one unless missing ones are passed over."""
     kept = {start: [f for f in figures if f[0] == start or f[0].startswith(f"{start}_")] for start in only}
-    if unknown := [start for start, found in kept.items() if not found]:
+    if not skip_missing and (unknown := [start for start, found in kept.items() if not found]):
         names = ", ".join(name for name, _, _ in figures)
         raise RequestError(f"no figure is named {unknown[0]!r}: there are {names}")
     wanted = {f[0] for found in kept.values() for f in found}
@@ -107,9 +115,10 @@ def _writer(data: bytes) -> Callable[[Path], object]:
     return lambda part: part.write_bytes(data)
 
 
-def config_hash(run: RunFolder) -> str:
-    """sha256 of the run's configuration as canonical JSON."""
-    text = json.dumps(run.manifest["config"], sort_keys=True, separators=(",", ":"))
+def config_hash(run: RunFolder | SweepFolder) -> str:
+    """sha256 of the configuration (of a sweep, its settings) as canonical JSON."""
+    held = run.manifest.get("settings" if isinstance(run, SweepFolder) else "config")
+    text = json.dumps(held, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -171,19 +180,24 @@ def _html(figure: go.Figure) -> str:
     return cast(str, figure.to_html(config=theme.PLOTLY_CONFIG, include_plotlyjs=True, full_html=True))
 
 
-def _source(run: RunFolder, files: Sequence[str]) -> dict[str, Any]:
+def _source(run: RunFolder | SweepFolder, files: Sequence[str]) -> dict[str, Any]:
     """What a figure was drawn from, by name and hash; no path of the machine. `also` holds all files but the first."""
-    model = run.manifest["config"].get("model", {})
     hashes = {name: sha256_file(run.path / name) for name in files}
     first, *others = files
-    source = {
-        "model": model.get("name"),
-        "revision": model.get("revision"),
+    source = _subject(run) | {
         "run_config_sha256": config_hash(run),
         "table": first,
         "table_sha256": hashes[first],
     }
     return source | ({"also": {name: hashes[name] for name in others}} if others else {})
+
+
+def _subject(run: RunFolder | SweepFolder) -> dict[str, Any]:
+    """The model and revision, or a sweep's models and references."""
+    if isinstance(run, SweepFolder):
+        return {"references": {m["name"]: m["reference"] for m in run.manifest.get("models", ())}}
+    model = run.manifest["config"].get("model", {})
+    return {"model": model.get("name"), "revision": model.get("revision")}
 
 
 @contextlib.contextmanager

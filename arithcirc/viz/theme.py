@@ -10,6 +10,7 @@ Nothing is registered globally: `template("light")` and `template("dark")` retur
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -75,6 +76,7 @@ def _scale(colours: Sequence[str]) -> list[list[float | str]]:
     return [[i / (len(colours) - 1), colour] for i, colour in enumerate(colours)]
 
 
+@cache
 def template(scheme: Scheme = "light") -> go.layout.Template:
     """The Plotly template for light or dark pages."""
     ink, scales = _INK[scheme], SCALES[scheme]

@@ -1,0 +1,171 @@
+"""A sweep in numbers: what was asked of each operator, how its tasks ended, and rows for the page's tables.
+
+`verdict_rows` reads the table `verdict`, one row per model and operator with the answer to each question. `glance` are
+the numbers at the references. Nothing is computed anew but counts.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from arithcirc.viz import theme
+from arithcirc.viz.emergence.data import SweepData
+from arithcirc.viz.emergence.words import title
+from arithcirc.viz.frames import has
+from arithcirc.viz.theme import number
+
+QUESTIONS = {
+    "early": "Did the final heuristics appear early?",
+    "carried": "Did they carry accuracy at every step?",
+    "rival": "Is there a rival mechanism early on?",
+}
+_GOOD = {("early", "yes"): "good", ("carried", "yes"): "good", ("rival", "no"): "good", ("early", "no"): "miss",
+         ("carried", "no"): "miss", ("rival", "yes"): "miss"}  # fmt: skip
+_GLANCE = (
+    "accuracy", "base_rate", "accuracy_held_out", "heads", "faithfulness", "random_faithfulness", "important",
+    "labelled_significant", "pairs_significant", "pairs_matched", "first_layer", "top", "n_prompts",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to one question: a word, how it is coloured, the number behind it beside chance, a sentence."""
+
+    question: str
+    word: str
+    tag: str
+    number: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """The answers for one operator of one model."""
+
+    title: str
+    answers: list[Answer]
+
+
+def verdict_rows(data: SweepData) -> list[Row]:
+    """One per model and operator that the table `verdict` names."""
+    if not has(data.tables, "verdict", "model", "operator", "question", "answer"):
+        return []
+    table = data.tables["verdict"]
+    rows = []
+    for model in data.models:
+        for operator in data.operators:
+            part = table[(table["model"] == model.name) & (table["operator"] == operator)]
+            held = {str(r["question"]): r for r in part.to_dict("records")}
+            if held:
+                answers = [_answer(q, held.get(q, {})) for q in QUESTIONS]
+                rows.append(Row(title(data, model.name, operator), answers))
+    return rows
+
+
+def _answer(question: str, row: dict[Hashable, Any]) -> Answer:
+    word = str(row.get("answer", "unknown"))
+    value, chance = row.get("statistic"), row.get("chance")
+    text = "" if value is None or pd.isna(value) or word == "unknown" else number(value, 2)
+    if text and chance is not None and pd.notna(chance):
+        text += f" (chance {number(chance, 2)})"
+    detail = row.get("detail")
+    said = "" if detail is None or pd.isna(detail) else str(detail)
+    return Answer(QUESTIONS[question], word, _GOOD.get((question, word), "plain"), text, said)
+
+
+def glance(data: SweepData) -> list[dict[str, Any]]:
+    """Per model and operator: the numbers at the reference and how many checkpoints have a circuit."""
+    found = []
+    for model in data.models:
+        for operator in data.operators:
+            steps = data.rows("steps", model=model.name, operator=operator, prompts="own")
+            tasks = data.rows("tasks", model=model.name, operator=operator)
+            at = steps[steps["revision"] == model.reference] if "revision" in steps.columns else steps
+            row = dict.fromkeys(_GLANCE) | (at.iloc[0].to_dict() if len(at) else {})
+            done = int((tasks["status"] == "done").sum()) if "status" in tasks.columns else 0
+            found.append(
+                {"title": title(data, model.name, operator), "done": done, "checkpoints": len(model.axis)}
+                | {name: row.get(name) for name in _GLANCE}
+            )
+    return found
+
+
+def headline(data: SweepData) -> str:
+    """Checkpoints, references and how the tasks ended, in one line."""
+    parts = []
+    for model in data.models:
+        who = f"{model.name}: " if len(data.models) > 1 else ""
+        first, last = model.axis.label(0), model.axis.label(len(model.axis) - 1)
+        at = model.axis.label(model.axis.revisions.index(model.reference))
+        span = f", {first} to {last.removeprefix('step ')}" if len(model.axis) > 1 else f", {first}"
+        parts.append(f"{who}{len(model.axis)} checkpoints{span}, compared with {at}")
+    operators = " ".join(theme.OPERATOR_SIGNS.get(o, o) for o in data.operators)
+    return f"{'; '.join(parts)}. Operators {operators}. {_ends(data)}"
+
+
+def _ends(data: SweepData) -> str:
+    total = sum(len(m.axis) for m in data.models) * len(data.operators)
+    if not has(data.tables, "tasks", "status"):
+        return f"{total} tasks."
+    status = data.tables["tasks"]["status"].value_counts()
+    done, none, failed = (int(status.get(s, 0)) for s in ("done", "no circuit", "failed"))
+    parts = [f"{done} of {total} tasks done"]
+    parts += [f"{none} without a circuit"] if none else []
+    parts += [f"{failed} failed"] if failed else []
+    left = total - done - none - failed
+    return f"{', '.join([*parts, *([f'{left} not run yet'] if left else [])])}."
+
+
+def troubles(data: SweepData) -> list[dict[str, str]]:
+    """The tasks that failed or found no circuit, with their reasons."""
+    rows = []
+    for model in data.models:
+        tasks = data.rows("tasks", model=model.name)
+        if "status" not in tasks.columns:
+            continue
+        for row in tasks[tasks["status"] != "done"].to_dict("records"):
+            reason = row.get("reason")
+            rows.append(
+                {
+                    "title": title(data, model.name, str(row["operator"])),
+                    "checkpoint": model.axis.label(row["place"]),
+                    "status": str(row["status"]),
+                    "reason": "" if reason is None or pd.isna(reason) else str(reason),
+                }
+            )
+    return rows
+
+
+def table_rows(data: SweepData, table: str, **where: Any) -> list[dict[str, Any]]:
+    """A table's rows in the order of models, operators and checkpoints, with `title` and `checkpoint` for people."""
+    found = []
+    for model in data.models:
+        rows = data.rows(table, model=model.name, **where)
+        if rows.empty:
+            continue
+        for operator in data.operators:
+            for row in rows[rows["operator"] == operator].to_dict("records"):
+                named = {"title": title(data, model.name, operator), "checkpoint": model.axis.label(row["place"])}
+                found.append({str(k): v for k, v in row.items()} | named)
+    return found
+
+
+def heuristic_rows(data: SweepData, labels: str, most: int) -> tuple[list[dict[str, Any]], int]:
+    """Heuristics that stay, most neurons first, with the births of the first and the median neuron; and the total."""
+    if not has(data.tables, "births", "model", "operator", "heuristic", "labels", "birth", "fate"):
+        return [], 0
+    table = data.tables["births"]
+    table = table[(table["labels"] == labels) & table["birth"].notna()]
+    groups: list[dict[str, Any]] = []
+    for (model, operator, heuristic), part in table.groupby(["model", "operator", "heuristic"], observed=True):
+        born = part["birth"].astype("float64")
+        groups.append(
+            {
+                "title": title(data, str(model), str(operator)), "heuristic": str(heuristic), "neurons": len(part),
+                "family": theme.family_name(str(part["family"].iloc[0])), "first": born.min(), "median": born.median(),
+            }
+        )  # fmt: skip
+    groups.sort(key=lambda g: (-g["neurons"], g["first"], g["heuristic"]))
+    return groups[:most], len(groups)
