@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from arithcirc.arithmetic.operators import OperandRange, parse_operators
 from arithcirc.catalogue import SweepFolder
 from arithcirc.errors import ArithcircError, RequestError, SweepIncomplete
 from arithcirc.models.zoo import check_request
-from arithcirc.sweep.driver import Listen, Notice, Summary, Weights, run_tasks, silence, unfinished
+from arithcirc.sweep.driver import Listen, Notice, Summary, run_tasks, silence, unfinished
 from arithcirc.sweep.executors import Executor
 from arithcirc.sweep.folder import check_disk, open_sweep
 from arithcirc.sweep.local import LocalExecutor
@@ -27,6 +28,9 @@ from arithcirc.sweep.plan import SweepPlan, fitting_workers, make_plan, tasks_of
 from arithcirc.sweep.revisions import Checkpoints, all_checkpoints
 from arithcirc.sweep.task import Loading, Settings, Task
 from arithcirc.sweep.where import Where, make_executor
+
+if TYPE_CHECKING:
+    from arithcirc.sweep.fetch import Fetcher
 
 OUT = Path("runs/sweep")
 
@@ -123,6 +127,7 @@ def _run(
     """Plan, run, collect."""
     folder, tasks = asked.open(write=True)
     executor = make_executor(asked.where, asked.out, unfinished(folder, tasks), asked.loading, logs=asked.out / "logs")
+    weights = _weights(asked, drop_weights)
     try:
         plan = _planned(asked, folder, tasks, executor)
         on_plan(plan)
@@ -130,8 +135,9 @@ def _run(
             listen(Notice("note", warning))
         folder.manifest["workers"] = executor.slots
         folder.save()
-        weights = _weights(asked, drop_weights)
         summary = run_tasks(folder, tasks, executor, retries=retries, weights=weights, listen=listen)
+        if weights is not None:
+            weights.close()
     except KeyboardInterrupt:
         executor.close(cancel=True)
         with suppress(ArithcircError):
@@ -139,6 +145,8 @@ def _run(
         raise
     finally:
         executor.close(cancel=True)
+        if weights is not None:
+            weights.close(cancel=True)
     if summary.ended or not folder.tables():
         _collect(folder, listen)
     check_complete(summary, len(tasks))
@@ -159,13 +167,14 @@ def _planned(asked: _Asked, folder: SweepFolder, tasks: list[Task], executor: Ex
     return replace(plan, workers=fitting, seconds=seconds, notes=(*plan.notes, note))
 
 
-def _weights(asked: _Asked, drop: bool) -> Weights | None:
+def _weights(asked: _Asked, drop: bool) -> "Fetcher | None":
     """What fetches the weights of remote checkpoints; None where all are local."""
     if all(one.local for one in asked.chosen):
         return None
     from arithcirc.sweep.fetch import Fetcher
 
-    return Fetcher(asked.loading.cache_dir, offline=asked.loading.offline, drop=drop)
+    ledger = asked.out / "fetched.json"
+    return Fetcher(asked.loading.cache_dir, offline=asked.loading.offline, drop=drop, ledger=ledger)
 
 
 def _collect(folder: SweepFolder, listen: Listen) -> None:

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ class Fetcher:
             if (name, revision) in held.groups:
                 held.over.add((name, revision))
                 if self._drop and not held.reference and held.over == held.groups:
-                    self._line.put(lambda held=held: self._delete(held))
+                    self._line.put(partial(self._delete, held))
 
     def close(self, *, cancel: bool = False) -> None:
         """Fetch no more; with `drop` the references go too. With `cancel` at once, and all that is here stays."""
@@ -124,7 +125,7 @@ class Fetcher:
             return None
         key = (located.source, located.fetched or located.revision)
         if key not in self._held:
-            self._held[key] = _Checkpoint(located, self._line.put(lambda: self._bring(located)), task.is_reference)
+            self._held[key] = _Checkpoint(located, self._line.put(partial(self._bring, located)), task.is_reference)
         held = self._held[key]
         held.reference |= task.is_reference
         held.groups.add(task.key[:2])

@@ -11,6 +11,7 @@ remote model whose weights are not here nothing is fetched to plan: its times ar
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,7 @@ def make_plan(
     costs, notes = _measured(left, tasks, absent, measure)
     known = [costs[key] for t in left if (key := (t.name, t.operator)) in costs]
     whole = len(known) == len(left)
+    notes += _computed([t for t in left if (t.name, t.operator) not in costs and t.key[:2] in absent])
     return SweepPlan(
         tasks=len(tasks),
         to_run=len(left),
@@ -138,6 +140,30 @@ def _measured(
         except ArithcircError as error:
             notes[name] = f"{name}: time unknown, since its reference {task.revision} cannot be planned ({error})"
     return costs, list(notes.values())
+
+
+def _computed(tasks: Sequence[Task]) -> list[str]:
+    """What published models whose weights are not here would cost, from their shapes."""
+    notes = []
+    for name in dict.fromkeys(t.name for t in tasks if find(t.model) is not None):
+        from arithcirc.sweep.cost import sweep_cost
+
+        of_model = [t for t in tasks if t.name == name]
+        symbols = "".join(dict.fromkeys(t.operator for t in of_model))
+        checkpoints = len({t.revision for t in of_model})
+        with suppress(ArithcircError):  # a tokenizer or shape that cannot be counted with: the first task says why
+            notes.append(
+                str(
+                    sweep_cost(
+                        of_model[0].model,
+                        checkpoints=checkpoints,
+                        operators=symbols,
+                        settings=of_model[0].settings,
+                        batch_size=of_model[0].loading.batch_size,
+                    )
+                )
+            )
+    return notes
 
 
 def fitting_workers(wanted: int, memory_bytes: int | None) -> int:
