@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from arithcirc.catalogue import OPERATOR_FOLDERS, SweepFolder, TaskFiles
 from arithcirc.errors import ArithcircError
@@ -41,6 +41,7 @@ Group = tuple[str, str]
 """A model's name and a revision: what a worker loads."""
 
 
+@runtime_checkable
 class Weights(Protocol):
     """Brings the weights of remote checkpoints here, once, before workers need them (`fetch`)."""
 

@@ -16,7 +16,7 @@ and may be left out.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from arithcirc.sweep.task import Outcome, Task
 
@@ -53,6 +53,7 @@ class Lost:
 Event = Progress | Finished | Lost
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Somewhere to run tasks. Raises EnvironmentFailure when it is made and cannot be reached."""
 

@@ -15,10 +15,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import psutil
 
@@ -108,7 +108,7 @@ class LocalExecutor:
     def poll(self, timeout: float) -> list[Event]:
         """What happened, waiting at most `timeout` seconds for the first event."""
         before, self._ready = self._ready, []
-        return before + self._heard(0 if before else timeout)
+        return before + self._heard(0.0 if before else timeout)
 
     def close(self, *, cancel: bool = False) -> None:
         """End the workers; without `cancel` their tasks end first."""
@@ -184,16 +184,18 @@ class LocalExecutor:
             raise EnvironmentFailure(f"cannot start a worker process: {error}") from None
         worker = _Worker(number, process, threading.Thread(name=f"worker{number}", daemon=True))
         worker.reader = threading.Thread(
-            target=self._read, args=(worker, process.stdout), name=f"worker{number}", daemon=True
+            target=self._read, args=(worker, process.stdout or ()), name=f"worker{number}", daemon=True
         )
         worker.reader.start()
         self._workers.append(worker)
         return worker
 
-    def _read(self, worker: _Worker, lines: TextIO) -> None:
-        for line in lines:
-            self._answers.put((worker, line))
-        self._answers.put((worker, None))
+    def _read(self, worker: _Worker, lines: Iterable[str]) -> None:
+        try:
+            for line in lines:
+                self._answers.put((worker, line))
+        finally:
+            self._answers.put((worker, None))
 
     def _heard(self, timeout: float) -> list[Event]:
         """What the workers said, waiting at most `timeout` seconds for the first line that counts."""
