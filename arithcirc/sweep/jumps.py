@@ -34,7 +34,7 @@ from jaxtyping import Bool, Float, Int
 
 from arithcirc.arithmetic.operators import Prompts
 from arithcirc.config import LABELS
-from arithcirc.errors import ArithcircError
+from arithcirc.errors import RequestError
 from arithcirc.heuristics.names import parse_heuristic
 from arithcirc.sweep.births import heuristic_births
 from arithcirc.sweep.history import History, read
@@ -57,7 +57,8 @@ _FIXED = {"op1": ("op2", "answer"), "op2": ("op1", "answer"), "result": ("op1", 
 def jumps(history: History, *, recipe: Recipe | None = None) -> pd.DataFrame:
     """Rows per heuristic and offset, and per offset over all of them, for both kinds of label; columns as COLUMNS."""
     answers = read_answers(history, recipe)
-    rows = [row for kind in LABELS for row in _rows(history, answers, kind)] if answers is not None else []
+    known: dict[str, Contrast | None] = {}
+    rows = [row for kind in LABELS for row in _rows(history, answers, known, kind)] if answers is not None else []
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return table.astype({"birth": "Int64", "step": "Int64"})
 
@@ -100,7 +101,7 @@ class Contrast:
     weight: Float[np.ndarray, "stratum"]
     gap: Float[np.ndarray, "stratum place"]
 
-    @property
+    @cached_property
     def difference(self) -> Float[np.ndarray, "step"]:
         """The difference in differences from each place to the next."""
         return np.diff(self.inside - self.outside)
@@ -136,8 +137,11 @@ def read_answers(history: History, recipe: Recipe | None = None) -> Answers | No
 
 
 def contrast(answers: Answers, heuristic: str) -> Contrast | None:
-    """A heuristic against prompts outside it of the same strata; None where no prompt has a match."""
-    parsed = parse_heuristic(heuristic)
+    """A heuristic against prompts outside it of the same strata; None where no prompt has a match, or none knows it."""
+    try:
+        parsed = parse_heuristic(heuristic)
+    except RequestError:  # a name of another version
+        return None
     strata = answers.strata[parsed.value]
     inside = np.flatnonzero(parsed.mask(answers.prompts)[strata.order])
     if not len(inside):
@@ -170,8 +174,8 @@ def _strata(answers: Answers, columns: tuple[str, ...]) -> Strata:
     return Strata(order, group[order], size, right, total)
 
 
-def _rows(history: History, answers: Answers, kind: str) -> Iterator[dict[str, Any]]:
-    """All rows of one kind of label."""
+def _rows(history: History, answers: Answers, known: dict[str, Contrast | None], kind: str) -> Iterator[dict[str, Any]]:
+    """All rows of one kind of label; `known` keeps the contrasts, since most heuristics carry both kinds."""
     labelled = np.flatnonzero(history.labelled & history.with_circuit)
     if not len(labelled):
         return
@@ -184,10 +188,9 @@ def _rows(history: History, answers: Answers, kind: str) -> Iterator[dict[str, A
         at = np.flatnonzero(answers.places[1:] == place)
         if place <= first or not len(at):
             continue
-        try:
-            against = contrast(answers, name)
-        except ArithcircError:  # a heuristic of another version
-            continue
+        if name not in known:
+            known[name] = contrast(answers, name)
+        against = known[name]
         if against is None:
             continue
         born = int(at[0])
@@ -205,18 +208,18 @@ def _of_one(
     history: History, answers: Answers, against: Contrast, born: int, could: Int[np.ndarray, "step"]
 ) -> Iterator[dict[str, Any]]:
     """The steps around one heuristic's birth."""
-    difference = against.difference
+    difference, others = against.difference, against.difference[could]
+    change_in, change_out = np.diff(against.inside), np.diff(against.outside)
     for offset in OFFSETS:
         step = born + offset
         if not 0 <= step < len(difference):
             continue
         value, error = float(difference[step]), against.error(step)
-        others = difference[could]
         yield {
             "offset": offset, "step": history.moments[answers.places[step + 1]].step, "n_in": against.n_in,
             "n_out": against.n_out, "support": against.support, "accuracy_in": against.inside[step + 1],
-            "accuracy_out": against.outside[step + 1], "change_in": np.diff(against.inside)[step],
-            "change_out": np.diff(against.outside)[step], "difference": value, "low": value - 1.96 * error,
+            "accuracy_out": against.outside[step + 1], "change_in": change_in[step],
+            "change_out": change_out[step], "difference": value, "low": value - 1.96 * error,
             "high": value + 1.96 * error,
             "p": float((others >= value - 1e-12).mean()) if step in could else float("nan"),
         }  # fmt: skip

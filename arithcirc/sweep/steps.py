@@ -16,6 +16,8 @@ A step without a circuit has its accuracy and nothing else; a failed task has it
 important neurons with a label of a family, and their pairs; a neuron with labels of two families counts in both.
 """
 
+import contextlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from arithcirc.arithmetic.operators import Prompts
 from arithcirc.catalogue import SweepFolder
 from arithcirc.config import LABELS
 from arithcirc.errors import ArithcircError
+from arithcirc.models.zoo import locate
 from arithcirc.sweep.history import PROMPT_SETS, Ended, History, read, references
 from arithcirc.training.recipe import Recipe, load_recipe
 from arithcirc.training.split import held_out_mask
@@ -141,13 +144,16 @@ def families(history: History) -> pd.DataFrame:
 
 
 def recipe_of(model: str) -> Recipe | None:
-    """The recipe of a model in a local folder, or in the one above it; None where there is none that can be read."""
-    for folder in (Path(model), Path(model).parent):
-        if (folder / "recipe.json").is_file():
-            try:
-                return load_recipe(folder)
-            except ArithcircError:
-                return None
+    """The recipe beside a local or the shipped model, or above its step folder; None where none can be read."""
+    folder = Path(model)
+    with contextlib.suppress(ArithcircError):
+        found = locate(model)
+        folder = Path(found.source) if found.local else folder
+    above = [folder.parent] if re.fullmatch(r"step\d+", folder.name) else []
+    for place in (folder, *above):
+        if (place / "recipe.json").is_file():
+            with contextlib.suppress(ArithcircError):
+                return load_recipe(place)
     return None
 
 

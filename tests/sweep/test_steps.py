@@ -10,10 +10,11 @@ from sweep.synthetic_sweep import FAILED_STEP, OPERANDS, STEPS, answers, importa
 from sweep.synthetic_tables import HEADS, circuit_faithfulness
 
 from arithcirc.heuristics.names import parse_heuristic
+from arithcirc.models.zoo import shipped_folder
 from arithcirc.sweep.collect import collect
 from arithcirc.sweep.history import PROMPT_SETS
 from arithcirc.sweep.steps import recipe_of
-from arithcirc.training.recipe import PRESETS
+from arithcirc.training.recipe import PRESETS, load_recipe
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +94,7 @@ def test_the_recipe_of_a_local_model_splits_its_accuracy(tmp_path):
     recipe = replace(PRESETS["neox-arith"], operands=OPERANDS)
     (folder / "recipe.json").write_text(json.dumps(recipe.to_json()))
     assert recipe_of(str(folder)) == recipe_of(str(folder / "step64")) == recipe
+    assert recipe_of("neox-arith") == load_recipe(shipped_folder())
     assert recipe_of("EleutherAI/pythia-70m") is None
     made = synthetic_sweep(tmp_path / "sweep", operators="+", steps=(0, 64, 128))
     made.manifest["models"][0]["model"] = str(folder)
