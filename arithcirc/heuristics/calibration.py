@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 from arithcirc.arithmetic.operators import Prompts
@@ -196,18 +196,27 @@ def _block(
             observed = corrected(held_scores, size[group.heuristics] / len(ranks))
             mine_ranks = np.ascontiguousarray(ranks[:, neurons]) if table is None else ranks
             cells = np.ix_(np.arange(columns.start, columns.stop)[neurons], group.heuristics)
+            shown = None if table is None else _of_columns(table[0], here)
             for renaming, tail, target in ((0, True, out.p[end]), (1, False, out.p_shift[end])):
-                if table is None:
+                if shown is None or table is None:
                     first, second = group.renamings[renaming]
                     rng = np.random.default_rng(group.seed + 1 + renaming)
                     held = cast("list[PairSet]", group.held)
                     maxima = pair_maxima(mine_ranks, prompt_at, held, first, second, rng, end)
                 else:
-                    counts, grid = table
                     sets, names = np.array(group.held, dtype=bool), group.renamings[renaming][0]
-                    maxima = value_maxima(counts[:, :, here], grid, levels[variable].size, sets, names)
+                    maxima = value_maxima(shown, table[1], levels[variable].size, sets, names)
+                    if shown is table[0]:
+                        maxima = np.ascontiguousarray(maxima[:, here])
                 p = p_values(observed, maxima, tail=tail)
                 target[cells] = np.where(held_scores >= threshold, p, np.nan)
+
+
+def _of_columns(
+    counts: Int[np.ndarray, "value level neuron"], here: Bool[np.ndarray, "neuron"]
+) -> Int[np.ndarray, "value level some"]:
+    """The table of these neurons; of all where they are most, as copying it takes longer than drawing for the rest."""
+    return counts if here.mean() > 0.6 else np.ascontiguousarray(counts[:, :, here])
 
 
 def _closed(group: _Group) -> bool:

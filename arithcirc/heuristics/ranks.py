@@ -2,8 +2,9 @@
 
 rank[prompt, neuron] is the number of prompts with a larger value of that neuron's map, so the top k prompts are those
 with rank < k and the bottom k those with rank >= P - k. Equal values are ordered by a fixed pseudo-random order of the
-prompts, the same on every machine: in prompt order, a map of zeros would "prefer" small operands. Each value and its
-place in that order form one 64-bit key, so a plain sort is already the final order. Neurons are kept in blocks of
+prompts, the same on every machine: in prompt order, a map of zeros would "prefer" small operands. Prompts are put in
+that order and sorted by their values' bits, first the lower half, then stably the upper half: each is a radix sort of
+16-bit numbers, three times as fast as sorting whole keys. Neurons are kept in blocks of
 columns; a row of a block is a few cache lines, so that the ranks of a set of prompts are one gather of rows.
 Cost: one sort per neuron; 2 bytes per neuron and prompt up to 65,536 prompts, 4 beyond.
 """
@@ -54,8 +55,7 @@ def rank_maps(
     `times(i)` is what map i is multiplied by, so that the products are never held together.
     """
     n_neurons, n_prompts = maps.shape
-    tie = tie_order(n_prompts)
-    prompt_at = np.argsort(tie).astype(np.int64)
+    prompt_at = np.argsort(tie_order(n_prompts)).astype(np.int64)
     kind = np.uint16 if n_prompts <= 2**16 else np.uint32
     places = np.arange(n_prompts, dtype=kind)
 
@@ -63,8 +63,8 @@ def rank_maps(
         block = np.empty((columns.stop - columns.start, n_prompts), dtype=kind)
         for row in range(len(block)):
             i = columns.start + row
-            order = prompt_at[_order(maps[i] if times is None else maps[i] * times(i), tie)]
-            block[row][order] = places
+            values = maps[i] if times is None else maps[i] * times(i)
+            block[row][prompt_at[_order(values[prompt_at])]] = places
         return np.ascontiguousarray(block.T)
 
     return Ranks(tuple(in_threads(rank, _columns(n_neurons, n_prompts))), n_prompts)
@@ -84,15 +84,15 @@ def tie_order(n_prompts: int) -> Integer[np.ndarray, "prompt"]:
     return np.random.default_rng(_TIE_SEED).permutation(n_prompts).astype(np.uint32)
 
 
-def _order(values: Float[np.ndarray, "prompt"], tie: Integer[np.ndarray, "prompt"]) -> Int[np.ndarray, "prompt"]:
-    """Tie numbers of the prompts, largest value first."""
+def _order(values: Float[np.ndarray, "prompt"]) -> Int[np.ndarray, "prompt"]:
+    """Places of the values, largest first; equal ones in the order given."""
     values = np.where(np.isnan(values), -np.inf, values).astype(np.float32) + np.float32(0)  # -0 and 0 are equal
     bits = values.view(np.uint32)
     ascending = np.where(bits >> 31, ~bits, bits | np.uint32(2**31))  # unsigned order = order of the floats
-    keys = (~ascending).astype(np.uint64) << np.uint64(32) | tie
-    keys.sort()
-    order: Int[np.ndarray, prompt] = (keys & np.uint64(2**32 - 1)).astype(np.int64)
-    return order
+    lower, upper = (~ascending).astype(np.uint32).reshape(-1, 1).view(np.uint16).T  # little-endian halves
+    order = np.argsort(lower, kind="stable")
+    descending: np.ndarray = order[np.argsort(upper[order], kind="stable")]
+    return descending
 
 
 def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
