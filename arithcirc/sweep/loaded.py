@@ -4,6 +4,7 @@ The old one is freed before the next is loaded. With the model stay its mean act
 differs between the operators of a checkpoint.
 """
 
+import atexit
 import gc
 import time
 from dataclasses import dataclass, field
@@ -42,6 +43,8 @@ def loaded_for(task: Task) -> tuple[Loaded, float]:
     model = _load(task, loading)
     gc.collect()
     gc.freeze()  # every stage collects garbage to measure its memory, and need not look through libraries and weights
+    atexit.unregister(gc.unfreeze)
+    atexit.register(gc.unfreeze)  # or what is frozen is never freed, and libraries complain
     _held[key] = Loaded(model, time.perf_counter() - start)
     return _held[key], _held[key].seconds
 

@@ -62,7 +62,8 @@ def run_task(task: Task, root: Path, *, report: Report = silent) -> Outcome:
         with measuring(torch.device("cpu")) as peak:
             loaded, load_seconds = loaded_for(task)
     except Exception as error:
-        return _written(files, Outcome("failed", _reason(error), time.perf_counter() - start, attempts=attempts))
+        seconds = round(time.perf_counter() - start, 3)
+        return _written(files, Outcome("failed", _reason(error), seconds, attempts=attempts))
     doing = Doing(task, files, loaded, given, report, Tally(peak_bytes=peak.bytes or 0))
     status, reason, n_shared = _attempt(doing, missing)
     tally = doing.tally
@@ -187,11 +188,11 @@ def _work(doing: Doing, missing: str | None) -> tuple[Status, str | None, int]:
     first = first_stages(task, doing.given)
     try:
         run(doing, own, first)
-    except PromptError as error:
-        if not _nothing_correct(own):
+    except PromptError:
+        if (why := _nothing_correct(own)) is None:
             raise
         run(doing, own, [ANSWERS])
-        return "no circuit", str(error), 0
+        return "no circuit", why, 0
     shared, short = _shared(doing, own)
     if task.settings.stages == "heuristics":
         union = {n for run in (own, shared) if run is not None for n in important_of(run.run.table("neurons"))}
@@ -219,8 +220,11 @@ def _shared(doing: Doing, own: Job) -> tuple[Job | None, str | None]:
     return job, None
 
 
-def _nothing_correct(job: Job) -> bool:
-    """Whether the model answers too few prompts rightly to analyse any."""
+def _nothing_correct(job: Job) -> str | None:
+    """That too few prompts are answered rightly to analyse any, as the table `accuracy` has it; None if not so."""
     if job.run.finished("prompts") or "accuracy" not in job.run.tables():
-        return False
-    return bool((job.run.table("accuracy")["correct"] < 2).all())
+        return None
+    accuracy = job.run.table("accuracy")
+    if not (accuracy["correct"] < 2).all():
+        return None
+    return str(accuracy["skipped"].iloc[0]).removesuffix(": operator skipped")
