@@ -22,9 +22,10 @@ from arithcirc.viz.emergence.summary import (
     QUESTIONS,
     glance,
     headline,
-    heuristic_rows,
+    heuristic_lists,
     table_rows,
     troubles,
+    unfinished,
     verdict_rows,
 )
 from arithcirc.viz.emergence.words import findings
@@ -34,7 +35,7 @@ BUDGET = 4_300_000
 """Bytes of figure JSON: with plotly.js, 4.8 MB, and the tables the page stays below 10 MB."""
 ROWS = 300
 """Most rows of a table on the page; files have them all."""
-HEURISTICS = 24
+HEURISTICS = 8
 CSV_ROWS = 50_000
 """Tables up to this many rows are written as CSV too."""
 MAY_BE_EMPTY = ("births", "jumps", "families")
@@ -55,7 +56,6 @@ def content(folder: SweepFolder, data: SweepData) -> dict[str, Any]:
     """Everything the page says but its figures."""
     manifest, tables = folder.manifest, dict(data.tables)
     labels = next(iter(data.label_order))
-    heuristics, kinds = heuristic_rows(data, labels, HEURISTICS)
     steps, tasks = table_rows(data, "steps", prompts="own"), table_rows(data, "tasks")
     command = str(manifest.get("command") or "arithcirc sweep")
     return {
@@ -68,9 +68,9 @@ def content(folder: SweepFolder, data: SweepData) -> dict[str, Any]:
         "questions": list(QUESTIONS.values()),
         "glance": glance(data),
         "troubles": troubles(data),
+        "unfinished": unfinished(data) if "tasks" in tables else 0,
         "findings": findings(data),
-        "heuristics": heuristics,
-        "heuristic_kinds": kinds,
+        "heuristics": heuristic_lists(data, labels, HEURISTICS),
         "steps": steps[:ROWS],
         "steps_total": len(steps),
         "tasks": [_task(row) for row in tasks[:ROWS]],
@@ -86,7 +86,11 @@ def content(folder: SweepFolder, data: SweepData) -> dict[str, Any]:
         "target": data.setting("circuit", "target", 0.9),
         "files": table_files(folder),
         "command": command,
-        "settings": {section: flat(values) for section, values in manifest.get("settings", {}).items()},
+        "settings": {
+            section: flat(values)
+            for section, values in manifest.get("settings", {}).items()
+            if isinstance(values, dict)
+        },
         "loading": flat(manifest.get("loading") or {}),
         "how": _how(manifest),
         "notes": flat(manifest.get("notes") or {}),
@@ -103,6 +107,7 @@ def _how(manifest: dict[str, Any]) -> list[tuple[str, str]]:
         note = model.get("reference_note")
         rows.append((f"reference of {model['name']}", f"{model['reference']}{f': {note}' if note else ''}"))
     rows += [(name, str(manifest[name])) for name in ("executor", "workers") if manifest.get(name) is not None]
+    rows += [(name, str(v)) for name, v in manifest.get("settings", {}).items() if not isinstance(v, dict)]
     return rows
 
 

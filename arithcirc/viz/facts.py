@@ -77,7 +77,9 @@ def stage_rows(stages: dict[str, dict[str, Any]], order: list[str]) -> list[dict
 
 
 def size(count: Any) -> str:
-    """Bytes in MB or GB, a dash for None."""
+    """Bytes in kB, MB or GB, a dash for None."""
     if count is None:
         return "–"
+    if count < 1e6:
+        return f"{max(count / 1e3, 1):.0f} kB"
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -49,7 +49,7 @@ def places(steps: pd.Series, axis: StepAxis) -> np.ndarray:
 def birth_bars(data: SweepData, model: str, labels: str) -> go.Figure:
     """Births upwards and deaths downwards by family against checkpoint, one panel per operator; evenly spaced."""
     rows = _pairs(data, model, labels)
-    figure, present = panels(rows)
+    figure, present = panels(rows, shared_y=False)
     axis = data.model(model).axis
     for family in theme.family_order(rows["family"].unique()):
         name, colour, _ = theme.FAMILIES.get(family, (family, theme.GREY, ""))
@@ -99,7 +99,7 @@ def birth_raster(data: SweepData, model: str, labels: str) -> go.Figure:
     """Pairs that stay, ordered by birth, against checkpoint, in their families' colours; one panel per operator."""
     rows = _pairs(data, model, labels)
     rows = require(rows[rows["birth"] >= 0], "births", ("operator", "layer", "neuron", "heuristic"))
-    figure, present = panels(rows)
+    figure, present = panels(rows, shared_y=False)
     axis = data.model(model).axis
     families = theme.family_order(rows["family"].unique())
     tallest = 0
@@ -122,6 +122,7 @@ def birth_raster(data: SweepData, model: str, labels: str) -> go.Figure:
                 zmin=0,
                 zmax=2 * len(families),
                 showscale=False,
+                ygap=1 if len(shown) <= 80 else 0,
                 hovertemplate="%{y}<extra></extra>",
             ),
             row=1,

@@ -36,12 +36,12 @@ class Style:
     """Where it stands in the legend; equal ranks stand in the order they are drawn."""
 
 
-def panels(rows: pd.DataFrame) -> tuple[go.Figure, list[str]]:
+def panels(rows: pd.DataFrame, *, shared_y: bool = True) -> tuple[go.Figure, list[str]]:
     """An empty figure with a panel per operator of the rows. Raises RequestError when there are none."""
     if rows.empty:
         raise RequestError("no rows to draw")
     present = theme.ordered(rows["operator"])
-    return theme.facets(present, spacing=0.1 / max(len(present), 2)), present
+    return theme.facets(present, shared_y=shared_y, spacing=(0.1 if shared_y else 0.16) / max(len(present), 2)), present
 
 
 def line(

@@ -12,8 +12,8 @@ import pandas as pd
 
 from arithcirc.viz import theme
 from arithcirc.viz.emergence.data import SweepData
-from arithcirc.viz.emergence.words import title
-from arithcirc.viz.frames import has
+from arithcirc.viz.emergence.words import listed, title
+from arithcirc.viz.frames import column, has
 from arithcirc.viz.theme import number
 
 QUESTIONS = {
@@ -105,6 +105,12 @@ def headline(data: SweepData) -> str:
     return f"{'; '.join(parts)}. Operators {operators}. {_ends(data)}"
 
 
+def unfinished(data: SweepData) -> int:
+    """How many tasks did not end yet."""
+    total = sum(len(m.axis) for m in data.models) * len(data.operators)
+    return total - sum(len(data.rows("tasks", model=m.name)) for m in data.models)
+
+
 def _ends(data: SweepData) -> str:
     total = sum(len(m.axis) for m in data.models) * len(data.operators)
     if not has(data.tables, "tasks", "status"):
@@ -114,27 +120,25 @@ def _ends(data: SweepData) -> str:
     parts = [f"{done} of {total} tasks done"]
     parts += [f"{none} without a circuit"] if none else []
     parts += [f"{failed} failed"] if failed else []
-    left = total - done - none - failed
+    left = unfinished(data)
     return f"{', '.join([*parts, *([f'{left} not run yet'] if left else [])])}."
 
 
 def troubles(data: SweepData) -> list[dict[str, str]]:
-    """The tasks that failed or found no circuit, with their reasons."""
+    """The checkpoints whose tasks failed or found no circuit, those with one reason together."""
     rows = []
     for model in data.models:
         tasks = data.rows("tasks", model=model.name)
         if "status" not in tasks.columns:
             continue
-        for row in tasks[tasks["status"] != "done"].to_dict("records"):
-            reason = row.get("reason")
-            rows.append(
-                {
-                    "title": title(data, model.name, str(row["operator"])),
-                    "checkpoint": model.axis.label(row["place"]),
-                    "status": str(row["status"]),
-                    "reason": "" if reason is None or pd.isna(reason) else str(reason),
-                }
-            )
+        tasks = tasks[tasks["status"] != "done"]
+        tasks = tasks.assign(reason=column(tasks, "reason", "").fillna("").astype(str))
+        for (operator, status, reason), part in tasks.groupby(
+            ["operator", "status", "reason"], observed=True, sort=False
+        ):
+            who = title(data, model.name, str(operator))
+            checkpoints = listed(model.axis.label(p) for p in part["place"])
+            rows.append({"title": who, "checkpoint": checkpoints, "status": str(status), "reason": str(reason)})
     return rows
 
 
@@ -152,20 +156,22 @@ def table_rows(data: SweepData, table: str, **where: Any) -> list[dict[str, Any]
     return found
 
 
-def heuristic_rows(data: SweepData, labels: str, most: int) -> tuple[list[dict[str, Any]], int]:
-    """Heuristics that stay, most neurons first, with the births of the first and the median neuron; and the total."""
+def heuristic_lists(data: SweepData, labels: str, most: int) -> list[dict[str, Any]]:
+    """Per model and operator the heuristics that stay, most neurons first; births of the first and the median."""
     if not has(data.tables, "births", "model", "operator", "heuristic", "labels", "birth", "fate"):
-        return [], 0
+        return []
     table = data.tables["births"]
     table = table[(table["labels"] == labels) & table["birth"].notna()]
-    groups: list[dict[str, Any]] = []
-    for (model, operator, heuristic), part in table.groupby(["model", "operator", "heuristic"], observed=True):
-        born = part["birth"].astype("float64")
-        groups.append(
-            {
-                "title": title(data, str(model), str(operator)), "heuristic": str(heuristic), "neurons": len(part),
-                "family": theme.family_name(str(part["family"].iloc[0])), "first": born.min(), "median": born.median(),
-            }
-        )  # fmt: skip
-    groups.sort(key=lambda g: (-g["neurons"], g["first"], g["heuristic"]))
-    return groups[:most], len(groups)
+    lists = []
+    for model in data.models:
+        for operator in data.operators:
+            part = table[(table["model"] == model.name) & (table["operator"] == operator)]
+            if part.empty:
+                continue
+            born = part.assign(birth=part["birth"].astype("float64")).groupby("heuristic", observed=True)
+            rows = born.agg(neurons=("birth", "size"), first=("birth", "min"),
+                            median=("birth", "median")).reset_index()  # fmt: skip
+            rows = rows.sort_values(["neurons", "first", "heuristic"], ascending=[False, True, True])
+            shown = rows.head(most).to_dict("records")
+            lists.append({"title": title(data, model.name, operator), "rows": shown, "total": len(rows)})
+    return lists

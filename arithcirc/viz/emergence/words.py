@@ -5,7 +5,7 @@ All numbers are on the choices that the page shows first: prompts shared with th
 that was not tested is not called one.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ PAPER_KEPT = 0.79
 LEVEL = 0.01
 """p-values below this count."""
 PER_LAYER = 25
+_SURE = "p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}.01"
 
 _Say = Callable[[SweepData, str, str], str]
 
@@ -74,7 +75,7 @@ def _accuracy(data: SweepData, model: str, operator: str) -> str:
     if np.isfinite(base):
         poor = rows[(rows[value] <= column(rows, "base_rate")) & (rows[value] > 0)]
         if len(poor):
-            text += f"; no better than that answer at {_list(axis.label(p) for p in poor['place'])}"
+            text += f"; no better than that answer at {listed(axis.label(p) for p in poor['place'])}"
     return f"{text}."
 
 
@@ -96,7 +97,7 @@ def _circuits(data: SweepData, model: str, operator: str) -> str:
         if len(part):
             why = next((str(r) for r in column(part, "reason", None) if isinstance(r, str)), "")
             reason = f" ({why.rstrip('.')})" if why else ""
-            text += f"; {word} at {_list(axis.label(p) for p in part['place'])}{reason}"
+            text += f"; {word} at {listed(axis.label(p) for p in part['place'])}{reason}"
     missing = len(axis) - len(set(tasks["place"]))
     if missing:
         text += f"; {missing} not run yet"
@@ -115,7 +116,8 @@ def _overlap(data: SweepData, model: str, operator: str) -> str:
     chosen = [rows.iloc[i] for i in sorted({0, len(rows) // 2, len(rows) - 1})]
     parts = [f"{percent(r['share'])} at {axis.label(r['place'])} (chance {percent(r['expected'])})" for r in chosen]
     total = int(rows.iloc[-1]["at_reference"])
-    most = f" At most {percent(rows['share'].max())} are there before the reference." if len(rows) > 3 else ""
+    top = rows["share"].max()
+    most = f" At most {percent(top)} are there before the reference." if top > rows.iloc[-1]["share"] else ""
     return f"Of the reference’s {total:,} pairs with {LABELS[labels(data)]} labels: {'; '.join(parts)}.{most}"
 
 
@@ -160,8 +162,9 @@ def _knockouts(data: SweepData, model: str, operator: str) -> str:
         gap = both["accuracy_random"] - both["accuracy"]
         p = column(both, "p_random").fillna(column(both, "p"))
         holds = int(((gap > 0) & (p < LEVEL)).sum())
-        parts.append(f"{word} cost {number(gap.mean(), 2)} more accuracy than random ones on average, "
-                     f"with p < .01 at {holds} of {len(both)} checkpoints")  # fmt: skip
+        more = "more" if gap.mean() >= 0 else "less"
+        parts.append(f"{word} cost {number(abs(gap.mean()), 2)} {more} accuracy than random ones on average, "
+                     f"with {_SURE} at {holds} of {len(both)} checkpoints")  # fmt: skip
     return f"Up to {PER_LAYER} per layer, zero ablation: {'; '.join(parts)}." if parts else ""
 
 
@@ -193,8 +196,8 @@ def _jumps(data: SweepData, model: str, operator: str) -> str:
     rise, low, high = (number(row[name], 3) for name in ("difference", "low", "high"))
     p = f", p = {p_value(row['p'])}" if pd.notna(row.get("p")) else ""
     text = (
-        f"At the birth of {count(row.get('heuristics'))} heuristics, accuracy inside rose by {rise} more than on matched "
-        f"prompts outside (95% from {low} to {high}{p})"
+        f"At the birth of {count(row.get('heuristics'))} heuristics, accuracy inside rose by {rise} more than on "
+        f"matched prompts outside (95% from {low} to {high}{p})"
     )
     others = means[means["offset"] != 0]["difference"]
     if len(others):
@@ -207,10 +210,11 @@ def _before(data: SweepData, model: str, rows: pd.DataFrame) -> pd.DataFrame:
     return rows if rows.empty else rows[rows["revision"] != data.model(model).reference]
 
 
-def _list(names: Iterator[str]) -> str:
-    """`step 0, 64 and 128`, shortened in the middle where there are many."""
+def listed(names: Iterable[str]) -> str:
+    """`steps 0, 64 and 128`, shortened in the middle where there are many."""
     held = [str(n) for n in names]
-    held = [held[0], *(n.removeprefix("step ") for n in held[1:])]
+    if len(held) > 1:
+        held = [held[0].replace("step ", "steps ", 1), *(n.removeprefix("step ") for n in held[1:])]
     if len(held) > 6:
         return f"{', '.join(held[:3])} ... {held[-1]} ({len(held)} checkpoints)"
     return held[0] if len(held) == 1 else f"{', '.join(held[:-1])} and {held[-1]}"
