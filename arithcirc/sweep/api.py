@@ -147,8 +147,7 @@ def _run(
         executor.close(cancel=True)
         if weights is not None:
             weights.close(cancel=True)
-    if summary.ended or not folder.tables():
-        _collect(folder, listen)
+    _collect(folder, listen)
     check_complete(summary, len(tasks))
     return folder
 
