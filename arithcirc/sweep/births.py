@@ -32,6 +32,7 @@ COLUMNS = (
     *("model", "operator", "layer", "neuron", "heuristic", "family", "labels", "birth", "first", "last"),
     *("present", "tested", "gaps", "fate", "at_reference", "becomes", "birth_revision"),
 )
+BLOCK = 1 << 15
 _NONE = -1
 
 
@@ -74,9 +75,7 @@ def _births(history: History, kind: str) -> pd.DataFrame:
     _, one, pair = np.unique(code, return_index=True, return_inverse=True)
     present = np.zeros((len(one), len(places)), dtype=bool)
     present[pair, np.searchsorted(places, rows["place"])] = True
-    looked = tested[at[one]]
-    birth, runs = _birth(present, looked), _runs(present, looked)
-    last_look = _last(looked)
+    birth, runs, last_look, looks = _walk(present, tested, at[one])
     there = present[np.arange(len(one)), last_look]
     fate = np.select([birth != _NONE, there, runs == 1], ["stays", "left", "dies"], "flickers")
     table = rows.iloc[one][["layer", "neuron", "heuristic", "family"]].reset_index(drop=True)
@@ -90,7 +89,7 @@ def _births(history: History, kind: str) -> pd.DataFrame:
     done: pd.DataFrame = table.astype({"heuristic": str, "family": str}).assign(
         model=history.model, operator=history.operator, labels=kind,
         birth=_at(steps, birth), first=steps[present.argmax(axis=1)], last=steps[_last(present)],
-        present=present.sum(axis=1), tested=looked.sum(axis=1), gaps=runs - 1, fate=fate,
+        present=present.sum(axis=1), tested=looks, gaps=runs - 1, fate=fate,
         at_reference=present[:, column].sum(axis=1) > 0,
         becomes=pd.Series(becomes, dtype=object).where(gone & pd.notna(becomes), None),
         birth_revision=pd.Series(revisions[birth], dtype=object).where(birth != _NONE, None),
@@ -111,11 +110,22 @@ def _tested(
     return number.astype(np.int64), tested
 
 
+def _walk(
+    present: Bool[np.ndarray, "pair place"], tested: Bool[np.ndarray, "neuron place"], neuron: Int[np.ndarray, "pair"]
+) -> list[Int[np.ndarray, "pair"]]:
+    """Birth, runs, last tested place and number of tested places of every pair, BLOCK pairs at a time."""
+    blocks = []
+    for start in range(0, len(present), BLOCK):
+        mine, looked = present[start : start + BLOCK], tested[neuron[start : start + BLOCK]]
+        blocks.append([_birth(mine, looked), _runs(mine, looked), _last(looked), looked.sum(axis=1)])
+    return [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
+
+
 def _birth(present: Bool[np.ndarray, "pair place"], tested: Bool[np.ndarray, "pair place"]) -> Int[np.ndarray, "pair"]:
     """The first place after the last tested absence, where the pair is present at the last place; else _NONE."""
     absent = tested & ~present
     since = np.where(absent.any(axis=1), _last(absent) + 1, 0)
-    later = present & (np.arange(present.shape[1]) >= since[:, None])
+    later = present & (np.arange(present.shape[1], dtype=np.int32) >= since[:, None])
     birth: np.ndarray = np.where(present[:, -1], later.argmax(axis=1), _NONE).astype(np.int64)
     return birth
 
@@ -123,7 +133,7 @@ def _birth(present: Bool[np.ndarray, "pair place"], tested: Bool[np.ndarray, "pa
 def _runs(present: Bool[np.ndarray, "pair place"], tested: Bool[np.ndarray, "pair place"]) -> Int[np.ndarray, "pair"]:
     """How often the pair comes, among the places where it was tested."""
     count = present.shape[1]
-    latest = np.maximum.accumulate(np.where(tested, np.arange(count), _NONE), axis=1)
+    latest = np.maximum.accumulate(np.where(tested, np.arange(count, dtype=np.int32), np.int32(_NONE)), axis=1)
     held = np.take_along_axis(present, latest.clip(min=0), axis=1) & (latest >= 0)
     before = np.concatenate([np.zeros((len(held), 1), dtype=bool), held[:, :-1]], axis=1)
     runs: np.ndarray = (held & ~before).sum(axis=1).astype(np.int64)

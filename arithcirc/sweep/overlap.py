@@ -77,24 +77,22 @@ class _Sets:
 
     def __init__(self, history: History) -> None:
         self.history = history
-        self._neurons = _by_place(history.important, "neuron")
-        self._heads = _by_place(history.heads, "head")
+        self._neurons = _by_place(history, history.important, "neuron")
+        self._heads = _by_place(history, history.heads, "head")
         self._pairs: dict[tuple[int, str], tuple[Codes, Codes]] = {}
-        labels = history.labels
-        codes = labels["heuristic"].cat.codes.to_numpy(dtype=np.int64)
         for kind in LABELS:
-            rows = labels[kind].to_numpy(dtype=bool)
-            for place in range(len(history.moments)):
-                mine = rows & (labels["place"].to_numpy() == place)
-                self._pairs[place, kind] = _code(labels[mine], "neuron"), codes[mine]
+            rows = history.labels[history.labels[kind].to_numpy(dtype=bool)]
+            neurons, names = _code(rows, "neuron"), rows["heuristic"].cat.codes.to_numpy(dtype=np.int64)
+            for place, mine in enumerate(_split(rows["place"].to_numpy(dtype=np.int64), len(history.moments))):
+                self._pairs[place, kind] = neurons[mine], names[mine]
 
     def neurons(self, place: int, prompts: str) -> Codes:
         """Important neurons."""
-        return self._neurons.get((place, prompts), np.empty(0, dtype=np.int64))
+        return self._neurons[place, prompts]
 
     def heads(self, place: int, prompts: str) -> Codes:
         """Heads of the circuit."""
-        return self._heads.get((place, prompts), np.empty(0, dtype=np.int64))
+        return self._heads[place, prompts]
 
     def pairs(self, place: int, kind: str, among: Codes) -> tuple[Codes, Codes]:
         """Neuron and heuristic of every pair whose neuron is among these."""
@@ -146,19 +144,17 @@ def _same(a_neurons: Codes, a_names: Codes, b_neurons: Codes, b_names: Codes, *,
     a, b = _pair(a_neurons // _SHIFT, a_names), _pair(b_neurons // _SHIFT, b_names)
     if among is None:
         return _dot(a, b)
-    layers, sizes = np.unique(among // _SHIFT, return_counts=True)
-    per_layer = [
-        _dot(a[a_neurons // _SHIFT == layer], b[b_neurons // _SHIFT == layer]) / n
-        for layer, n in zip(layers, sizes, strict=True)
-    ]
-    return float(sum(per_layer))
+    sizes = np.bincount(
+        among // _SHIFT, minlength=1 + int(max(a_neurons.max(initial=0), b_neurons.max(initial=0))) // _SHIFT
+    )
+    return _dot(a, b, sizes=sizes)
 
 
-def _dot(a: Codes, b: Codes) -> float:
-    """Sum over values of how often it is in a times how often in b."""
+def _dot(a: Codes, b: Codes, *, sizes: Codes | None = None) -> float:
+    """Sum over values of how often it is in a times how often in b; with `sizes`, divided by that of its layer."""
     (x, n), (y, m) = np.unique(a, return_counts=True), np.unique(b, return_counts=True)
-    _, i, j = np.intersect1d(x, y, assume_unique=True, return_indices=True)
-    return float((n[i] * m[j]).sum())
+    both, i, j = np.intersect1d(x, y, assume_unique=True, return_indices=True)
+    return float((n[i] * m[j] / (1 if sizes is None else np.maximum(sizes[both // _SHIFT], 1))).sum())
 
 
 def _pair(neurons: Codes, names: Codes) -> Codes:
@@ -172,8 +168,14 @@ def _code(table: pd.DataFrame, index: str) -> Codes:
     return codes
 
 
-def _by_place(table: pd.DataFrame, index: str) -> dict[tuple[int, str], Codes]:
-    prompts, places = table["prompts"].to_numpy(), table["place"].to_numpy(dtype=np.int64)
-    codes = _code(table, index)
-    keys = table[["place", "prompts"]].drop_duplicates().to_numpy().tolist()
-    return {(place, name): codes[(places == place) & (prompts == name)] for place, name in keys}
+def _by_place(history: History, table: pd.DataFrame, index: str) -> dict[tuple[int, str], Codes]:
+    """The codes of every place and set of prompts, empty ones too."""
+    count, codes = len(history.moments), _code(table, index)
+    number = table["place"].to_numpy(dtype=np.int64) * 2 + (table["prompts"] == PROMPT_SETS[1]).to_numpy(dtype=np.int64)
+    return {(i // 2, PROMPT_SETS[i % 2]): codes[rows] for i, rows in enumerate(_split(number, 2 * count))}
+
+
+def _split(number: Codes, count: int) -> list[Codes]:
+    """The rows with each of the numbers 0..count-1."""
+    order = np.argsort(number, kind="stable")
+    return np.split(order, np.searchsorted(number[order], np.arange(1, count)))
