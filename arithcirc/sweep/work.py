@@ -101,10 +101,11 @@ def _stands(task: Task, files: TaskFiles, given: Given | None, earlier: Outcome)
     if _differences(task, files):
         return False
     try:
-        runs = [RunFolder.open(path) for path in (files.own, files.shared) if path.exists()]
+        runs = {path.name: RunFolder.open(path) for path in (files.own, files.shared) if path.exists()}
     except ArithcircError:
         return False
-    return bool(runs) and all(run.finished(stage) for run in runs for stage in run.manifest["stages"])
+    ran = [name.split("/") for name in earlier.stages]
+    return bool(ran) and all(part in runs and runs[part].finished(stage) for part, stage in ran)
 
 
 def _differences(task: Task, files: TaskFiles) -> list[str]:
