@@ -11,6 +11,7 @@ Cost: one read of three tables per task, no torch.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,15 +80,15 @@ class History:
     heads: pd.DataFrame
     listed: tuple[int, ...]
 
-    @property
+    @cached_property
     def with_circuit(self) -> Bool[np.ndarray, "place"]:
         """Whether anything was answered correctly."""
         return np.array([m.status == "done" for m in self.moments], dtype=bool)
 
-    @property
+    @cached_property
     def labelled(self) -> Bool[np.ndarray, "place"]:
         """Where labels were made or, without a circuit, there was nothing to label; elsewhere nobody looked."""
-        places = set(self.labels["place"])
+        places = set(self.labels["place"].unique().tolist())
         return np.array([p in places or m.status == "no circuit" for p, m in enumerate(self.moments)], dtype=bool)
 
     def keys(self, place: int) -> dict[str, Any]:
