@@ -5,25 +5,18 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from report.pages import HOSTILE, open_page, words
 from viz import synthetic
 
 from arithcirc.report import MADE_BY, render_report, write_report
 from arithcirc.store import RunFolder
 from arithcirc.viz import embed, theme
 from arithcirc.viz.plates import PLATES
-
-CHROMIUM = Path("/usr/bin/chromium")
-ARGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-HOSTILE = "</script><script>window.stolen = 1</script><img src=x onerror='window.stolen = 2'>"
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +32,6 @@ def report(run: RunFolder) -> Path:
 @pytest.fixture(scope="module")
 def page(report: Path) -> str:
     return report.read_text(encoding="utf-8")
-
-
-def words(page: str) -> str:
-    """The page's text without scripts, styles and tags."""
-    bare = re.sub(r"<(script|style)\b.*?</\1>", " ", page, flags=re.DOTALL)
-    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", bare)))
 
 
 def test_every_number_it_claims_is_there(page: str) -> None:
@@ -203,37 +190,6 @@ def test_the_view_arm_imports_neither_torch_nor_transformers() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra 'dev')")
-    if not CHROMIUM.exists():
-        pytest.skip("no browser: apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=ARGS)
-        yield chromium
-        chromium.close()
-
-
-def open_page(browser: Any, path: Path, size: tuple[int, int], scheme: str) -> tuple[Any, list[str]]:
-    """A page opened from disk without a network, and a list that fills with whatever goes wrong."""
-    viewport = {"width": size[0], "height": size[1]}
-    context = browser.new_context(offline=True, viewport=viewport, color_scheme=scheme)
-    page, wrong = context.new_page(), []
-    page.on("console", lambda m: wrong.append(m.text) if m.type in {"error", "warning"} else None)
-    page.on("pageerror", lambda e: wrong.append(str(e)))
-    page.on(
-        "request",
-        lambda r: None if r.url == path.as_uri() or r.url.startswith(("data:", "blob:")) else wrong.append(r.url),
-    )
-    page.goto(path.as_uri())
-    waiting = "document.querySelectorAll('.plot').length - document.querySelectorAll('.js-plotly-plot').length"
-    for _ in range(600):  # figures are drawn when the browser is idle; the page forbids the eval of wait_for_function
-        if not page.evaluate(waiting):
-            break
-        page.wait_for_timeout(50)
-    return page, wrong
 
 
 @pytest.mark.browser
