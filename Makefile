@@ -37,16 +37,20 @@ bench: $(STAMP)
 	$(BIN)/python tests/bench/neurons.py
 	$(BIN)/python tests/bench/heuristics.py
 	$(BIN)/python tests/bench/memory.py
+	$(BIN)/python tests/bench/sweep.py
 
-# What the jobs of real size would take on an H200, counted on models without weights; needs no GPU.
+# What the jobs of real size would take on an H200, counted on models without weights; needs no GPU. Then what the sweep
+# of all 154 checkpoints of each Pythia model would cost, as the table in README.
 bench-count: $(STAMP)
 	$(BIN)/python tests/bench/predict.py
+	$(BIN)/python tests/bench/sweep.py --table
 
 # The same jobs for real, random bfloat16 weights at the shapes of Pythia-6.9B and Llama-3-8B, on the GPU of this machine.
 # Jobs already in bench-scale.json are skipped, so a run that was stopped goes on.
 bench-gpu: $(STAMP)
 	$(BIN)/python tests/bench/scale.py --shape pythia-6.9b
 	$(BIN)/python tests/bench/scale.py --shape meta-llama-3-8b --jobs localize maps
+	$(BIN)/python tests/bench/sweep.py --gpu pythia-6.9b
 
 # The explorer is not built yet; the report of the shipped model's run is what there is to look at.
 explore: demo

@@ -62,7 +62,7 @@ class SweepCost:
 
     def __str__(self) -> str:
         """One line for people."""
-        hours = " to ".join(f"{seconds / 3600:.2g}" for seconds in (self.seconds, self.slow_seconds))
+        hours = " to ".join(short(seconds / 3600) for seconds in (self.seconds, self.slow_seconds))
         return (
             f"{self.model}, {self.checkpoints} checkpoints: {self.forwards:.2g} forwards at most, {hours} GPU hours on "
             f"one {self.machine} in bfloat16 and {self.host_seconds / 3600:.2g} h of one core (computed from the "
@@ -78,6 +78,11 @@ class SweepCost:
     def dropped_bytes(self) -> int:
         """Most bytes of weights on disk when they are dropped, with one worker."""
         return self.weights_bytes * min(ON_DISK, self.checkpoints)
+
+
+def short(number: float) -> str:
+    """Two digits, or all before the point."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.2g}"
 
 
 def sweep_cost(
