@@ -29,7 +29,7 @@ _MOST_ROWS, _MOST_COLUMNS = 40, 14
 
 
 class Live:
-    """The plan, then a line per task under way and one for all, then a line for each that ended."""
+    """The plan, then a line for each task that ended; on a terminal also a bar per task under way and one for all."""
 
     def __init__(self) -> None:
         columns = (
@@ -51,7 +51,8 @@ class Live:
 
     def stop(self) -> None:
         """Take the bars away."""
-        self._bars.stop()
+        if self._bars.live.is_started:
+            self._bars.stop()
 
     def plan(self, planned: "SweepPlan") -> None:
         """The plan, before anything runs."""
@@ -67,7 +68,8 @@ class Live:
         elif notice.what == "progress":
             self._move(task, notice)
         elif notice.what == "started":
-            self._bars.start()
+            if show.err.is_terminal:
+                self._bars.start()
             self._lines[task.key] = self._bars.add_task(f"{task}", total=None)
         else:
             self._over(task, notice)
@@ -181,7 +183,8 @@ def rows(found: "DataFrame") -> None:
     show.wide(table)
     hidden_rows, hidden_columns = len(found) - len(shown), found.shape[1] - shown.shape[1]
     left = [f"{n} more {what}" for n, what in ((hidden_rows, "rows"), (hidden_columns, "columns")) if n]
-    show.out.print(f"{len(found)} rows{f' ({chr(44).join(left)}; --csv FILE writes all)' if left else ''}")
+    cut = f" ({', '.join(left)}; --csv FILE writes all)" if left else ""
+    show.out.print(f"{len(found)} rows{cut}")
 
 
 def _is_number(column: "Series[Any]") -> bool:

@@ -152,7 +152,7 @@ def run_tasks(
         for event in executor.poll(_TURN):
             _hear(sweep, state, event, retries, listen)
         _let_weights_go(state, weights)
-    spent = sum(outcome.seconds + outcome.load_seconds for _, outcome in state.ended)
+    spent = sum((outcome.seconds + outcome.load_seconds for _, outcome in state.ended), 0.0)
     left = len(state.pending)
     return Summary(tuple(state.ended), left, state.stopped, time.perf_counter() - start, spent)
 

@@ -112,9 +112,9 @@ def make_plan(
         checkpoints=len({t.key[:2] for t in tasks}),
         operators="".join(dict.fromkeys(t.operator for t in tasks)),
         workers=workers,
-        forwards=sum(c.forwards for c in known) if whole else None,
-        seconds=sum(c.seconds for c in known) / workers if whole else None,
-        disk_bytes=sum(c.disk_bytes for c in known),
+        forwards=sum((c.forwards for c in known), 0.0) if whole else None,
+        seconds=sum((c.seconds for c in known), 0.0) / workers if whole else None,
+        disk_bytes=sum((c.disk_bytes for c in known), 0.0),
         traffic_bytes=sum(absent.values()),
         memory_bytes=max((c.memory_bytes for c in known), default=None),
         notes=tuple(notes),
@@ -176,8 +176,8 @@ def fitting_workers(wanted: int, memory_bytes: int | None) -> int:
 def _cost(planned: dict[str, Any]) -> _Cost:
     stages = planned["stages"].values()
     return _Cost(
-        sum(s["forwards"] for s in stages),
-        sum(s["seconds"] for s in stages),
+        float(sum(s["forwards"] for s in stages)),
+        float(sum(s["seconds"] for s in stages)),
         int(planned["memory_bytes"]),
         float(planned["disk_bytes"]),
     )

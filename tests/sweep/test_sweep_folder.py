@@ -20,7 +20,6 @@ from arithcirc.sweep.folder import check_disk, free_disk, open_sweep
 from arithcirc.sweep.lock import LOCK, locked
 from arithcirc.sweep.task import Loading, Settings
 
-
 MODELS = (model(),)
 
 

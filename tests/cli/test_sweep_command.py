@@ -1,0 +1,230 @@
+"""`arithcirc sweep`: a real sweep that is killed and goes on, its queries, and bad input in one line."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+
+from arithcirc.catalogue import SweepFolder
+from arithcirc.models.zoo import shipped_folder
+from arithcirc.store import write_atomic, write_json
+from arithcirc.sweep.lock import LOCK, locked
+
+FEW = (
+    "--operators", "*", "--operands", "0..20", "--stages", "circuit", "--prompts", "6", "--random-circuits", "1",
+    "--mean-prompts", "200", "--device", "cpu",
+)  # fmt: skip
+MAIN = "import sys; from arithcirc.cli.main import run; sys.exit(run(sys.argv[1:]))"
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """The shipped model at three steps, and a fourth whose weights are cut short."""
+    folder = tmp_path_factory.mktemp("models") / "mine"
+    for step in ("step0", "step512", "step4000"):
+        shutil.copytree(shipped_folder() / step, folder / step)
+    shutil.copytree(folder / "step512", folder / "step768")
+    weights = next((folder / "step768").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:1000])
+    return folder
+
+
+def start(model, out, *options):
+    """The command in a process of its own, two workers."""
+    command = [sys.executable, "-c", MAIN, "sweep", str(model), "--out", str(out), "--workers", "2", *FEW, *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def outcomes(out):
+    """Status by revision."""
+    return {task["revision"]: outcome["status"] for task, outcome, _ in SweepFolder(out).ended()}
+
+
+def written(out):
+    """When each file of a task was written."""
+    return {p: p.stat().st_mtime_ns for p in out.glob("tasks/*/*/*/*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def swept(checkpoints, tmp_path_factory):
+    """A sweep that was killed after its first task and started again: folder, files before, what the second said."""
+    out = tmp_path_factory.mktemp("sweeps") / "swept"
+    process = start(checkpoints, out)
+    deadline = time.monotonic() + 120
+    while not outcomes(out):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+    workers = psutil.Process(process.pid).children()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert (len(workers), alive) == (2, [])
+    before, status = written(out), outcomes(out)
+    again = start(checkpoints, out)
+    said, err = again.communicate(timeout=200)
+    return out, before, status, (again.returncode, said, err)
+
+
+def test_a_killed_sweep_goes_on_with_what_is_missing(swept):
+    out, before, status, (_, _, err) = swept
+    assert 0 < len(status) < 4
+    assert status["step4000"] == "done"
+    done = [p for p in before if p.with_name("outcome.json") in before]
+    after = written(out)
+    assert done
+    assert {p: after[p] for p in done} == {p: before[p] for p in done}
+    assert f"{4 - len(status)} to run of 4 ({len(status)} done before)" in err
+    assert not (out / LOCK).exists()
+
+
+def test_a_checkpoint_that_cannot_be_read_is_recorded_and_the_rest_goes_on(swept):
+    out, _, _, (code, _, err) = swept
+    assert outcomes(out) == {"step0": "no circuit", "step512": "done", "step768": "failed", "step4000": "done"}
+    assert code == 1
+    last = err.splitlines()[-1]
+    assert last.startswith("arithcirc: 1 of 4 tasks failed (first: mine step768 *: ")
+    assert last.endswith("table tasks has the reasons; the same command tries them again")
+    tasks = SweepFolder.open(out).table("tasks").set_index("revision")
+    assert tasks["status"].to_dict() == outcomes(out)
+    assert "step768" in tasks.loc["step768", "reason"]
+
+
+def test_the_end_says_what_was_found_and_where(swept):
+    out, _, _, (_, said, _) = swept
+    rows = {line.split()[0]: line for line in said.splitlines() if line.startswith("step")}
+    assert set(rows) == set(outcomes(out))
+    assert "no circuit" in rows["step0"]
+    assert said.splitlines()[-1] == f"report: {out / 'report.html'}"
+    assert (out / "report.html").is_file()
+
+
+def test_a_model_that_answers_nothing_is_data(swept):
+    found = SweepFolder.open(swept[0]).sql("select revision, accuracy from steps where prompts = 'own' order by step")
+    assert found["revision"].tolist()[0] == "step0"
+    assert found["accuracy"].iloc[0] == 0
+    assert found["accuracy"].iloc[-1] > 0.9
+
+
+# -- queries ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """A sweep's folder with one table of 100 rows and 20 columns."""
+    columns = {f"c{n}": range(100) for n in range(20)}
+    write_json(tmp_path / "some" / "sweep.json", {"schema": 1, "models": []})
+    write_atomic(tmp_path / "some" / "tables" / "wide.parquet", lambda part: pd.DataFrame(columns).to_parquet(part))
+    return tmp_path / "some"
+
+
+def test_a_query(cli, tables):
+    said = cli("sweep", "--out", tables, "--sql", "select c1 as step, c1 / 8 as accuracy from wide where c1 < 3")
+    assert (said.code, said.err) == (0, "")
+    assert [line.split() for line in said.out.splitlines()] == [
+        ["step", "accuracy"], ["0", "0"], ["1", "0.125"], ["2", "0.25"], ["3", "rows"],
+    ]  # fmt: skip
+
+
+def test_a_long_and_wide_answer_is_cut_and_counted(cli, tables):
+    said = cli("sweep", "--out", tables, "--sql", "select * from wide")
+    lines = said.out.splitlines()
+    assert (len(lines), len(lines[0].split())) == (42, 14)
+    assert lines[-1] == "100 rows (60 more rows, 6 more columns; --csv FILE writes all)"
+
+
+def test_all_rows_as_a_file(cli, tables, tmp_path):
+    said = cli("sweep", "--out", tables, "--sql", "select * from wide", "--csv", tmp_path / "all.csv")
+    assert said.out == f"100 rows: {tmp_path / 'all.csv'}\n"
+    assert pd.read_csv(tmp_path / "all.csv").shape == (100, 20)
+
+
+def test_a_query_needs_no_torch(tables):
+    code = f"assert run(['sweep', '--out', {str(tables)!r}, '--sql', 'select 1']) == 0; import sys; "
+    code = f"from arithcirc.cli.main import run; {code}assert not {{'torch', 'transformers'}} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_help_and_refusals_need_no_torch():
+    code = "from arithcirc.cli.main import run; run(['sweep', '--revisions', 'step7']); run(['sweep', '--help']); "
+    code += "import sys; assert not {'torch', 'transformers'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "words"), [("select nothing from wide", "failed"), ("select * from none", "tables are wide")]
+)
+def test_a_query_that_cannot_be(cli, tables, query, words):
+    cli("sweep", "--out", tables, "--sql", query).refused(words, query)
+
+
+def test_a_query_of_a_folder_that_is_no_sweep(cli, tmp_path):
+    cli("sweep", "--out", tmp_path, "--sql", "select 1").refused("is not a sweep's folder")
+
+
+# -- bad input --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--revisions", "step500"), ["no revision 'step500'", "nearest are step384 and step512"]),
+        (("--revisions", "step9..step1"), ["runs backwards"]),
+        (("EleutherAI/pythia-70m",), ["154 published checkpoints", "pythia/10"]),
+        (("EleutherAI/pythia-70m", "--revisions", "step1500"), ["nearest", "step1000 and step2000"]),
+        (("./nowhere",), ["does not exist"]),
+        (("--reference", "step5"), ["no revision 'step5' in this sweep"]),
+        (("--stages", "all"), ["--stages 'all'", "circuit, neurons, heuristics"]),
+        (("--operators", "%"), ["%"]),
+        (("--operands", "5..1"), ["empty or negative"]),
+        (("--workers", "0"), ["--workers 0 is too few"]),
+        (("--retries", "-1"), ["--retries -1 is negative"]),
+        (("--executor", "cloud"), ["--executor 'cloud'", "local, ray, slurm"]),
+        (("--address", "here:1"), ["add --executor ray"]),
+        (("--device", "tpu"), ["use cpu, cuda or cuda:N"]),
+        (("--dtype", "float8"), ["use one of float32"]),
+        (("--batch-size", "0"), ["--batch-size 0"]),
+        (("--csv", "rows.csv"), ["add --sql"]),
+        (("--pairs", "file.csv"), ["--pairs"]),
+        (("--revision", "step512"), ["--revision"]),
+    ],
+)
+def test_bad_requests(cli, tmp_path, arguments, words):
+    cli("sweep", *arguments).refused(*words)
+    assert not (tmp_path / "runs" / "sweep" / "sweep.json").exists()
+
+
+@pytest.mark.parametrize(("executor", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_a_missing_package_names_its_extra(cli, monkeypatch, executor, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    said = cli("sweep", "--executor", executor)
+    said.refused(f"--executor {executor} needs the package {package}: pip install 'arithcirc[cluster]'")
+
+
+def test_a_folder_in_use_by_another_sweep(cli, tmp_path):
+    with locked(tmp_path / "busy"):
+        said = cli("sweep", "--out", tmp_path / "busy")
+    said.refused("in use by another sweep", f"process {os.getpid()} on {os.uname().nodename}")
+
+
+def test_other_settings_in_the_same_folder(cli, swept):
+    said = cli("sweep", "--out", swept[0], *FEW, "--seed", "3")
+    said.refused("other settings (prompts: seed: 0 in the folder, 3 asked)", "choose another --out")
+
+
+def test_a_disk_nearly_full(cli, tmp_path, monkeypatch):
+    monkeypatch.setattr("arithcirc.sweep.folder.free_disk", lambda _: 1_000_000)
+    monkeypatch.setattr("arithcirc.sweep.local.LocalExecutor.plan", lambda *_: json.loads(PLANNED))
+    cli("sweep", "--revisions", "step0,step4000").refused("1 MB are free and 200 MB must stay free", code=1)
+    assert not list(Path("runs/sweep").glob("tasks/*"))
+
+
+PLANNED = '{"stages": {"own/prompts": {"forwards": 1, "seconds": 1}}, "memory_bytes": 1, "disk_bytes": 1000}'

@@ -1,0 +1,166 @@
+"""A sweep from Python, with pretended tasks: plan, run, tables, what is raised when, and interrupting."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from arithcirc.catalogue import SweepFolder
+from arithcirc.errors import EnvironmentFailure, RequestError, RunConflictError, SweepIncomplete
+from arithcirc.sweep import api, folder, plan
+from arithcirc.sweep.api import run_sweep
+from arithcirc.sweep.lock import LOCK, locked
+from arithcirc.sweep.task import Loading
+from arithcirc.sweep.where import Where, default_workers
+
+HERE = Path(__file__).parent
+COMMAND = (sys.executable, str(HERE / "pretended_worker.py"))
+
+
+@pytest.fixture
+def collected(monkeypatch):
+    """How often the tables were made; pretended tasks have none."""
+    made = []
+    monkeypatch.setattr(api, "_collect", lambda sweep, listen: made.append(sweep.path))
+    return made
+
+
+def sweep(out, *, fates=None, revisions="step0,step512,step4000", workers=2, **options):
+    out.mkdir(exist_ok=True)
+    (out / "fates.json").write_text(json.dumps(fates or {}))
+    where = Where(workers=workers, command=COMMAND)
+    return run_sweep(
+        revisions=revisions, operators="+*", out=out, where=where, loading=Loading(device="cpu"), **options
+    )
+
+
+def test_a_sweep_is_planned_run_and_collected(tmp_path, collected):
+    plans, heard = [], []
+    found = sweep(tmp_path, on_plan=plans.append, listen=heard.append, command="arithcirc sweep")
+    (made,) = plans
+    assert (made.tasks, made.to_run, made.checkpoints, made.operators, made.workers) == (6, 6, 3, "+*", 2)
+    assert (made.forwards, made.seconds, made.disk_bytes, made.memory_bytes) == (2400, 18, 3e6, 10**6)
+    assert (made.traffic_bytes, made.notes) == (0, ())
+    assert [n.what for n in heard if n.what != "progress"].count("done") == 6
+    assert len(list(found.ended())) == 6
+    assert (found.manifest["workers"], found.manifest["command"]) == (2, "arithcirc sweep")
+    assert collected == [tmp_path]
+    assert not (tmp_path / LOCK).exists()
+    sweep(tmp_path, on_plan=plans.append)
+    assert (plans[1].to_run, plans[1].before, plans[1].forwards) == (0, 6, 0)
+    assert len((tmp_path / "attempts.txt").read_text().splitlines()) == 6
+
+
+def test_failed_tasks_are_told_after_the_tables_and_tried_again(tmp_path, collected):
+    with pytest.raises(SweepIncomplete, match=r"1 of 6 tasks failed \(first: neox-arith step0 \+: it was to fail\)"):
+        sweep(tmp_path, fates={"step0 +": ["fail", "ok"]})
+    assert collected == [tmp_path]
+    sweep(tmp_path, fates={"step0 +": ["fail", "ok"]})
+    assert len((tmp_path / "attempts.txt").read_text().splitlines()) == 7
+
+
+def test_planning_only_writes_nothing(tmp_path, collected):
+    plans = []
+    sweep(tmp_path, plan_only=True, on_plan=plans.append)
+    assert plans[0].to_run == 6
+    assert [p.name for p in tmp_path.iterdir()] == ["fates.json"]
+    assert collected == []
+
+
+def test_a_reference_that_cannot_be_planned_is_no_end(tmp_path, collected):
+    plans = []
+    (tmp_path / "no_plan").touch()
+    sweep(tmp_path, on_plan=plans.append)
+    assert plans[0].forwards is None
+    assert "reference step4000 cannot be planned (unexpected ValueError: no plan)" in plans[0].notes[0]
+    assert len(list(SweepFolder.open(tmp_path).ended())) == 6
+
+
+def test_as_many_workers_as_fit_in_memory(tmp_path, collected, monkeypatch):
+    monkeypatch.setattr(plan, "free_memory", lambda: 2_500_000)
+    monkeypatch.setattr("arithcirc.sweep.where.cores", lambda: 3)
+    plans = []
+    found = sweep(tmp_path, workers=None, on_plan=plans.append)
+    assert (plans[0].workers, plans[0].seconds, found.manifest["workers"]) == (2, 18, 2)
+    assert plans[0].notes == ("3 workers would not fit in memory: 2 used",)
+
+
+@pytest.mark.parametrize(
+    ("loading", "visible", "workers"),
+    [
+        (Loading(device="cpu"), "0,1,2", 2),
+        (Loading(), "0,1,2", 3),
+        (Loading(), "", 2),
+        (Loading(device="cuda:1"), "0,1,2", 1),
+        (Loading(device_map="auto"), "0,1,2", 1),
+    ],
+)
+def test_how_many_workers_by_default(monkeypatch, loading, visible, workers):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr("arithcirc.sweep.where.cores", lambda: 2)
+    assert default_workers(loading, 44) == workers
+    assert default_workers(loading, 1) == 1
+
+
+def test_a_disk_that_is_too_small_stops_a_sweep_before_it_starts(tmp_path, collected, monkeypatch):
+    monkeypatch.setattr(folder, "free_disk", lambda _: 202_000_000)
+    with pytest.raises(EnvironmentFailure, match=r"about 3 MB .* 202 MB are free"):
+        sweep(tmp_path)
+    assert not (tmp_path / "attempts.txt").exists()
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_a_folder_in_use(tmp_path, collected):
+    with locked(tmp_path), pytest.raises(RunConflictError, match=f"process {os.getpid()} on"):
+        sweep(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"retries": -1}, "--retries -1 is negative"),
+        ({"reference": "step7"}, "no revision 'step7' in this sweep"),
+        ({"revisions": "step7"}, "the nearest are step0 and step64"),
+        ({"models": "/nowhere/at/all"}, "does not exist"),
+    ],
+)
+def test_requests_are_refused_before_anything_is_written(tmp_path, options, words):
+    with pytest.raises(RequestError, match=words):
+        run_sweep(out=tmp_path / "out", **options)
+    assert not (tmp_path / "out" / "sweep.json").exists()
+
+
+@pytest.mark.parametrize("kind", ["ray", "slurm"])
+def test_a_missing_package_names_the_extra(tmp_path, monkeypatch, kind):
+    monkeypatch.setitem(sys.modules, {"ray": "ray", "slurm": "submitit"}[kind], None)
+    with pytest.raises(
+        RequestError, match=rf"--executor {kind} needs the package \w+: pip install 'arithcirc\[cluster\]'"
+    ):
+        run_sweep(out=tmp_path / "out", where=Where(kind))
+
+
+def test_an_interrupt_ends_the_workers_and_leaves_the_tables(tmp_path):
+    (tmp_path / "fates.json").write_text('{"step0 +": ["hang", "ok"]}')
+    code = (
+        "import sys; from arithcirc.sweep import api; from arithcirc.sweep.where import Where; "
+        "api._collect = lambda sweep, listen: (sweep.path / 'collected').touch(); "
+        "api.run_sweep(revisions='step0,step4000', operators='+', out=sys.argv[1], "
+        "where=Where(workers=1, command=tuple(sys.argv[2:])))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), *COMMAND], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "attempts.txt").exists() or "step0" not in (tmp_path / "attempts.txt").read_text():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert "KeyboardInterrupt" in err.splitlines()[-1]
+    assert (tmp_path / "collected").exists()
+    assert not (tmp_path / LOCK).exists()
+    assert len(list(SweepFolder.open(tmp_path).ended())) == 1
