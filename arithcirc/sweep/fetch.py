@@ -1,6 +1,6 @@
 """Weights of remote checkpoints are fetched once, by the driver, while its workers compute; workers then work offline.
 
-Per checkpoint: the files of the revision are listed (one request), its configuration, tokenizer and safetensors are
+Per checkpoint: the files of the revision are listed, its configuration, tokenizer and safetensors are
 brought into the hub's cache with `snapshot_download` (nothing else, and never pickled weights), in one thread, one
 checkpoint after the other. The driver asks for the next ones in order, so few are on disk at once. A checkpoint that
 cannot be had fails its tasks with the line that loading it would give; the others go on.
@@ -14,12 +14,13 @@ Models in local folders are always ready.
 """
 
 import json
+import logging
 import queue
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,9 @@ from arithcirc.sweep.task import Task
 
 Group = tuple[str, str]
 """A model's name and a revision."""
-Fetch = Callable[[Located, str | None], None]
+Begins = Callable[[str], None]
+"""Told the commit before anything of it is fetched."""
+Fetch = Callable[[Located, str | None, Begins], None]
 """Brings one revision into the cache. Raises ArithcircError."""
 
 _TEXTS = ("*.json", "*.model", "*.txt", "*.jinja")
@@ -140,12 +143,9 @@ class Fetcher:
     def _bring(self, located: Located) -> str | None:
         """Fetch in the thread; the commit when it was not in the cache before."""
         before = _commits(located.source, self._cache_dir)
-        self._fetch(located, self._cache_dir)
+        self._fetch(located, self._cache_dir, lambda commit: None if commit in before else self._remember(commit))
         commit = _commit(located, self._cache_dir)
-        if commit is None or (commit in before and commit not in self._ours):
-            return None
-        self._remember(commit)
-        return commit
+        return commit if commit in self._ours else None
 
     def _delete(self, held: _Checkpoint) -> str | None:
         """Delete what was fetched of a checkpoint, unless another one that is needed is the same commit."""
@@ -227,7 +227,7 @@ def _read(ledger: Path | None) -> list[str]:
 # -- the hub's cache ---------------------------------------------------------------------------------------------------
 
 
-def fetch_revision(located: Located, cache_dir: str | None) -> None:
+def fetch_revision(located: Located, cache_dir: str | None, begins: Begins) -> None:
     """Bring a revision's configuration, tokenizer and safetensors into the cache.
 
     Raises ModelError for a revision that is unknown, not allowed or has pickled weights only, EnvironmentFailure for a
@@ -238,19 +238,32 @@ def fetch_revision(located: Located, cache_dir: str | None) -> None:
     from arithcirc.models.hub import explained, pickled_only
 
     revision = located.fetched or located.revision
-    with explained(located, "weights"):
+    with explained(located, "weights"), _unheard():
         try:
-            names = HfApi().list_repo_files(located.source, revision=revision)
+            info = HfApi().model_info(located.source, revision=revision)
         except Exception as error:
             if _complete(located, cache_dir):
                 return
             raise error from None
-        wanted = wanted_files(names)
+        wanted = wanted_files([file.rfilename for file in info.siblings or []])
         if not any(name.endswith(".safetensors") for name in wanted):
             raise pickled_only(located)
+        begins(str(info.sha))
         snapshot_download(
             located.source, revision=revision, cache_dir=cache_dir, allow_patterns=wanted, tqdm_class=_silent_bar()
         )
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """The hub's advice and its notes on attempts stay out of our output."""
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def wanted_files(names: list[str]) -> list[str]:

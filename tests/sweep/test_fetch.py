@@ -1,8 +1,11 @@
 """Fetching weights: once per checkpoint, ahead, offline afterwards; deleted again only where it was fetched here."""
 
+import hashlib
 import json
 import shutil
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -24,6 +27,10 @@ def task(revision="step512", symbol="*", model=MODEL, reference="step143000"):
     return Task(model, model, revision, None, symbol, reference, loading=Loading())
 
 
+def commit_of(revision):
+    return hashlib.sha1(revision.encode(), usedforsecurity=False).hexdigest()
+
+
 class Hub:
     """Stands in for the hub: a folder per revision, and what was asked."""
 
@@ -31,17 +38,18 @@ class Hub:
         self.folder, self.files = folder, files or sorted(p.name for p in folder.iterdir())
         self.asked, self.listed, self.fail = [], [], None
 
-    def list_repo_files(self, repo_id, *, revision=None, **_):
+    def model_info(self, repo_id, *, revision):
         self.listed.append((repo_id, revision))
         if self.fail is not None:
             raise self.fail
-        return [*self.files, "pytorch_model.bin", "onnx/model.safetensors", "training_args.bin"]
+        names = [*self.files, "pytorch_model.bin", "onnx/model.safetensors", "training_args.bin"]
+        return SimpleNamespace(sha=commit_of(revision), siblings=[SimpleNamespace(rfilename=n) for n in names])
 
     def snapshot_download(self, repo_id, *, revision, cache_dir, allow_patterns, tqdm_class):
         assert tqdm_class(range(2), name="x", desc="y").disable
         self.asked.append((repo_id, revision, tuple(allow_patterns)))
-        store = cache_dir and __import__("pathlib").Path(cache_dir) / f"models--{repo_id.replace('/', '--')}"
-        commit = f"{abs(hash(revision)):040x}"[:40]
+        store = Path(cache_dir) / f"models--{repo_id.replace('/', '--')}"
+        commit = commit_of(revision)
         (store / "refs").mkdir(parents=True, exist_ok=True)
         (store / "blobs").mkdir(exist_ok=True)
         (store / "refs" / revision).write_text(commit)
@@ -56,7 +64,7 @@ def hub(toy_folder, monkeypatch):
     """The hub has the toy at every revision."""
     made = Hub(toy_folder)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda _, *a, **k: made.list_repo_files(*a, **k))
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda _, *a, **k: made.model_info(*a, **k))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", made.snapshot_download)
     return made
 
@@ -165,7 +173,7 @@ def test_fetched_weights_go_after_the_last_task_but_the_references_stay_till_the
 def test_weights_that_were_here_before_stay(hub, make, toy_folder, tmp_path):
     hub.snapshot_download(
         MODEL, revision="step512", cache_dir=tmp_path / "cache", allow_patterns=hub.files,
-        tqdm_class=lambda *_, **__: __import__("types").SimpleNamespace(disable=True),
+        tqdm_class=lambda *_, **__: SimpleNamespace(disable=True),
     )  # fmt: skip
     before = contents(tmp_path / "cache")
     fetcher = make(drop=True)
@@ -179,6 +187,24 @@ def test_a_sweep_that_was_killed_still_knows_what_it_fetched(hub, make, tmp_path
     ledger = tmp_path / "fetched.json"
     assert make(drop=True, ledger=ledger).error(task()) is None
     assert json.loads(ledger.read_text()) == {"fetched": snapshots(tmp_path)}
+    again = make(drop=True, ledger=ledger)
+    assert again.error(task()) is None
+    again.done(MODEL, "step512")
+    again.close()
+    assert snapshots(tmp_path) == []
+
+
+def test_what_was_being_fetched_when_a_sweep_was_killed_goes_later(hub, make, tmp_path, monkeypatch):
+    ledger = tmp_path / "fetched.json"
+    whole = hub.snapshot_download
+
+    def half(*arguments, **options):
+        whole(*arguments, **options)
+        raise ConnectionError("killed")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", half)
+    assert make(drop=True, ledger=ledger).error(task()) is not None
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", whole)
     again = make(drop=True, ledger=ledger)
     assert again.error(task()) is None
     again.done(MODEL, "step512")
