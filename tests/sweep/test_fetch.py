@@ -4,15 +4,18 @@ import hashlib
 import json
 import shutil
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
+from urllib.parse import urlsplit
 
 import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import constants
 from huggingface_hub.errors import LocalEntryNotFoundError
-from toys import cached, contents
+from toys import COMMIT, cached, contents
 
 from arithcirc.errors import ModelError
 from arithcirc.models.load import load
@@ -221,3 +224,82 @@ def test_one_set_of_weights_and_the_texts_are_wanted():
         [*texts, "model.safetensors"]
     )
     assert sorted(wanted_files([*texts, *other, index, *shards])) == sorted([*texts, index, *shards])
+
+
+class Served(BaseHTTPRequestHandler):
+    """The part of the hub's protocol that fetching needs: one model, every revision of which is one folder."""
+
+    folder: Path
+    asked: ClassVar[list[str]] = []
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+    def do_HEAD(self):
+        self.answer(body=False)
+
+    def do_GET(self):
+        self.answer(body=True)
+
+    def answer(self, *, body):
+        path = urlsplit(self.path).path
+        type(self).asked.append(f"{self.command} {path}")
+        names = [*sorted(p.name for p in self.folder.iterdir()), "pytorch_model.bin"]
+        if path.startswith(f"/api/models/{MODEL}/revision/"):
+            known = {"sha": COMMIT, "id": MODEL, "modelId": MODEL, "siblings": [{"rfilename": n} for n in names]}
+            return self.send(json.dumps(known).encode(), body=body)
+        if path.startswith(f"/api/models/{MODEL}/tree/"):
+            files = [{"type": "file", "path": n, "size": self.size(n), "oid": COMMIT} for n in names]
+            return self.send(json.dumps(files).encode(), body=body)
+        file = self.folder / path.rsplit("/", 1)[-1]
+        if path.startswith(f"/{MODEL}/resolve/") and file.is_file():
+            return self.send(file.read_bytes(), body=body, etag=hashlib.sha256(file.read_bytes()).hexdigest())
+        self.send_error(404)
+        return None
+
+    def size(self, name):
+        return (self.folder / name).stat().st_size if (self.folder / name).is_file() else 1
+
+    def send(self, data, *, body, etag="x"):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Content-Type", "application/json")
+        self.send_header("ETag", f'"{etag}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.end_headers()
+        if body:
+            self.wfile.write(data)
+
+
+@pytest.fixture
+def served(toy_folder, monkeypatch):
+    """A hub on this machine; what it is asked is in `Served.asked`."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Here", (Served,), {"folder": toy_folder, "asked": []}))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    yield server.RequestHandlerClass
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_hub_is_asked_for_each_file_once_and_the_copy_loads_offline(served, make, tmp_path, toy_model):
+    fetcher = make(drop=True)
+    tasks = [task(symbol=symbol) for symbol in "+-*/"]
+    assert [fetcher.error(t) for t in tasks] == [None] * 4
+    fetched = [a for a in served.asked if a.startswith("GET") and "/resolve/" in a]
+    assert len(fetched) == len(set(fetched))
+    assert any(a.endswith("model.safetensors") for a in fetched)
+    assert not any("pytorch_model" in a for a in served.asked)
+    count = len(served.asked)
+    model = load(MODEL, revision="step512", device="cpu", cache_dir=tmp_path / "cache", offline=True)
+    tokens = torch.tensor([[0, 12, 3, 20, 7]])
+    assert torch.equal(model.logits(tokens), toy_model.logits(tokens))
+    assert len(served.asked) == count
+    fetcher.done(MODEL, "step512")
+    fetcher.close()
+    assert snapshots(tmp_path) == []
