@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Bool
 
@@ -156,10 +157,22 @@ def read_history(model: str, symbol: str, tasks: Sequence[Ended], reference: str
 def read(file: Path, columns: Sequence[str] | None = None) -> pd.DataFrame | None:
     """A table of a run folder; None where it is not there, damaged, or has other columns."""
     try:
-        table: pd.DataFrame = pq.ParquetFile(file).read(None if columns is None else list(columns)).to_pandas()
+        found = pq.ParquetFile(file).read(None if columns is None else list(columns), use_threads=False)
+        table: pd.DataFrame = found.to_pandas(use_threads=False)
     except (OSError, ValueError, KeyError, pa.ArrowException):
         return None
     return table
+
+
+def read_answers(run: Path, symbol: str) -> pd.DataFrame | None:
+    """What is answered to every legal prompt of an operator: op1, op2, answer, given, correct; None where not known."""
+    try:
+        found = pq.ParquetFile(run / "answers.parquet").read(use_threads=False)
+        found = found.filter(pc.equal(found["operator"], symbol)).drop_columns("operator")
+        table: pd.DataFrame = found.to_pandas(use_threads=False)
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        return None
+    return table if len(table) else None
 
 
 def _labels(run: Path) -> pd.DataFrame:

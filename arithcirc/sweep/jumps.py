@@ -37,8 +37,8 @@ from arithcirc.config import LABELS
 from arithcirc.errors import RequestError
 from arithcirc.heuristics.names import parse_heuristic
 from arithcirc.sweep.births import heuristic_births
-from arithcirc.sweep.history import History, read
-from arithcirc.sweep.steps import held_out
+from arithcirc.sweep.history import History, read_answers
+from arithcirc.sweep.steps import held_out, prompts_of
 from arithcirc.training.recipe import Recipe
 
 WIDTH = 10
@@ -56,7 +56,7 @@ _FIXED = {"op1": ("op2", "answer"), "op2": ("op1", "answer"), "result": ("op1", 
 
 def jumps(history: History, *, recipe: Recipe | None = None) -> pd.DataFrame:
     """Rows per heuristic and offset, and per offset over all of them, for both kinds of label; columns as COLUMNS."""
-    answers = read_answers(history, recipe)
+    answers = answers_over(history, recipe)
     known: dict[str, Contrast | None] = {}
     rows = [row for kind in LABELS for row in _rows(history, answers, known, kind)] if answers is not None else []
     table = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -115,14 +115,14 @@ class Contrast:
         return float(np.sqrt(spread * len(change) / (len(change) - 1)))
 
 
-def read_answers(history: History, recipe: Recipe | None = None) -> Answers | None:
+def answers_over(history: History, recipe: Recipe | None = None) -> Answers | None:
     """The answers of all places that have them to the same prompts; None with fewer than two places."""
     places: list[int] = []
     columns: list[np.ndarray] = []
     asked: pd.DataFrame | None = None
     for place, moment in enumerate(history.moments):
-        table = read(moment.files.own / "answers.parquet", ("operator", "op1", "op2", "answer", "correct"))
-        if table is None or table.empty:
+        table = read_answers(moment.files.own, history.operator)
+        if table is None:
             continue
         right = table.pop("correct").to_numpy(dtype=bool)
         asked = table if asked is None else asked
@@ -131,9 +131,8 @@ def read_answers(history: History, recipe: Recipe | None = None) -> Answers | No
             columns.append(right)
     if asked is None or len(places) < 2:
         return None
-    symbols = asked["operator"].to_numpy().astype(str)
-    prompts = Prompts(symbols, *(asked[name].to_numpy(dtype=np.int64) for name in ("op1", "op2", "answer")))
-    return Answers(np.array(places, dtype=np.int64), prompts, np.stack(columns, axis=1), held_out(recipe, asked))
+    prompts = prompts_of(asked, history.operator)
+    return Answers(np.array(places, dtype=np.int64), prompts, np.stack(columns, axis=1), held_out(recipe, prompts))
 
 
 def contrast(answers: Answers, heuristic: str) -> Contrast | None:

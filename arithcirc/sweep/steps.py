@@ -31,7 +31,7 @@ from arithcirc.catalogue import SweepFolder
 from arithcirc.config import LABELS
 from arithcirc.errors import ArithcircError
 from arithcirc.models.zoo import locate
-from arithcirc.sweep.history import PROMPT_SETS, Ended, History, read, references
+from arithcirc.sweep.history import PROMPT_SETS, Ended, History, read_answers, references
 from arithcirc.training.recipe import Recipe, load_recipe
 from arithcirc.training.split import held_out_mask
 
@@ -82,11 +82,12 @@ def steps(
     """
     used = {name: tables[name] for name in ("accuracy", "faithfulness") if name in tables}
     groups = {name: dict(tuple(table.groupby(["model", "revision", "operator"]))) for name, table in used.items()}
+    splits = {model: _Split(recipe) for model, recipe in recipes.items()}
     rows: list[dict[str, Any]] = []
     for end in ended:
         key = end.task["name"], end.task["revision"], end.task["operator"]
         mine = {name: found[key] for name, found in groups.items() if key in found}
-        answered, note = _accuracy(end, mine, recipes[end.task["name"]])
+        answered, note = _accuracy(end, mine, splits[end.task["name"]])
         for prompts in PROMPT_SETS:
             of_set = {name: table[table["prompts"] == prompts] for name, table in mine.items()}
             row = _keys(end) | {"prompts": prompts, "status": end.outcome["status"]} | answered
@@ -157,17 +158,36 @@ def recipe_of(model: str) -> Recipe | None:
     return None
 
 
-def held_out(recipe: Recipe | None, answers: pd.DataFrame) -> Bool[np.ndarray, "prompt"] | None:
+def held_out(recipe: Recipe | None, prompts: Prompts) -> Bool[np.ndarray, "prompt"] | None:
     """Which of these prompts were kept out of the training; None where the recipe is not known or keeps none out."""
     if recipe is None:
         return None
-    columns = (answers[c].to_numpy() for c in ("operator", "op1", "op2", "answer"))
-    symbols, op1, op2, answer = columns
     try:
-        mask = held_out_mask(recipe, Prompts(symbols.astype(str), op1, op2, answer))
+        mask = held_out_mask(recipe, prompts)
     except ArithcircError:
         return None
     return mask if mask.any() else None
+
+
+def prompts_of(answers: pd.DataFrame, symbol: str) -> Prompts:
+    """The prompts of a table of answers."""
+    columns = (answers[name].to_numpy(dtype=np.int64) for name in ("op1", "op2", "answer"))
+    return Prompts(np.full(len(answers), symbol), *columns)
+
+
+class _Split:
+    """Which prompts of an operator were held out, asked for once while the checkpoints answer the same prompts."""
+
+    def __init__(self, recipe: Recipe | None) -> None:
+        self.recipe = recipe
+        self._known: dict[str, tuple[pd.DataFrame, Bool[np.ndarray, prompt] | None]] = {}
+
+    def of(self, answers: pd.DataFrame, symbol: str) -> Bool[np.ndarray, "prompt"] | None:
+        """As `held_out`."""
+        asked = answers[["op1", "op2"]]
+        if symbol not in self._known or not self._known[symbol][0].equals(asked):
+            self._known[symbol] = asked, held_out(self.recipe, prompts_of(answers, symbol))
+        return self._known[symbol][1]
 
 
 def _keys(end: Ended) -> dict[str, Any]:
@@ -175,9 +195,7 @@ def _keys(end: Ended) -> dict[str, Any]:
     return {"model": task["name"], "revision": task["revision"], "step": task["step"], "operator": task["operator"]}
 
 
-def _accuracy(
-    end: Ended, tables: Mapping[str, pd.DataFrame], recipe: Recipe | None
-) -> tuple[dict[str, Any], str | None]:
+def _accuracy(end: Ended, tables: Mapping[str, pd.DataFrame], split: _Split) -> tuple[dict[str, Any], str | None]:
     """Accuracy of the checkpoint, over all legal prompts where the answers are known."""
     if not end.measured:
         return {}, end.outcome.get("reason")
@@ -187,8 +205,8 @@ def _accuracy(
     if tried is not None and (tried["prompts"] == "own").any():
         first = tried[tried["prompts"] == "own"].iloc[0]
         row = {name: first[name] for name in ("accuracy", "n", "correct", "base_rate")}
-    answers = read(end.files.own / "answers.parquet")
-    if answers is None or answers.empty:
+    answers = read_answers(end.files.own, end.task["operator"])
+    if answers is None:
         sampled = "accuracy over the prompts tried, not over all legal ones"
         return row, "; ".join(text for text in (note, sampled if row else None) if text) or None
     right = answers["correct"].to_numpy(dtype=bool)
@@ -196,7 +214,7 @@ def _accuracy(
     row |= {"accuracy": right.mean(), "n": len(right), "correct": right.sum()}
     row |= {"base_rate": answers["answer"].value_counts(normalize=True).max()}
     row |= {"given_most": said.index[0], "given_share": said.iloc[0] / len(right)}
-    unseen = held_out(recipe, answers)
+    unseen = split.of(answers, end.task["operator"])
     if unseen is not None:
         row |= {"accuracy_train": right[~unseen].mean(), "accuracy_held_out": right[unseen].mean()}
         row["n_held_out"] = int(unseen.sum())

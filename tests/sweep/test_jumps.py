@@ -10,7 +10,7 @@ from sweep.synthetic_sweep import JUMP, JUMPERS, OPERANDS, STEPS, synthetic_swee
 from arithcirc.arithmetic.operators import legal_prompts, operator
 from arithcirc.heuristics.names import parse_heuristic
 from arithcirc.sweep.history import ended_tasks, histories
-from arithcirc.sweep.jumps import ALL, FEWEST, WIDTH, Answers, contrast, jumps, read_answers
+from arithcirc.sweep.jumps import ALL, FEWEST, WIDTH, Answers, answers_over, contrast, jumps
 from arithcirc.training.recipe import PRESETS
 from arithcirc.training.split import held_out_mask
 
@@ -138,7 +138,7 @@ def test_without_answers_at_two_steps_there_are_no_rows(tmp_path):
 def test_a_recipe_gives_the_split(tmp_path):
     sweep = synthetic_sweep(tmp_path / "sweep", operators="+", steps=(0, 64, 128, 256))
     recipe = replace(PRESETS["neox-arith"], operands=OPERANDS)
-    found = read_answers(next(histories(sweep, ended_tasks(sweep))), recipe)
+    found = answers_over(next(histories(sweep, ended_tasks(sweep))), recipe)
     assert np.array_equal(found.unseen, held_out_mask(recipe, found.prompts))
     assert found.unseen.mean() == pytest.approx(recipe.held_out_share, abs=0.001)
     assert found.places.tolist() == [1, 2, 3]
