@@ -12,7 +12,39 @@ if TYPE_CHECKING:
     from arithcirc.sweep.task import Loading
     from arithcirc.sweep.where import Where
 
+OUT = Path("runs/sweep")
 _HIDDEN = Parameter(parse=False, show=False)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class SweepOptions:
+    """Which checkpoints, how far, and where to; or a query instead."""
+
+    revisions: Annotated[
+        str | None,
+        Parameter(
+            help="step512; step0..step4000; step1000..step143000/20000; all; pythia or pythia/10; or several, joined by "
+            "commas (default: all step folders of a local model)."
+        ),
+    ] = None
+    reference: Annotated[
+        str | None, Parameter(help="Revision that the others are compared with (default: the last).")
+    ] = None
+    stages: Annotated[
+        str,
+        Parameter(
+            help="circuit (up to faithfulness), neurons (and their effects) or heuristics (and labels, and what the "
+            "labelled neurons do)."
+        ),
+    ] = "heuristics"
+    out: Annotated[Path, Parameter(help="Folder of the sweep.")] = OUT
+    plan_only: Annotated[bool, Parameter(negative="", help="Print the plan and stop.")] = False
+    sql: Annotated[
+        str | None,
+        Parameter(help='Query the tables of the sweep in OUT and stop, as "select step, accuracy from steps".'),
+    ] = None
+    csv: Annotated[Path | None, Parameter(help="Write the query's rows to this file, all of them.")] = None
 
 
 @Parameter(name="*")
@@ -86,7 +118,9 @@ class WhereOptions:
         int | None, Parameter(help="Tasks at once (default: one per GPU, else as many as cores and memory allow).")
     ] = None
     executor: Annotated[str, Parameter(help="local, ray or slurm; the last two need the extra `cluster`.")] = "local"
-    address: Annotated[str | None, Parameter(help="Ray cluster, HOST:PORT or ray://.. (default: started here).")] = None
+    address: Annotated[
+        str | None, Parameter(help="Ray cluster, HOST:PORT of its head, or auto (default: started here).")
+    ] = None
     gpus_per_task: Annotated[float, Parameter(help="GPUs that Ray or SLURM reserves for a task.")] = 0.0
     cpus_per_task: Annotated[int | None, Parameter(help="Cores that Ray or SLURM reserves for a task.")] = None
     partition: Annotated[str | None, Parameter(help="SLURM partition.")] = None

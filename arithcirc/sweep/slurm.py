@@ -120,7 +120,7 @@ class SlurmExecutor:
             said = " ".join(str(error).split())[-300:]
             raise EnvironmentFailure(
                 f"the job of {task} could not be submitted: {said}; check --partition, --time-limit, --gpus-per-task "
-                "and --memory"
+                "and --memory-gb"
             ) from None
         self._jobs.append(_Job(task, handle, answer, time.monotonic()))
 

@@ -11,6 +11,7 @@ from remote_tasks import HERE, task
 
 from arithcirc.errors import EnvironmentFailure, RequestError
 from arithcirc.sweep.executors import Finished, Lost
+from arithcirc.sweep.where import Where, make_executor
 
 pytest.importorskip("submitit")
 
@@ -164,3 +165,11 @@ def test_shares_of_a_gpu_and_no_time_are_refused(make):
         make(gpus_per_task=0.5)
     with pytest.raises(RequestError, match="--time-limit 0 is too short"):
         make(time_limit=0)
+
+
+@pytest.mark.parametrize(("kind", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_without_its_package_an_executor_names_the_extra(monkeypatch, tmp_path, kind, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    words = rf"^--executor {kind} needs the package {package}: pip install 'arithcirc\[cluster\]'$"
+    with pytest.raises(RequestError, match=words):
+        make_executor(Where(kind=kind), tmp_path, [task()], task().loading, logs=tmp_path)
