@@ -12,8 +12,8 @@
     rival     does another mechanism come first? At steps with a circuit before the half-way step: the kept neurons
               restore less than HALF of what all labelled ones do, F(kept) / F(all) < HALF with F(all) >= HALF; or the
               new neurons (labels that the reference does not share) cost more than the kept ones, and at least GAP
-              more than random ones; or one answer is given to CONSTANT of all prompts or more, and accuracy is not
-              above the base rate. yes at all such steps, no at none
+              more than random ones; or one answer is given to CONSTANT of all prompts or more, and accuracy is above
+              the base rate by MARGIN at most. yes at all such steps, no at none
 
 Shared prompts and significant labels; matched ones where the reference has fewer than PAIRS significant pairs.
 Questions that the data cannot answer are `unknown`, with the reason. A rule is not a proof: a mechanism that is
@@ -31,7 +31,7 @@ from arithcirc.catalogue import SweepFolder
 
 EARLY, PARTLY, TIMES = 0.5, 0.25, 3.0
 LEVEL, GAP, PER_LAYER, TESTABLE = 0.01, 0.1, 25, 8
-HALF, CONSTANT = 0.5, 0.5
+HALF, CONSTANT, MARGIN = 0.5, 0.5, 0.02
 PAIRS = 20
 QUESTIONS = ("early", "carried", "rival")
 COLUMNS = ("model", "operator", "question", "answer", "statistic", "chance", "step", "detail")
@@ -242,6 +242,6 @@ def _signs(row: Mapping[Any, Any], kept: pd.DataFrame, new: pd.DataFrame, f: pd.
         ours, theirs = _number(kept, revision, "gap"), _number(new, revision, "gap")
         if theirs > ours and theirs >= GAP:
             said.append(f"the new neurons cost {theirs:.2f} and the kept ones {ours:.2f}")
-    if row["given_share"] >= CONSTANT and row["accuracy"] <= row["base_rate"]:
+    if row["given_share"] >= CONSTANT and row["accuracy"] <= row["base_rate"] + MARGIN:
         said.append(f"the answer is {row['given_most']} to {row['given_share']:.0%} of all prompts")
     return said

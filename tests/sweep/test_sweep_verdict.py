@@ -5,7 +5,7 @@ import pytest
 from sweep.synthetic_sweep import synthetic_sweep
 
 from arithcirc.sweep.collect import collect
-from arithcirc.sweep.verdict import GAP, HALF, PER_LAYER, QUESTIONS, TESTABLE, verdict
+from arithcirc.sweep.verdict import GAP, HALF, MARGIN, PER_LAYER, QUESTIONS, TESTABLE, verdict
 
 TABLES = ("steps", "overlap", "kept_faithfulness", "knockouts_by_prompt")
 
@@ -111,10 +111,12 @@ def test_a_constant_answer_is_a_rival(sweep, tables):
     steps = tables["steps"]
     early = steps["step"].isin([64, 128])
     steps.loc[early, ["given_share", "given_most"]] = 0.97, 0
-    steps.loc[early, "accuracy"] = steps.loc[early, "base_rate"]
+    steps.loc[early, "accuracy"] = steps.loc[early, "base_rate"] + MARGIN / 2  # a few others are right by luck
     row = _answers(sweep, tables).loc["rival"]
     assert row["statistic"] == pytest.approx(2 / 3)
     assert "the answer is 0 to 97% of all prompts" in row["detail"]
+    steps.loc[early, "accuracy"] += MARGIN
+    assert _answers(sweep, tables).loc["rival", "answer"] == "no"
 
 
 def test_matched_labels_stand_in_where_few_are_significant(sweep, tables):
