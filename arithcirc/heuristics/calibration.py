@@ -33,9 +33,11 @@ from arithcirc.heuristics.families import BothModulo, BothRange, Heuristic, Iden
 from arithcirc.heuristics.matching import End, Scores
 from arithcirc.heuristics.nulls import (
     Levels,
+    PairDraw,
     PairSet,
     corrected,
     hit_table,
+    pair_draws,
     pair_maxima,
     permutations,
     shifts,
@@ -94,14 +96,7 @@ def calibrate(
     for end, values in scores.ends.items():
         out.p[end], out.p_shift[end] = np.full_like(values, np.nan), np.full_like(values, np.nan)
         out.tests[end] = np.ones((len(values), len(groups)))
-    prompt_at = _prompt_table(levels)
-
-    def work(item: tuple[slice, np.ndarray]) -> None:
-        columns, block = item
-        for end, values in scores.ends.items():
-            _block(block, values[columns], scores.size, groups, levels, prompt_at, end, threshold, columns, out)
-
-    in_threads(work, list(zip(ranks.columns(), ranks.blocks, strict=True)))
+    _structured(ranks, scores, groups, levels, threshold, out)
     for end, values in scores.ends.items():
         for g, group in enumerate(groups):
             mine = group.heuristics
@@ -118,6 +113,53 @@ def calibrate(
             p = np.where(np.isnan(out.p[end][:, mine]), 1, out.p[end][:, mine])
             out.tests[end][:, g] = p.min(1)
     return out
+
+
+def _structured(
+    ranks: Ranks,
+    scores: Scores,
+    groups: Sequence[_Group],
+    levels: dict[str, Levels],
+    threshold: float,
+    out: Calibrated,
+) -> None:
+    """Fill in structured p-values: of all groups on one variable, then of one two-variable group after another.
+
+    What a two-variable group draws is the same for all neurons, and large: it is drawn once, and only one is held.
+    """
+    blocks = list(zip(ranks.columns(), ranks.blocks, strict=True))
+
+    def one_variable(item: tuple[slice, np.ndarray]) -> None:
+        columns, block = item
+        for end, values in scores.ends.items():
+            _block(block, values[columns], scores.size, groups, levels, end, threshold, columns, out)
+
+    in_threads(one_variable, blocks)
+    prompt_at = _prompt_table(levels)
+    for group in groups:
+        reached = any(bool((v[:, group.heuristics] >= threshold).any()) for v in scores.ends.values())
+        if group.variable == "operands" and reached:
+            draws = _pair_draws(group, prompt_at)
+
+            def two_variables(item: tuple[slice, np.ndarray], group: _Group = group, draws: _Draws = draws) -> None:
+                columns, block = item
+                for end, values in scores.ends.items():
+                    _pair_block(block, values[columns], scores.size, group, draws, end, threshold, columns, out)
+
+            in_threads(two_variables, blocks)
+
+
+_Draws = list[list[PairDraw]]
+"""A two-variable group's draws, permutations and shifts."""
+
+
+def _pair_draws(group: _Group, prompt_at: Int[np.ndarray, "op1 op2"]) -> _Draws:
+    """Both ways of renaming, each with a generator of its own."""
+    held = cast("list[PairSet]", group.held)
+    return [
+        pair_draws(prompt_at, held, first, second, np.random.default_rng(group.seed + 1 + i))
+        for i, (first, second) in enumerate(group.renamings)
+    ]
 
 
 def _groups(
@@ -172,44 +214,70 @@ def _block(
     size: Int[np.ndarray, "heuristic"],
     groups: Sequence[_Group],
     levels: dict[str, Levels],
-    prompt_at: Int[np.ndarray, "op1 op2"],
     end: End,
     threshold: float,
     columns: slice,
     out: Calibrated,
 ) -> None:
-    """Structured p-values of one block of neurons, at one end of their maps."""
+    """Structured p-values of one block of neurons, at one end of their maps, for groups on one variable."""
     nobody = np.zeros(len(values), dtype=bool)
-    for variable in ("op1", "op2", "result", "operands"):
+    for variable in ("op1", "op2", "result"):
         mine = [g for g in groups if g.variable == variable and not _closed(g)]
         reach = {id(g): np.asarray((values[:, g.heuristics] >= threshold).any(1)) for g in mine}
         some = np.flatnonzero(np.logical_or.reduce([nobody, *reach.values()]))
         if not len(some):
             continue
-        table = None if variable == "operands" else hit_table(ranks[:, some], levels[variable], end)
+        counts, grid = hit_table(ranks[:, some], levels[variable], end)
         for group in mine:
             here = reach[id(group)][some]
             if not here.any():
                 continue
-            neurons = some[here]
-            held_scores = values[np.ix_(neurons, group.heuristics)]
-            observed = corrected(held_scores, size[group.heuristics] / len(ranks))
-            mine_ranks = np.ascontiguousarray(ranks[:, neurons]) if table is None else ranks
-            cells = np.ix_(np.arange(columns.start, columns.stop)[neurons], group.heuristics)
-            shown = None if table is None else _of_columns(table[0], here)
-            for renaming, tail, target in ((0, True, out.p[end]), (1, False, out.p_shift[end])):
-                if shown is None or table is None:
-                    first, second = group.renamings[renaming]
-                    rng = np.random.default_rng(group.seed + 1 + renaming)
-                    held = cast("list[PairSet]", group.held)
-                    maxima = pair_maxima(mine_ranks, prompt_at, held, first, second, rng, end)
-                else:
-                    sets, names = np.array(group.held, dtype=bool), group.renamings[renaming][0]
-                    maxima = value_maxima(shown, table[1], levels[variable].size, sets, names)
-                    if shown is table[0]:
-                        maxima = np.ascontiguousarray(maxima[:, here])
-                p = p_values(observed, maxima, tail=tail)
-                target[cells] = np.where(held_scores >= threshold, p, np.nan)
+            shown = _of_columns(counts, here)
+            sets = np.array(group.held, dtype=bool)
+            maxima = [value_maxima(shown, grid, levels[variable].size, sets, names[0]) for names in group.renamings]
+            if shown is counts:
+                maxima = [np.ascontiguousarray(m[:, here]) for m in maxima]
+            _write(values, size, group, some[here], maxima, len(ranks), end, threshold, columns, out)
+
+
+def _pair_block(
+    ranks: np.ndarray,
+    values: Float[np.ndarray, "neuron heuristic"],
+    size: Int[np.ndarray, "heuristic"],
+    group: _Group,
+    draws: _Draws,
+    end: End,
+    threshold: float,
+    columns: slice,
+    out: Calibrated,
+) -> None:
+    """Structured p-values of one block of neurons, at one end of their maps, for a two-variable group."""
+    neurons = np.flatnonzero((values[:, group.heuristics] >= threshold).any(1))
+    if len(neurons):
+        mine = np.ascontiguousarray(ranks[:, neurons])
+        maxima = [pair_maxima(mine, drawn, end) for drawn in draws]
+        _write(values, size, group, neurons, maxima, len(ranks), end, threshold, columns, out)
+
+
+def _write(
+    values: Float[np.ndarray, "neuron heuristic"],
+    size: Int[np.ndarray, "heuristic"],
+    group: _Group,
+    neurons: Int[np.ndarray, "some"],
+    maxima: Sequence[Float[np.ndarray, "_ some"]],
+    n_prompts: int,
+    end: End,
+    threshold: float,
+    columns: slice,
+    out: Calibrated,
+) -> None:
+    """p of these neurons' scores, from the best scores of permutations and of shifts."""
+    held_scores = values[np.ix_(neurons, group.heuristics)]
+    observed = corrected(held_scores, size[group.heuristics] / n_prompts)
+    cells = np.ix_(np.arange(columns.start, columns.stop)[neurons], group.heuristics)
+    for drawn, tail, target in zip(maxima, (True, False), (out.p[end], out.p_shift[end]), strict=True):
+        p = p_values(observed, drawn, tail=tail)
+        target[cells] = np.where(held_scores >= threshold, p, np.nan)
 
 
 def _of_columns(

@@ -26,6 +26,7 @@ from arithcirc.heuristics.matching import ENDS, End, Scores, members_of, score
 from arithcirc.heuristics.nulls import Levels, corrected, hit_table
 from arithcirc.heuristics.presets import exclude_zero, preset
 from arithcirc.heuristics.ranks import Ranks, in_threads, rank_maps
+from arithcirc.heuristics.scoring import score_all
 from arithcirc.measure.maps import Maps
 
 SET_COVERAGE = 0.95
@@ -113,7 +114,7 @@ def match_neurons(
         times = None if kind == "indirect" else _answer_values(values, maps.prompts)
         negative[kind] = any(bool((k if times is None else k * times(i)).min() < 0) for i, k in enumerate(maps.k))
         ranks = rank_maps(maps.k, times)
-        scores = score(ranks, members_of(heuristics, maps.prompts), ends=ENDS)
+        scores = score_all(ranks, heuristics, maps.prompts, ends=ENDS)
         found = calibrate(ranks, scores, heuristics, maps.prompts, threshold=threshold, draws=draws, rng=rng)
         for end in ENDS:
             tables[kind, end, "preset"] = _rows(scores, found, heuristics, ranks.n_prompts, threshold, end)

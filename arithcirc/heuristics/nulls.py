@@ -27,6 +27,7 @@ most _SAMPLE of each H', drawn at random.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer
@@ -128,34 +129,50 @@ def value_maxima(
     return out
 
 
-def pair_maxima(
-    ranks: Integer[np.ndarray, "prompt neuron"],
+class PairDraw(NamedTuple):
+    """Prompts of a group's renamed sets, end to end: `n` of each set, drawn from its `size`."""
+
+    prompts: Int[np.ndarray, "member"]
+    n: Int[np.ndarray, "set"]
+    size: Int[np.ndarray, "set"]
+
+
+def pair_draws(
     prompt_at: Int[np.ndarray, "op1 op2"],
     held: Sequence[PairSet],
     op1: Int[np.ndarray, "draw op1"],
     op2: Int[np.ndarray, "draw op2"],
     rng: np.random.Generator,
-    end: End,
-) -> Float[np.ndarray, "draw neuron"]:
-    """Best corrected score over a two-variable group when op1 and op2 are renamed independently.
+) -> list[PairDraw]:
+    """The sets of a two-variable group when op1 and op2 are renamed independently, for each draw.
 
     `prompt_at` is the prompt of each pair of operand indices, -1 where illegal. Each heuristic is (op1 indices, op2
     indices, paired): their product, or with `paired` the pairs one by one (op1 = op2).
     """
-    out = np.full((len(op1), ranks.shape[1]), -1.0)
-    for draw, (new1, new2) in enumerate(zip(op1, op2, strict=True)):
+    out = []
+    for new1, new2 in zip(op1, op2, strict=True):
         old1, old2 = np.argsort(new1), np.argsort(new2)
-        drawn, size = [], []
+        drawn, size = [np.empty(0, dtype=np.int64)], []
         for rows, columns, paired in held:
             cells = prompt_at[old1[rows], old2[columns]] if paired else prompt_at[old1[rows]][:, old2[columns]].ravel()
             inside = cells[cells >= 0]
             if k := len(inside):
                 drawn.append(inside if k <= _SAMPLE else inside[rng.integers(0, k, _SAMPLE)])
                 size.append(k)
-        if size:
-            n = np.array([len(d) for d in drawn])
-            place = ranks.take(np.concatenate(drawn), axis=0)
+        n = np.array([len(d) for d in drawn[1:]], dtype=np.int64)
+        out.append(PairDraw(np.concatenate(drawn), n, np.array(size, dtype=np.int64)))
+    return out
+
+
+def pair_maxima(
+    ranks: Integer[np.ndarray, "prompt neuron"], draws: Sequence[PairDraw], end: End
+) -> Float[np.ndarray, "draw neuron"]:
+    """Best corrected score over a two-variable group in each of its draws; -1 where no set has a prompt."""
+    out = np.full((len(draws), ranks.shape[1]), -1.0)
+    for row, (prompts, n, size) in enumerate(draws):
+        if len(size):
+            place = ranks.take(prompts, axis=0)
             hits = in_end(place, np.repeat(size, n)[:, None], len(ranks), end).view(np.uint8)
             total = np.add.reduceat(hits, np.cumsum(n) - n, axis=0, dtype=np.int64)
-            out[draw] = corrected(total / n[:, None], np.array(size)[:, None] / len(ranks)).max(0)
+            out[row] = corrected(total / n[:, None], size[:, None] / len(ranks)).max(0)
     return out

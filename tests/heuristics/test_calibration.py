@@ -8,7 +8,16 @@ from arithcirc.arithmetic.operators import ADD, SUB, OperandRange, Prompts, fitt
 from arithcirc.heuristics.calibration import calibrate, hypergeometric, p_values, q_values
 from arithcirc.heuristics.families import BothModulo, BothRange, Heuristic, Identical, Modulo, Range, single_value
 from arithcirc.heuristics.matching import Scores, members_of, score
-from arithcirc.heuristics.nulls import Levels, corrected, hit_table, pair_maxima, permutations, shifts, value_maxima
+from arithcirc.heuristics.nulls import (
+    Levels,
+    corrected,
+    hit_table,
+    pair_draws,
+    pair_maxima,
+    permutations,
+    shifts,
+    value_maxima,
+)
 from arithcirc.heuristics.ranks import rank_maps
 
 PROMPTS = fitting_prompts(ADD, OperandRange(0, 39), 60)
@@ -159,7 +168,8 @@ def test_pair_maxima_without_renaming_are_the_scores():
     at[one.of, two.of] = np.arange(len(PROMPTS))
     held = [(np.arange(r, 40, 4), np.arange(r, 40, 4), False) for r in range(4)]
     same = np.arange(40)[None]
-    found = pair_maxima(ranks.blocks[0], at, held, same, same, np.random.default_rng(0), "top")
+    draws = pair_draws(at, held, same, same, np.random.default_rng(0))
+    found = pair_maxima(ranks.blocks[0], draws, "top")
     np.testing.assert_allclose(found[0], corrected(scores.ends["top"], scores.size / len(PROMPTS)).max(1), atol=1e-12)
 
 
