@@ -41,6 +41,8 @@ import ray
 ray.init(address=sys.argv[1], logging_level="CRITICAL", log_to_driver=False)
 ray.shutdown()
 """
+_STORE = 100 * 2**20
+"""Bytes of shared memory that a cluster started here takes; only short texts go through it."""
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """What makes Ray listen on 127.0.0.1 only, read when it is imported: it lets in whoever reaches its ports."""
@@ -184,7 +186,7 @@ class RayExecutor:
         if address is None:
             address = "local"
             cores = self._cores() if slots is None else max(self._cores(), slots * int(self._needs["CPU"]))
-            options |= {"num_cpus": cores, "include_dashboard": False}
+            options |= {"num_cpus": cores, "include_dashboard": False, "object_store_memory": _STORE}
         else:
             _check_reachable(address)
         with _quietly():

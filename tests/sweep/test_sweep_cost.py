@@ -6,9 +6,11 @@ import pytest
 
 from arithcirc.config import PromptConfig
 from arithcirc.errors import ModelError
+from arithcirc.sweep.api import run_sweep
 from arithcirc.sweep.cost import ON_DISK, counted, sweep_cost
 from arithcirc.sweep.estimate import plan_task
 from arithcirc.sweep.task import Loading, Settings, Task
+from arithcirc.sweep.where import Where
 
 SMALL = Settings(prompts=PromptConfig(operands="0..30", n_discover=4, n_evaluate=4, counterfactual_seeds=1))
 
@@ -62,3 +64,16 @@ def test_a_model_whose_shape_is_not_known_is_refused():
 def test_the_line_for_people_says_that_it_was_computed(three):
     assert "computed from the model's shape" in str(three[1])
     assert "2 checkpoints" in str(three[1])
+
+
+def test_a_plan_says_what_weights_that_are_not_here_would_cost(tmp_path):
+    plans = []
+    run_sweep(
+        "EleutherAI/pythia-14m", revisions="step1,step512", operators="+*", out=tmp_path / "out", settings=SMALL,
+        loading=Loading(device="cpu", cache_dir=str(tmp_path / "cache")), where=Where(workers=1), plan_only=True,
+        on_plan=plans.append,
+    )  # fmt: skip
+    (plan,) = plans
+    assert str(cost(2)) in plan.notes
+    assert plan.traffic_bytes == cost(2).traffic_bytes
+    assert not (tmp_path / "out").exists()
