@@ -106,3 +106,16 @@ def test_the_recipe_of_a_local_model_splits_its_accuracy(tmp_path):
     assert row["n_held_out"] == 250
     (folder / "recipe.json").write_text("{")
     assert recipe_of(str(folder)) is None
+
+
+def test_answers_are_used_where_there_is_no_circuit(tmp_path):
+    made = synthetic_sweep(tmp_path / "sweep", operators="+", steps=(0, 64, 128, 256))
+    said = answers("+", 0).assign(given=7)
+    both = pd.concat([said, said.assign(operator="-", correct=True)])  # another operator's do not count
+    both.to_parquet(made.files("toy-arith", "step0", "+").own / "answers.parquet", index=False)
+    collect(made)
+    row = made.table("steps").query("step == 0 and prompts == 'own'").iloc[0]
+    assert (row["n"], row["correct"], row["given_most"], row["given_share"]) == (2500, 0, 7, 1)
+    assert "prompts tried" not in row["note"]
+    born = made.table("jumps").query("labels == 'significant' and birth == 128").groupby("offset")["step"].unique()
+    assert {offset: steps.tolist() for offset, steps in born.items()} == {-1: [64], 0: [128], 1: [256]}
