@@ -36,6 +36,12 @@ BUDGET = 4_300_000
 ROWS = 300
 """Most rows of a table on the page; files have them all."""
 HEURISTICS = 8
+_TASK = ("status", "seconds", "load_seconds", "forwards", "attempts", "n_shared", "host")
+_STEP = (
+    "status", "accuracy", "accuracy_held_out", "base_rate", "heads", "faithfulness", "faithfulness_sem",
+    "random_faithfulness", "important", "labelled_significant", "pairs_significant", "n_prompts", "note",
+)  # fmt: skip
+"""Columns the page shows; those a table does not have are shown as a dash."""
 CSV_ROWS = 50_000
 """Tables up to this many rows are written as CSV too."""
 MAY_BE_EMPTY = ("births", "jumps", "families")
@@ -71,7 +77,7 @@ def content(folder: SweepFolder, data: SweepData) -> dict[str, Any]:
         "unfinished": unfinished(data) if "tasks" in tables else 0,
         "findings": findings(data),
         "heuristics": heuristic_lists(data, labels, HEURISTICS),
-        "steps": steps[:ROWS],
+        "steps": [dict.fromkeys(_STEP) | row for row in steps[:ROWS]],
         "steps_total": len(steps),
         "tasks": [_task(row) for row in tasks[:ROWS]],
         "tasks_total": len(tasks),
@@ -126,8 +132,7 @@ def _with_stages(command: str, stages: str) -> str:
 
 
 def _task(row: dict[str, Any]) -> dict[str, Any]:
-    peak = row.get("peak_bytes")
-    return row | {"memory": size(peak or None)}
+    return dict.fromkeys(_TASK) | row | {"memory": size(row.get("peak_bytes") or None)}
 
 
 def table_files(folder: SweepFolder) -> list[dict[str, Any]]:

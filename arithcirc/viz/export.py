@@ -66,6 +66,8 @@ def write_figures(
     """
     if unknown := [f for f in formats if f not in FORMATS]:
         raise RequestError(f"unknown figure format {unknown[0]!r}: use any of {', '.join(FORMATS)}")
+    if set(formats) & set(STATIC):
+        _kaleido()  # before anything is drawn
     sweep = isinstance(run, SweepFolder)
     figures = list(drawn(read_sweep(run)) if isinstance(run, SweepFolder) else _figures(run, cells))
     if not figures:
@@ -206,12 +208,7 @@ def _image_server(formats: Sequence[str]) -> Iterator[Image]:
     if not set(formats) & set(STATIC):
         yield _refuse
         return
-    try:
-        kaleido = importlib.import_module("kaleido")
-    except ImportError as error:
-        raise EnvironmentFailure(
-            "static figures need kaleido, which is not installed: pip install 'arithcirc[figures]', or write html only"
-        ) from error
+    kaleido = _kaleido()
     plotlyjs = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
     try:
         kaleido.start_sync_server(plotlyjs=plotlyjs, mathjax=False, silence_warnings=True)
@@ -221,6 +218,16 @@ def _image_server(formats: Sequence[str]) -> Iterator[Image]:
         yield lambda figure, form, scale: _image(kaleido, figure, form, scale)
     finally:
         kaleido.stop_sync_server(silence_warnings=True)
+
+
+def _kaleido() -> Any:
+    """The package that draws static figures."""
+    try:
+        return importlib.import_module("kaleido")
+    except ImportError as error:
+        raise EnvironmentFailure(
+            "static figures need kaleido, which is not installed: pip install 'arithcirc[figures]', or write html only"
+        ) from error
 
 
 def _image(kaleido: Any, figure: go.Figure, form: str, scale: float) -> bytes:

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import plotly.graph_objects as go
@@ -43,7 +43,7 @@ class StepAxis:
         """`step 512`, or the revision where it has no step."""
         return [f"step {s:,}" if s is not None else r for s, r in zip(self.steps, self.revisions, strict=True)]
 
-    def label(self, place: int) -> str:
+    def label(self, place: SupportsIndex) -> str:
         """What the checkpoint at a place is called."""
         return self.labels[place]
 
@@ -67,13 +67,15 @@ class StepAxis:
         return np.asarray(np.log2(1.0 + steps / steps[steps > 0].min()))
 
     def ticks(self, way: str, panels: int) -> tuple[list[float], list[str]]:
-        """Positions and texts of ticks that do not touch; the last checkpoint always has one, the first if it can."""
+        """Positions and texts of ticks that do not touch; the last checkpoint and the first have one."""
         at = self.at(way)
         apart = _CLOSEST * panels * (float(at[-1] - at[0]) or 1.0)
         kept: list[int] = []
         for i in range(len(at) - 1, -1, -1):
             if not kept or at[kept[-1]] - at[i] >= apart:
                 kept.append(i)
+        if kept[-1] and at[kept[-1]] - at[0] < apart and len(kept) > 1:
+            kept[-1] = 0
         return [float(at[i]) for i in kept], [_short(self.steps[i], self.revisions[i]) for i in kept]
 
 

@@ -101,10 +101,9 @@ def spread_band(
     for piece in _pieces(grouped.index.tolist()):
         if len(piece) > 1:
             part = grouped.loc[piece]
-            band(
-                figure, panel, piece, part["min"].tolist(), part["max"].tolist(), colour=style.colour,
-                name=style.name, legend=False,
-            )  # fmt: skip
+            low, high = part["min"].tolist(), part["max"].tolist()
+            at = [float(place) for place in piece]
+            band(figure, panel, at, low, high, colour=style.colour, name=style.name, legend=False)
     rows = grouped.reset_index()
     line(
         figure, panel, axis, rows, "mean", style, n=None,

@@ -35,7 +35,7 @@ def effect_frames(data: SweepData, model: str, prompts: str, where: str) -> go.F
     axis = data.model(model).axis
     figure, present = panels(rows)
     shape, x = _shape(rows, where)
-    places = _thinned(sorted(rows["place"].unique()))
+    places = _thinned(sorted({int(p) for p in rows["place"]}))
     grids = {place: [_grid(rows, place, o, shape, where) for o in present] for place in places}
     last = places[-1]
     for panel, grid in enumerate(grids[last], start=1):

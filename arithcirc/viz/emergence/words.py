@@ -155,7 +155,7 @@ def _knockouts(data: SweepData, model: str, operator: str) -> str:
     for arm, word in (("targeted", "best labelled neurons"), ("kept", "kept ones"), ("new", "new ones")):
         own = rows[rows["arm"] == arm].set_index("place")
         control = rows[rows["arm"] == ("random" if arm == "targeted" else f"random_{arm}")].set_index("place")
-        both = own.join(control[["accuracy", "p"]], rsuffix="_random", how="inner")
+        both = own.join(control[["accuracy", "p"]].add_suffix("_random"), how="inner")
         both = both[both["accuracy"].notna() & both["accuracy_random"].notna()]
         if both.empty:
             continue
