@@ -45,7 +45,7 @@ def large(tmp_path_factory) -> SweepFolder:
 @pytest.mark.parametrize("name", QUERIES)
 def test_a_query_over_all_checkpoints_takes_less_than_a_second(large, name):
     seconds = []
-    for _ in range(3):
+    for _ in range(5):  # the machine may be busy
         started = time.perf_counter()
         found = large.sql(QUERIES[name])
         seconds.append(time.perf_counter() - started)
