@@ -1,9 +1,7 @@
 """`arithcirc sweep`: one analysis over many checkpoints. Heavy imports stay inside the functions."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 from arithcirc.cli import show, show_sweep
 from arithcirc.cli.options import COMMAND_LINE, HeuristicOptions, KnockoutOptions
@@ -11,35 +9,23 @@ from arithcirc.cli.sweep_options import (
     SweepCircuitOptions,
     SweepLoadOptions,
     SweepNeuronOptions,
+    SweepOptions,
     SweepProbeOptions,
     SweepPromptOptions,
     WhereOptions,
 )
 
 if TYPE_CHECKING:
-    from arithcirc.catalogue import SweepFolder
     from arithcirc.sweep.task import StageSet
 
-OUT = Path("runs/sweep")
-_LOADING, _WHERE = SweepLoadOptions(), WhereOptions()
-_PROMPTS, _CIRCUIT, _PROBE, _NEURONS = (
-    SweepPromptOptions(),
-    SweepCircuitOptions(),
-    SweepProbeOptions(),
-    SweepNeuronOptions(),
-)
-_HEURISTICS, _KNOCKOUT = HeuristicOptions(), KnockoutOptions()
+_SWEEP, _LOADING, _WHERE = SweepOptions(), SweepLoadOptions(), WhereOptions()
+_PROMPTS, _CIRCUIT, _PROBE = SweepPromptOptions(), SweepCircuitOptions(), SweepProbeOptions()
+_NEURONS, _HEURISTICS, _KNOCKOUT = SweepNeuronOptions(), HeuristicOptions(), KnockoutOptions()
 
 
 def sweep_command(
     *models: str,
-    revisions: str | None = None,
-    reference: str | None = None,
-    stages: str = "heuristics",
-    out: Path = OUT,
-    plan_only: Annotated[bool, Parameter(negative="")] = False,
-    sql: str | None = None,
-    csv: Path | None = None,
+    options: SweepOptions = _SWEEP,
     where: WhereOptions = _WHERE,
     loading: SweepLoadOptions = _LOADING,
     prompts: SweepPromptOptions = _PROMPTS,
@@ -58,59 +44,44 @@ def sweep_command(
     ----------
     models
         Hugging Face ids or local folders (default: the shipped model).
-    revisions
-        step512; step0..step4000; step1000..step143000/20000; all; pythia or pythia/10; or several, joined by commas
-        (default: all step folders of a local model).
-    reference
-        Revision that the others are compared with (default: the last).
-    stages
-        circuit (up to faithfulness), neurons (and their effects) or heuristics (and labels, and what became of them).
-    out
-        Folder of the sweep.
-    plan_only
-        Print the plan and stop.
-    sql
-        Query the tables of the sweep in OUT and stop, as "select step, accuracy from steps".
-    csv
-        Write the query's rows to this file, all of them.
     """
-    if sql is not None:
-        query(out, sql, csv)
+    if options.sql is not None:
+        query(options.out, options.sql, options.csv)
         return
     from arithcirc.errors import RequestError, SweepIncomplete
     from arithcirc.sweep.api import run_sweep
     from arithcirc.sweep.task import Settings
 
-    if csv is not None:
-        raise RequestError(f"--csv {csv} writes the rows of a query: add --sql")
+    if options.csv is not None:
+        raise RequestError(f"--csv {options.csv} writes the rows of a query: add --sql")
     settings = Settings(
-        _stages(stages), prompts.config(), circuit.config(), probe.config(), neurons.config(), heuristics.config(),
-        knockout.config(),
+        _stages(options.stages), prompts.config(), circuit.config(), probe.config(), neurons.config(),
+        heuristics.config(), knockout.config(),
     )  # fmt: skip
     with show_sweep.Live() as live:
         try:
-            folder = run_sweep(
+            run_sweep(
                 models,
-                revisions=revisions,
+                revisions=options.revisions,
                 operators=prompts.operators,
-                out=out,
+                out=options.out,
                 settings=settings,
                 loading=loading.settled(),
                 where=where.where(),
-                reference=reference,
+                reference=options.reference,
                 retries=where.retries,
                 drop_weights=where.drop_weights,
                 command=COMMAND_LINE.get(),
-                plan_only=plan_only,
+                plan_only=options.plan_only,
                 on_plan=live.plan,
                 listen=live.hear,
             )
         except SweepIncomplete:
             live.stop()
-            _finish(out)
+            _finish(options.out)
             raise
-    if not plan_only:
-        _finish(out, folder)
+    if not options.plan_only:
+        _finish(options.out)
 
 
 def _stages(name: str) -> "StageSet":
@@ -123,12 +94,12 @@ def _stages(name: str) -> "StageSet":
     return found
 
 
-def _finish(out: Path, folder: "SweepFolder | None" = None) -> None:
+def _finish(out: Path) -> None:
     """Results on the terminal, and the report."""
     from arithcirc.catalogue import SweepFolder
     from arithcirc.report import write_report
 
-    sweep = folder or SweepFolder.open(out)
+    sweep = SweepFolder.open(out)
     show_sweep.results(sweep)
     show.out.print(f"report: {write_report(sweep)}")
 

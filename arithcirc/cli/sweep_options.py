@@ -24,8 +24,8 @@ class SweepOptions:
     revisions: Annotated[
         str | None,
         Parameter(
-            help="step512; step0..step4000; step1000..step143000/20000; all; pythia or pythia/10; or several, joined by "
-            "commas (default: all step folders of a local model)."
+            help="step512; step0..step4000; step1000..step143000/20000; all; pythia or pythia/10; or several, joined "
+            "by commas (default: all step folders of a local model)."
         ),
     ] = None
     reference: Annotated[

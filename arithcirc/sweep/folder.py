@@ -92,12 +92,13 @@ def _merged(
         if entry is None:
             first = wanted or one.revisions[-1].revision
             entry = {"model": one.model, "name": one.name, "revisions": [], "reference": first, "reference_note": None}
+            entry["reference_asked"] = first
         if entry["model"] != one.model:
             raise RunConflictError(
                 f"sweep {path} has another model called {one.name} ({entry['model']}, now {one.model}): choose another "
                 "--out"
             )
-        if wanted not in (None, entry["reference"]):
+        if wanted not in (None, entry["reference"], entry["reference_asked"]):
             raise RunConflictError(
                 f"sweep {path} compares {one.name} with {entry['reference']}, not with {wanted}: choose another --out"
             )

@@ -7,7 +7,8 @@
     memory     the peak of one worker: model, program and the largest stage
 
 Early checkpoints answer little and cost less, so it is a bound for them; rates are those of one worker alone. For a
-remote model whose weights are not here nothing is fetched to plan: its times are not known until they are.
+remote model whose weights are not here nothing is fetched to plan, and on Ray and SLURM nothing is measured: forwards
+and bytes are then computed from the shape of a published model (`cost`), and times are not known.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -103,8 +104,9 @@ def make_plan(
     absent = _absent(left, cache_dir)
     costs, notes = _measured(left, tasks, absent, measure)
     known = [costs[key] for t in left if (key := (t.name, t.operator)) in costs]
-    whole = len(known) == len(left)
-    notes += _computed([t for t in left if (t.name, t.operator) not in costs and t.key[:2] in absent])
+    rest = [t for t in left if (t.name, t.operator) not in costs]
+    computed = _computed([t for t in rest if measure is None or t.key[:2] in absent])
+    whole = all(t.name in computed for t in rest)
     return SweepPlan(
         tasks=len(tasks),
         to_run=len(left),
@@ -112,12 +114,12 @@ def make_plan(
         checkpoints=len({t.key[:2] for t in tasks}),
         operators="".join(dict.fromkeys(t.operator for t in tasks)),
         workers=workers,
-        forwards=sum((c.forwards for c in known), 0.0) if whole else None,
-        seconds=sum((c.seconds for c in known), 0.0) / workers if whole else None,
-        disk_bytes=sum((c.disk_bytes for c in known), 0.0),
+        forwards=_sum("forwards", known, computed) if whole else None,
+        seconds=None if rest else sum((c.seconds for c in known), 0.0) / workers,
+        disk_bytes=_sum("disk_bytes", known, computed),
         traffic_bytes=sum(absent.values()),
         memory_bytes=max((c.memory_bytes for c in known), default=None),
-        notes=tuple(notes),
+        notes=(*notes, *map(str, computed.values())),
     )
 
 
@@ -142,28 +144,27 @@ def _measured(
     return costs, list(notes.values())
 
 
-def _computed(tasks: Sequence[Task]) -> list[str]:
-    """What published models whose weights are not here would cost, from their shapes."""
-    notes = []
+def _computed(tasks: Sequence[Task]) -> dict[str, Any]:
+    """What published models that no worker has measured would cost, from their shapes (`SweepCost`), by model."""
+    found: dict[str, Any] = {}
     for name in dict.fromkeys(t.name for t in tasks if find(t.model) is not None):
         from arithcirc.sweep.cost import sweep_cost
 
-        of_model = [t for t in tasks if t.name == name]
-        symbols = "".join(dict.fromkeys(t.operator for t in of_model))
-        checkpoints = len({t.revision for t in of_model})
+        mine = [t for t in tasks if t.name == name]
         with suppress(ArithcircError):  # a tokenizer or shape that cannot be counted with: the first task says why
-            notes.append(
-                str(
-                    sweep_cost(
-                        of_model[0].model,
-                        checkpoints=checkpoints,
-                        operators=symbols,
-                        settings=of_model[0].settings,
-                        batch_size=of_model[0].loading.batch_size,
-                    )
-                )
+            found[name] = sweep_cost(
+                mine[0].model,
+                checkpoints=len({t.revision for t in mine}),
+                operators="".join(dict.fromkeys(t.operator for t in mine)),
+                settings=mine[0].settings,
+                batch_size=mine[0].loading.batch_size,
             )
-    return notes
+    return found
+
+
+def _sum(field: str, known: Sequence[_Cost], computed: Mapping[str, Any]) -> float:
+    """Over the tasks that were measured and the models that were computed."""
+    return float(sum(getattr(cost, field) for cost in [*known, *computed.values()]))
 
 
 def fitting_workers(wanted: int, memory_bytes: int | None) -> int:

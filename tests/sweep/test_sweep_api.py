@@ -6,15 +6,20 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from scripted import planned
 
 from arithcirc.catalogue import SweepFolder
 from arithcirc.errors import EnvironmentFailure, RequestError, RunConflictError, SweepIncomplete
 from arithcirc.sweep import api, folder, plan
 from arithcirc.sweep.api import run_sweep
 from arithcirc.sweep.lock import LOCK, locked
+from arithcirc.sweep.plan import make_plan
+from arithcirc.sweep.revisions import checkpoints
 from arithcirc.sweep.task import Loading
 from arithcirc.sweep.where import Where, default_workers
 
@@ -79,6 +84,27 @@ def test_a_reference_that_cannot_be_planned_is_no_end(tmp_path, collected):
     assert plans[0].forwards is None
     assert "reference step4000 cannot be planned (unexpected ValueError: no plan)" in plans[0].notes[0]
     assert len(list(SweepFolder.open(tmp_path).ended())) == 6
+
+
+def test_what_no_worker_measures_is_computed_from_the_shape(tmp_path, monkeypatch):
+    class Cost(SimpleNamespace):
+        def __str__(self):
+            return f"{self.model}: computed for {self.checkpoints} and {self.operators}"
+
+    monkeypatch.setattr(
+        "arithcirc.sweep.cost.sweep_cost",
+        lambda model, **given: Cost(model=model, forwards=7.0, disk_bytes=9.0, **given),
+    )
+    here, tasks = planned(tmp_path / "a", models=(checkpoints(None, "step0,step4000"),), operators="+*")
+    found = make_plan(here, tasks, workers=2)
+    assert (found.to_run, found.forwards, found.seconds, found.disk_bytes, found.traffic_bytes) == (4, 7, None, 9, 0)
+    assert found.notes == ("neox-arith: computed for 2 and +*",)
+    there, tasks = planned(tmp_path / "b", models=(checkpoints("EleutherAI/pythia-70m", "0,1000"),), operators="*")
+    measure = partial(pytest.fail, "nothing is loaded")
+    found = make_plan(there, tasks, workers=2, cache_dir=str(tmp_path), measure=measure)
+    assert (found.to_run, found.forwards, found.seconds) == (2, 7, None)
+    assert found.traffic_bytes == 2 * 2 * 70_426_624
+    assert [note.split(": ")[1][:12] for note in found.notes] == ["time unknown", "computed for"]
 
 
 def test_as_many_workers_as_fit_in_memory(tmp_path, collected, monkeypatch):

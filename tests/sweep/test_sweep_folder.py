@@ -16,7 +16,7 @@ from arithcirc.catalogue import SweepFolder
 from arithcirc.config import PromptConfig
 from arithcirc.errors import EnvironmentFailure, RequestError, RunConflictError
 from arithcirc.sweep import folder, lock
-from arithcirc.sweep.folder import check_disk, free_disk, open_sweep
+from arithcirc.sweep.folder import change_reference, check_disk, free_disk, open_sweep
 from arithcirc.sweep.lock import LOCK, locked
 from arithcirc.sweep.task import Loading, Settings
 
@@ -71,6 +71,13 @@ def test_other_settings_are_refused_by_name(tmp_path, changed, words):
 def test_where_it_runs_may_change(tmp_path):
     opened(tmp_path)
     opened(tmp_path, loading=Loading(device="cpu", threads=3, batch_size=7), reference="step3")
+
+
+def test_the_same_request_goes_on_after_its_reference_was_replaced(tmp_path):
+    sweep = opened(tmp_path, reference="step2")
+    change_reference(sweep, "m", "step1", "step2 could not be analysed")
+    assert opened(tmp_path, reference="step2").manifest["models"][0]["reference"] == "step1"
+    assert opened(tmp_path).manifest["models"][0]["reference_note"] == "step2 could not be analysed"
 
 
 def test_the_reference_must_be_in_the_sweep(tmp_path):
