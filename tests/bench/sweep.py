@@ -5,7 +5,7 @@ one worker and with two of one thread each, and writes the rows `sweep_*` of ben
 
     overhead     1 - (work and loading in workers) / (wall seconds of the driver x workers), for each number of workers;
                  of two workers also what they wait at the end, when one task is left, so the bar (5%) is for one
-    speedup      wall seconds of one worker over those of two (bar on two free cores: 1.6), medians of interleaved repeats
+    speedup      wall seconds of one worker over those of two (bar on two free cores: 1.6), medians of repeats in turn
     peak_mb      largest resident memory of a worker, of any task
     disk_mb      bytes of the tasks' files, measured, beside the plan's estimate
 
