@@ -20,7 +20,8 @@ def loaded_by(code: str) -> tuple[set[str], float]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["analyze", "--help"], ["train", "--help"], ["models"]]
+    "arguments",
+    [["--help"], ["--version"], ["analyze", "--help"], ["sweep", "--help"], ["train", "--help"], ["models"]],
 )
 def test_help_is_cheap(arguments):
     modules, seconds = loaded_by(f"from arithcirc.cli.main import run\nassert run({arguments!r}) == 0")
