@@ -25,7 +25,9 @@ from arithcirc.sweep.runs import Doing, first_stages, labels_stage, open_run
 from arithcirc.sweep.shared import ANSWERS
 from arithcirc.sweep.task import Task
 
-MATCH_SECONDS = 2.5e-7
+LABELLED = 2
+"""Neurons labelled over those that count: by own prompts, by shared prompts and for the reference differ in part."""
+MATCH_SECONDS = 1.7e-7
 """Ranking and scoring one prompt of one neuron's map, with its share of the nulls, on one thread."""
 RUN_BYTES = 150_000
 """Tables of a run whose size depends on little."""
@@ -85,7 +87,7 @@ def _shared_forwards(job: Job, stage: str, forwards: float) -> float:
 def _matching_seconds(job: Job) -> float:
     """What matching takes beside running the model."""
     rows = sum(len(legal) * len(expected_neurons(job, op)) for op, legal in legal_by_operator(job).items())
-    return rows * MATCH_SECONDS / max(1, torch.get_num_threads())
+    return LABELLED * rows * MATCH_SECONDS / max(1, torch.get_num_threads())
 
 
 def _disk_bytes(job: Job, task: Task) -> float:
@@ -99,5 +101,5 @@ def _disk_bytes(job: Job, task: Task) -> float:
     if task.settings.stages != "circuit":
         total += 2 * NEURON_BYTES * info.n_layers * info.d_mlp
     if task.settings.stages == "heuristics":
-        total += LABEL_BYTES * sum(len(expected_neurons(job, op)) for op in job.operators)
+        total += LABELLED * LABEL_BYTES * sum(len(expected_neurons(job, op)) for op in job.operators)
     return float(total)

@@ -63,7 +63,7 @@ def with_reference(root: Path, here: Path, model: Path, *more: int) -> Path:
 def test_each_task_says_what_became_of_it(outcomes: dict[int, Outcome], model: Path, root: Path) -> None:
     assert {step: o.status for step, o in outcomes.items()} == {2: "done", 1: "done", 0: "no circuit", 3: "failed"}
     assert outcomes[2].reason is outcomes[1].reason is None
-    assert outcomes[0].reason == "0 of 961 prompts answered correctly, at least 2 are needed"
+    assert outcomes[0].reason == "0 of 441 prompts answered correctly, at least 2 are needed"
     assert "step3" in str(outcomes[3].reason)
     assert "\n" not in str(outcomes[3].reason)
     for step, outcome in outcomes.items():
@@ -78,7 +78,7 @@ def test_an_outcome_counts_time_and_work(outcomes: dict[int, Outcome]) -> None:
         found = outcomes[step]
         assert found.seconds >= sum(found.stages.values()) * 0.99 > 0
         assert found.load_seconds > 0
-        assert found.forwards > 1000
+        assert found.forwards > 500
         assert found.peak_bytes > 10**7
         assert found.host
         assert found.attempts == 1
@@ -93,7 +93,7 @@ def test_where_nothing_is_answered_there_are_accuracy_and_answers(
 ) -> None:
     assert outcomes[0].status == "no circuit"
     run = RunFolder.open(files_of(root, little_tasks.task(model, 0)).own)
-    legal = fitting_prompts(operator("+"), OperandRange(0, 30), 60)
+    legal = fitting_prompts(operator("+"), OperandRange(0, 20), 60)
     answers = run.table("answers")
     assert len(answers) == len(legal)
     assert not answers["correct"].any()
