@@ -216,3 +216,12 @@ def test_tables_that_are_not_there_are_refused_by_name(tmp_path: Path, data: Swe
         with pytest.raises(RequestError):
             draw()
     assert words.findings(empty)["kept"] == []
+
+
+def test_heuristics_with_few_prompts_are_not_among_the_points(data: SweepData) -> None:
+    table = data.tables["jumps"]
+    few = table.assign(n_in=table["n_in"].where(table["heuristic"] == jumps.ALL, jumps.FEWEST - 1))
+    poor = SweepData(tables={"jumps": few}, models=data.models, manifest=data.manifest)
+    drawn = {t.name for t in jumps.event_study(poor, MODEL, "significant").data}
+    assert drawn == {"mean over heuristics, 95%"}
+    assert {t.name for t in jumps.event_study(data, MODEL, "significant").data} == drawn | {"single heuristics"}

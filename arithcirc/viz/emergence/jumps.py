@@ -2,8 +2,8 @@
 
 `event_study`  per operator, against the distance from the birth in measured checkpoints: by how much more accuracy rose
                inside the heuristic than on matched prompts outside it, since the checkpoint before. Small points are
-               single heuristics, diamonds the mean over them with its interval. 0 is the birth; the other distances are
-               the placebo, the same heuristics when nothing of theirs is born
+               single heuristics with FEWEST prompts inside or more, diamonds their mean with its interval. 0 is the
+               birth; the other distances are the placebo, the same heuristics when nothing of theirs is born
 """
 
 import numpy as np
@@ -12,12 +12,14 @@ import plotly.graph_objects as go
 
 from arithcirc.viz import theme
 from arithcirc.viz.emergence.data import LABELS, SweepData
-from arithcirc.viz.emergence.lines import panels
-from arithcirc.viz.frames import numbers, require
+from arithcirc.viz.emergence.lines import named, panels
+from arithcirc.viz.frames import column, numbers, require
 from arithcirc.viz.panels import interval, legend_below
 
 ALL = "(all)"
 """The row of all heuristics of an operator together."""
+FEWEST = 20
+"""Prompts inside a heuristic that the mean asks for; those with fewer are not drawn."""
 _COLUMNS = ("operator", "heuristic", "offset", "difference")
 
 
@@ -31,6 +33,7 @@ def event_study(data: SweepData, model: str, labels: str) -> go.Figure:
     for panel, operator in enumerate(present, start=1):
         part = rows[rows["operator"] == operator]
         single, mean = part[part["heuristic"] != ALL], part[part["heuristic"] == ALL].sort_values("offset")
+        single = single[column(single, "n_in", np.inf).fillna(0) >= FEWEST]
         if not single.empty:
             _points(figure, panel, single, single["offset"] + rng.uniform(-0.16, 0.16, len(single)))
         if not mean.empty:
@@ -45,7 +48,8 @@ def event_study(data: SweepData, model: str, labels: str) -> go.Figure:
         range=[offsets[0] - 0.5, offsets[-1] + 0.5],
         ticktext=["birth" if o == 0 else f"{o:+d}".replace("-", "−") for o in offsets],
     )  # fmt: skip
-    shown = numbers(rows, ["difference", "low", "high"])
+    counted = rows[(rows["heuristic"] == ALL) | (column(rows, "n_in", np.inf).fillna(0) >= FEWEST)]
+    shown = numbers(counted if len(counted) else rows, ["difference", "low", "high"])
     limit = float(np.nanquantile(np.abs(shown), 0.98)) * 1.1 or 0.1
     figure.update_yaxes(range=[-limit, limit], zeroline=True, tickformat="+.2f")
     figure.update_yaxes(title="rise inside − rise outside", row=1, col=1)
@@ -66,7 +70,7 @@ def _points(figure: go.Figure, panel: int, rows: pd.DataFrame, x: pd.Series) -> 
             "%{customdata[1]:+.3f} (n = %{customdata[3]:.0f})<br>difference %{y:+.3f}<extra></extra>",
             name="single heuristics",
             legendgroup="single",
-            showlegend=panel == 1,
+            showlegend=not named(figure, "single heuristics"),
         ),
         row=1,
         col=panel,
@@ -88,7 +92,7 @@ def _means(figure: go.Figure, panel: int, rows: pd.DataFrame, colour: str) -> No
             "<br>p = %{customdata[3]:.2g}<extra></extra>",
             name="mean over heuristics, 95%",
             legendgroup="mean",
-            showlegend=panel == 1,
+            showlegend=not named(figure, "mean over heuristics, 95%"),
         ),
         row=1,
         col=panel,

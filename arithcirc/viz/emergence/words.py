@@ -193,10 +193,11 @@ def _jumps(data: SweepData, model: str, operator: str) -> str:
     if birth.empty:
         return "No heuristic was born at a checkpoint where the jump could be measured." if len(rows) else ""
     row = birth.iloc[0]
-    rise, low, high = (number(row[name], 3) for name in ("difference", "low", "high"))
+    low, high = (number(row[name], 3) for name in ("low", "high"))
+    rise = f"{number(abs(row['difference']), 3)} {'more' if row['difference'] >= 0 else 'less'} than"
     p = f", p = {p_value(row['p'])}" if pd.notna(row.get("p")) else ""
     text = (
-        f"At the birth of {count(row.get('heuristics'))} heuristics, accuracy inside rose by {rise} more than on "
+        f"At the birth of {count(row.get('heuristics'))} heuristics, accuracy inside rose by {rise} on "
         f"matched prompts outside (95% from {low} to {high}{p})"
     )
     others = means[means["offset"] != 0]["difference"]
