@@ -82,7 +82,8 @@ class NeuronConfig:
     """Which neurons count as important: the `top` of each layer from `first_layer` on, by exact effect.
 
     `top` None: the fewest per layer with which faithfulness reaches the circuit's `target` on the discover prompts,
-    every head and earlier MLP kept. `first_layer` None: per operator, from the probe.
+    every head and earlier MLP kept. `first_layer` None: per operator, from the probe; given, no neuron below it is
+    patched.
     """
 
     top: int | None = None

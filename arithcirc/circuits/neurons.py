@@ -42,7 +42,8 @@ HELD_BYTES = 2**28
 class NeuronEffects:
     """Mean and standard deviation over `n` prompts of every neuron's effects; metrics in the order of METRICS.
 
-    The estimate is of logit_diff; NaN where the gradient at `=` is not finite on some prompt.
+    Exact effects are NaN in layers below `first_layer`, which were not patched. The estimate is of logit_diff; NaN
+    where the gradient at `=` is not finite on some prompt.
     """
 
     mean: Float[np.ndarray, "layer neuron metric"]
@@ -50,6 +51,7 @@ class NeuronEffects:
     estimate_mean: Float[np.ndarray, "layer neuron"]
     estimate_std: Float[np.ndarray, "layer neuron"]
     n: int
+    first_layer: int = 0
 
     @property
     def exact_ranks(self) -> Int[np.ndarray, "layer neuron"]:
@@ -67,7 +69,7 @@ class NeuronEffects:
         return int(np.isnan(self.estimate_mean).sum())
 
     def frame(self, *, operator: str, top: int, first_layer: int) -> pd.DataFrame:
-        """Rows of the table `neurons`: three exact metrics and the estimate for each neuron.
+        """Rows of the table `neurons`: three exact metrics and the estimate for each neuron of the layers patched.
 
         Important are the `top` of each layer from `first_layer` on, by exact logit_diff.
         """
@@ -75,18 +77,18 @@ class NeuronEffects:
         chosen = important(self.exact_ranks, top=top, first_layer=first_layer)
         kinds = [("exact", m, self.mean[..., i], self.std[..., i]) for i, m in enumerate(METRICS)]
         kinds.append(("estimate", METRICS[RANKED_BY], self.estimate_mean, self.estimate_std))
-        frames = []
+        frames, layers = [], np.arange(self.first_layer, n_layers)
         for method, metric, mean, std in kinds:
             columns = {
                 "operator": operator,
-                "layer": np.repeat(np.arange(n_layers), width),
-                "neuron": np.tile(np.arange(width), n_layers),
+                "layer": np.repeat(layers, width),
+                "neuron": np.tile(np.arange(width), len(layers)),
                 "method": method,
                 "metric": metric,
-                "effect": mean.ravel(),
-                "std": std.ravel(),
-                "rank": ranks(mean + std).ravel(),
-                "important": chosen.ravel(),
+                "effect": mean[layers].ravel(),
+                "std": std[layers].ravel(),
+                "rank": ranks(mean + std)[layers].ravel(),
+                "important": chosen[layers].ravel(),
             }
             frames.append(pd.DataFrame(columns))
         return pd.concat(frames, ignore_index=True)
@@ -103,7 +105,7 @@ class NeuronEffects:
         both = (self.exact_ranks <= top) & (self.estimate_ranks <= top)
         width = exact.shape[1]
         rows = []
-        for layer in range(len(exact)):
+        for layer in range(self.first_layer, len(exact)):
             spearman, pearson = _correlations(exact[layer], estimate[layer])
             overlap = float("nan") if np.isnan(spearman) else float(both[layer].sum()) / min(top, width)
             shares = {"overlap": overlap, "expected": min(top, width) / width}
@@ -143,22 +145,26 @@ def neuron_effects(
     encoder: PromptEncoder,
     pairs: Pairs,
     *,
+    first_layer: int = 0,
     batch_size: int = 2048,
     progress: Progress | None = None,
 ) -> NeuronEffects:
     """Exact and estimated effects of every neuron at `=`. Progress: (neuron, prompt) rows, then prompts.
 
-    Values per prompt are held for one layer at a time.
+    Neurons below `first_layer`, whose replays are the longest, are not patched. Values per prompt are held for one
+    layer at a time.
     """
-    layers = exact_by_layer(model, encoder, pairs, batch_size=batch_size, progress=progress)
+    layers = exact_by_layer(model, encoder, pairs, first_layer=first_layer, batch_size=batch_size, progress=progress)
     exact = [(v.mean(1), _spread(v.numpy(), axis=1)) for v in layers]
+    unpatched = np.full((model.info.d_mlp, len(METRICS)), np.nan)
+    exact = [(unpatched, unpatched)] * first_layer + exact
     estimate = _Moments()
     for batch in estimates_by_batch(model, encoder, pairs, batch_size=batch_size):
         estimate.add(batch.numpy())
         if progress is not None:
             progress(len(batch))
     means, stds = (np.stack([np.asarray(pair[i]) for pair in exact]) for i in (0, 1))
-    return NeuronEffects(means, stds, estimate.mean, estimate.std, len(pairs))
+    return NeuronEffects(means, stds, estimate.mean, estimate.std, len(pairs), first_layer)
 
 
 def exact_by_layer(
@@ -166,16 +172,17 @@ def exact_by_layer(
     encoder: PromptEncoder,
     pairs: Pairs,
     *,
+    first_layer: int = 0,
     batch_size: int = 2048,
     progress: Progress | None = None,
 ) -> Iterator[Float[Tensor, "neuron prompt metric"]]:
-    """Exact effects of all neurons of layer 0, of layer 1, and so on."""
+    """Exact effects of all neurons of the first layer, of the next one, and so on."""
     tokens, other, answer, rival = _tensors(model, encoder, pairs)
     engine = SuffixEngine(model, tokens, parts=set())
     reduce = patching_metrics(engine.clean.logits, answer, rival)
     at, n_layers = encoder.index(Position.EQUALS), model.info.n_layers
     block = max(1, HELD_BYTES // (2 * len(tokens) * _wide_bytes(model, encoder)))
-    for first in range(0, n_layers, block):
+    for first in range(first_layer, n_layers, block):
         layers = range(first, min(first + block, n_layers))
         engine.hold("post", layers)
         source = model.activations(other, parts={"post"}, layers=layers)

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arithcirc.cli import show, show_sweep
-from arithcirc.cli.options import COMMAND_LINE, HeuristicOptions, KnockoutOptions
+from arithcirc.cli.options import COMMAND_LINE, HeuristicOptions
 from arithcirc.cli.sweep_options import (
     SweepCircuitOptions,
+    SweepKnockoutOptions,
     SweepLoadOptions,
     SweepNeuronOptions,
     SweepOptions,
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _SWEEP, _LOADING, _WHERE = SweepOptions(), SweepLoadOptions(), WhereOptions()
 _PROMPTS, _CIRCUIT, _PROBE = SweepPromptOptions(), SweepCircuitOptions(), SweepProbeOptions()
-_NEURONS, _HEURISTICS, _KNOCKOUT = SweepNeuronOptions(), HeuristicOptions(), KnockoutOptions()
+_NEURONS, _HEURISTICS, _KNOCKOUT = SweepNeuronOptions(), HeuristicOptions(), SweepKnockoutOptions()
 
 
 def sweep_command(
@@ -33,7 +34,7 @@ def sweep_command(
     probe: SweepProbeOptions = _PROBE,
     neurons: SweepNeuronOptions = _NEURONS,
     heuristics: HeuristicOptions = _HEURISTICS,
-    knockout: KnockoutOptions = _KNOCKOUT,
+    knockout: SweepKnockoutOptions = _KNOCKOUT,
 ) -> None:
     """Run the analysis over training checkpoints, or several models: when did each heuristic appear?
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from arithcirc.cli.options import CircuitOptions, LoadOptions, NeuronOptions, ProbeOptions, PromptOptions
+from arithcirc.config import KnockoutConfig
 
 if TYPE_CHECKING:
     from arithcirc.sweep.task import Loading
@@ -65,7 +66,7 @@ class SweepCircuitOptions(CircuitOptions):
     """How each circuit is chosen and judged."""
 
     random_circuits: Annotated[int, Parameter(help="Random circuits per size, as the baseline.")] = 3
-    mean_prompts: Annotated[int | None, Parameter(help="Prompts per operator behind the means.")] = 5000
+    mean_prompts: Annotated[int | None, Parameter(help="Prompts per operator behind the means.")] = 2000
 
 
 @Parameter(name="*")
@@ -88,6 +89,18 @@ class SweepNeuronOptions(NeuronOptions):
         int | None, Parameter(help="First layer with heuristics (default: from the reference's probe).")
     ] = None
     random_neurons: Annotated[int, Parameter(help="Random rankings of neurons, as the baseline.")] = 1
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class SweepKnockoutOptions:
+    """How many prompts the ablations by prompt use, for matched and for significant labels alike."""
+
+    by_prompt: Annotated[int, Parameter(help="Evaluate prompts whose own heuristics are knocked out.")] = 50
+
+    def config(self) -> KnockoutConfig:
+        """The configuration these options stand for."""
+        return KnockoutConfig(by_prompt=self.by_prompt)
 
 
 @Parameter(name="*")

@@ -51,7 +51,8 @@ def neurons_stage(job: Job) -> list[str]:
     """Tables `neurons`, `neuron_agreement`, `neuron_faithfulness` and `neuron_overlap`.
 
     Effects and the choice of k are of the discover prompts with their first random counterfactual; random rankings are
-    judged on the evaluate prompts only. How many neurons have no estimate is noted in the manifest.
+    judged on the evaluate prompts only. Given a first layer, no neuron below it is patched. How many neurons have no
+    estimate is noted in the manifest.
     """
     prompts, means = job.run.table("prompts"), load_means(job)
     advance = job.counter("neurons", count_neurons(job).rows)
@@ -74,7 +75,14 @@ def _one_operator(job: Job, prompts: pd.DataFrame, symbol: str, means: Means, ad
     info, cfg = job.model.info, job.config.neurons
     first = first_layer(job, symbol)
     discover = load_pairs(rows_of(prompts, symbol, "discover"))
-    effects = neuron_effects(job.model, job.encoder, discover, batch_size=job.batch_size, progress=advance)
+    effects = neuron_effects(
+        job.model,
+        job.encoder,
+        discover,
+        first_layer=cfg.first_layer or 0,
+        batch_size=job.batch_size,
+        progress=advance,
+    )
     grid = neuron_grid(info.d_mlp, cfg.top)
     rests = (circuit_rest(job.run, symbol), everything(info.n_layers, info.n_heads))
     ranked = ranked_circuits(grid, rests)
@@ -136,9 +144,10 @@ def count_neurons(job: Job) -> Cost:
     grid = neuron_grid(info.d_mlp, cfg.top)
     ranked, randoms = 2 * 2 * len(grid) + 2, 2 * cfg.random_draws * (len(grid) - 2)
     judged = discover * ranked + evaluate * (ranked + randoms)
-    exact = discover * info.n_layers * info.d_mlp
+    layers = range(cfg.first_layer or 0, info.n_layers)
+    exact = discover * len(layers) * info.d_mlp
     at = job.encoder.index(Position.EQUALS)
-    share = suffix_share(info.n_layers, job.encoder.length, at, range(info.n_layers)) + _unembed_share(job)
+    share = suffix_share(info.n_layers, job.encoder.length, at, layers) + _unembed_share(job)
     passes = 2 + 2 + 3  # clean and counterfactual records, twice; forward and backward
     return Cost(exact + discover + judged, exact * share + discover * passes + judged)
 

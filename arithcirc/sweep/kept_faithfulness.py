@@ -7,7 +7,8 @@ every position. Earlier MLPs are whole. Two settings of the heads, all of them o
     all      labelled important neurons
     kept     those with a (neuron, heuristic) pair that the reference has too
     new      the rest of all
-    random   as many neurons of the same layers as kept, drawn from all neurons of these layers; five draws
+    random_kept, random_new  as many neurons of the same layers as kept, or as new, drawn from all neurons of these
+             layers; five draws
     none     no neuron of these layers: what heads and earlier MLPs do alone
 
 F as in circuits.faithfulness, on the evaluate prompts. kept near all: what the reference will use carries this
@@ -48,17 +49,19 @@ class NeuronSet(NamedTuple):
 
 def neuron_sets(rows: LabelRows, *, compared: bool, width: int, rng: np.random.Generator) -> list[NeuronSet]:
     """The sets in the order of the table; without a reference to compare with, all and none."""
-    kept = rows.kept_neurons
+    kept, new = rows.kept_neurons, rows.new_neurons
     sets = [NeuronSet("all", 0, rows.all_neurons)]
     if compared:
-        sets += [NeuronSet("kept", 0, kept), NeuronSet("new", 0, rows.new_neurons)]
-        sets += [NeuronSet("random", draw, random_like(kept, width, rng)) for draw in range(RANDOM_DRAWS)]
+        for name, chosen in (("kept", kept), ("new", new)):
+            sets.append(NeuronSet(name, 0, chosen))
+            draws = range(RANDOM_DRAWS)
+            sets += [NeuronSet(f"random_{name}", draw, random_like(chosen, width, rng)) for draw in draws]
     return [*sets, NeuronSet("none", 0, _NONE)]
 
 
 def n_sets(*, compared: bool) -> int:
     """How many sets there are."""
-    return 4 + RANDOM_DRAWS if compared else 2
+    return 4 + 2 * RANDOM_DRAWS if compared else 2
 
 
 def set_masks(sets: Sequence[NeuronSet], rest: Rest, first_layer: int, info: ModelInfo) -> CircuitMasks:

@@ -43,7 +43,7 @@ class Settings:
     prompts: PromptConfig = field(
         default_factory=lambda: PromptConfig(n_discover=50, n_evaluate=50, counterfactual_seeds=1)
     )
-    circuit: CircuitConfig = field(default_factory=lambda: CircuitConfig(random_circuits=3, mean_prompts=5000))
+    circuit: CircuitConfig = field(default_factory=lambda: CircuitConfig(random_circuits=3, mean_prompts=2000))
     probe: ProbeConfig = field(default_factory=lambda: ProbeConfig(prompts=2000))
     neurons: NeuronConfig = field(default_factory=lambda: NeuronConfig(random_draws=1))
     heuristics: HeuristicConfig = field(default_factory=HeuristicConfig)

@@ -150,14 +150,15 @@ def knocked_out(arm: str, per_layer: int, rival: bool) -> float:
 def ablation_tables(symbol: str, place: int, *, rival: bool) -> dict[str, pd.DataFrame]:
     """Tables `kept_faithfulness` and `knockouts_by_prompt`, both label kinds, own and shared prompts alike."""
     sets = {"all": (0.9, 24), "kept": (kept_share(place, rival), 4 + 3 * place), "new": (0.7 if rival else 0.35, 8),
-            "random": (0.25, 4 + 3 * place), "none": (0.2, 0)}  # fmt: skip
+            "random_kept": (0.25, 4 + 3 * place), "random_new": (0.25, 8), "none": (0.2, 0)}  # fmt: skip
     kept, knockouts = [], []
     for prompts in ("own", "shared"):
         for labels in ("matched", "significant"):
             for heads in ("all", "circuit"):
                 for name, (value, count) in sets.items():
-                    for draw in range(5) if name == "random" else (0,):
-                        shown = value - 0.05 * (heads == "circuit") + 0.01 * (draw - 2) * (name == "random")
+                    drawn = name.startswith("random")
+                    for draw in range(5) if drawn else (0,):
+                        shown = value - 0.05 * (heads == "circuit") + 0.01 * (draw - 2) * drawn
                         key = {"operator": symbol, "prompts": prompts, "labels": labels, "heads": heads}
                         key |= {"neurons": name, "draw": draw, "n_neurons": count, "n": 40, "undefined": 0}
                         kept.append(key | _numbers(shown))

@@ -98,7 +98,8 @@ def test_sets_in_the_tables_order() -> None:
     rows = label_rows(HERE, IMPORTANT, THERE, "matched")
     sets = neuron_sets(rows, compared=True, width=toys.HIDDEN, rng=np.random.default_rng(0))
     assert [(s.name, len(s.members)) for s in sets] == [
-        ("all", 4), ("kept", 3), ("new", 1), *[("random", 3)] * RANDOM_DRAWS, ("none", 0)
+        ("all", 4), ("kept", 3), *[("random_kept", 3)] * RANDOM_DRAWS, ("new", 1), *[("random_new", 1)] * RANDOM_DRAWS,
+        ("none", 0),
     ]  # fmt: skip
     alone = neuron_sets(rows, compared=False, width=toys.HIDDEN, rng=np.random.default_rng(0))
     assert [s.name for s in alone] == ["all", "none"]
@@ -143,7 +144,7 @@ def test_all_neurons_are_the_model_and_none_are_none(job: Job) -> None:
         job, sums(12), rows, rests, means, np.random.default_rng(0),
         compared=True, first_layer=1, progress=lambda _: None,
     )  # fmt: skip
-    assert len(table) == 2 * 2 * (4 + RANDOM_DRAWS)
+    assert len(table) == 2 * 2 * (4 + 2 * RANDOM_DRAWS)
     found = table.set_index(["labels", "heads", "neurons", "draw"])["faithfulness"]
     assert found["matched", "all", "all", 0] == found["matched", "all", "new", 0] == pytest.approx(1, abs=1e-6)
     for heads in ("all", "circuit"):
@@ -153,7 +154,7 @@ def test_all_neurons_are_the_model_and_none_are_none(job: Job) -> None:
         assert found["matched", heads, "all", 0] != pytest.approx(none, abs=1e-3)
     sizes = table.set_index(["labels", "neurons", "heads", "draw"])["n_neurons"]
     assert sizes["matched", "all", "all", 0] == 2 * toys.HIDDEN
-    assert sizes["matched", "kept", "all", 0] == sizes["matched", "random", "all", 4] == 0
+    assert sizes["matched", "kept", "all", 0] == sizes["matched", "random_kept", "all", 4] == 0
 
 
 # -- arms --------------------------------------------------------------------------------------------------------------

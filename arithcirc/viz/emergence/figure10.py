@@ -37,8 +37,9 @@ KEPT = {
     "all": Style("all labelled neurons", RED, rank=1),
     "kept": Style("kept: with a pair of the reference", BLUE, "solid", "square", rank=2),
     "new": Style("new: the other labelled ones", ORANGE, "dash", "triangle-up", rank=3),
-    "random": Style("random neurons, as many as kept", theme.GREY, "dot", "diamond", 1.5, 5, rank=4),
-    "none": Style("none", theme.GREY, "longdash", "line-ew", 1.2, 0, rank=5),
+    "random_kept": Style("random neurons, as many as kept", _LIGHT_BLUE, "dot", "square-open", 1.5, 5, rank=4),
+    "random_new": Style("random neurons, as many as new", _LIGHT_ORANGE, "dot", "triangle-up-open", 1.5, 5, rank=5),
+    "none": Style("none", theme.GREY, "longdash", "line-ew", 1.2, 0, rank=6),
 }
 ARMS = {
     "targeted": Style("best neurons whose heuristic holds", RED, rank=1),
@@ -108,7 +109,7 @@ def kept_curves(data: SweepData, model: str, prompts: str, labels: str, measure:
         of_operator = rows[rows["operator"] == operator]
         for name, style in reversed(KEPT.items()):  # the first ones on top
             part = of_operator[of_operator["neurons"] == name]
-            if name == "random":
+            if name.startswith("random"):
                 spread_band(figure, panel, part, measure, style, axis=axis)
             else:
                 bars = ("sem_low", "sem_high") if measure == "faithfulness" and style.size else None

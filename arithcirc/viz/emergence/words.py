@@ -140,7 +140,13 @@ def _kept(data: SweepData, model: str, operator: str) -> str:
         f"The kept neurons recover {percent(ratio.mean())} of what all labelled ones do (F), on average over "
         f"{len(ratio)} checkpoints; least at {axis.label(ratio.index[low])}, {percent(ratio.iloc[low])}"
     )
-    for name, word in (("new", "the new ones"), ("random", "random ones, as many"), ("none", "none at all")):
+    others = {
+        "random_kept": "as many random ones",
+        "new": "the new ones",
+        "random_new": "as many random ones as these",
+        "none": "none at all",
+    }
+    for name, word in others.items():
         if name in usable and usable[name].notna().any():
             text += f"; {word} {percent((usable[name] / usable['all']).mean())}"
     return f"{text}. In the paper: {percent(PAPER_KEPT)}, for the kept ones of Pythia-6.9B."
