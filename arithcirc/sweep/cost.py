@@ -9,8 +9,9 @@
     disk       bytes of the tasks' files, from their shapes
     traffic    published weights x checkpoints; with dropped weights a few checkpoints are on disk at once
 
-A sweep's tasks share work: the first layer is probed at the reference only, mean activations are computed once per
-checkpoint, and the reference has no shared run.
+A sweep's tasks share work: the first layer is probed at the reference only, where all neurons are patched; elsewhere
+those from that layer on are, which is taken to lie at FIRST_LAYER of the depth unless it is asked for. Mean activations
+are computed once per checkpoint, and the reference has no shared run.
 """
 
 from dataclasses import dataclass, replace
@@ -37,6 +38,8 @@ from arithcirc.training.tokenizer import build_tokenizer
 
 ON_DISK = 4
 """Checkpoints whose weights are on disk at once when they are dropped: the reference's, one in use, two ahead."""
+FIRST_LAYER = 14 / 32
+"""First layer with heuristics as a share of the depth: Pythia-6.9B's (Nikankin et al. 2024, arXiv 2410.21272)."""
 _TOKENS = 530
 """Numbers with a token of their own in the tokenizer that is counted with, as Pythia has them."""
 
@@ -100,12 +103,16 @@ def sweep_cost(
     tokenizer = build_tokenizer(min(_TOKENS, entry.number_limit or _TOKENS))
     network = built(entry.shape, tokenizer, name=entry.name, device="meta", dtype=dtype)
     forwards = disk = host = 0.0
+    rule = settings or Settings()
+    if rule.neurons.first_layer is None:
+        rule = replace(rule, neurons=replace(rule.neurons, first_layer=int(FIRST_LAYER * entry.shape.n_layers)))
     for position, symbol in enumerate(operators):
         task = Task(entry.name, entry.name, "main", None, symbol, "main", settings or Settings(), Loading(None, None))
         task = replace(task, loading=replace(task.loading, batch_size=batch_size, dtype=dtype))
-        job, stages = counted(task, network)
-        per_task = {name: cost["forwards"] for name, cost in stages.items()}
-        forwards += _of_all(per_task, checkpoints, means=position == 0)
+        job, once = counted(task, network)
+        _, again = counted(replace(task, settings=rule), network)
+        forwards += _total(once, "own/", means=position == 0)
+        forwards += (checkpoints - 1) * _total(again, "", means=position == 0)
         disk += checkpoints * estimate._disk_bytes(job, task)
         if task.settings.stages == "heuristics":
             host += checkpoints * estimate._matching_seconds(job) * max(1, torch.get_num_threads())
@@ -137,10 +144,7 @@ def forward_seconds(model: Any, job: Job, machine: Machine) -> float:
     return count.cost.seconds(machine) / job.batch_size
 
 
-def _of_all(per_task: dict[str, float], checkpoints: int, *, means: bool) -> float:
-    """Forwards of one operator at all checkpoints; `means` says whether its tasks compute them."""
-    once = {"own/probe"}
-    own = sum(n for name, n in per_task.items() if name.startswith("own/") and name not in once)
-    own -= 0.0 if means else per_task.get("own/means", 0.0)
-    shared = sum(n for name, n in per_task.items() if name.startswith("shared/"))
-    return checkpoints * own + (checkpoints - 1) * shared + sum(per_task.get(name, 0.0) for name in once)
+def _total(stages: dict[str, dict[str, float]], part: str, *, means: bool) -> float:
+    """Forwards of one task's stages whose names begin so; `means` says whether the task computes the means."""
+    counted = [c["forwards"] for name, c in stages.items() if name.startswith(part) and (means or name != "own/means")]
+    return sum(counted)
