@@ -155,7 +155,7 @@ def neuron_effects(
     layer at a time.
     """
     layers = exact_by_layer(model, encoder, pairs, first_layer=first_layer, batch_size=batch_size, progress=progress)
-    exact = [(v.mean(1), _spread(v.numpy(), axis=1)) for v in layers]
+    exact = [(v.mean(1).numpy(), _spread(v.numpy(), axis=1)) for v in layers]
     unpatched = np.full((model.info.d_mlp, len(METRICS)), np.nan)
     exact = [(unpatched, unpatched)] * first_layer + exact
     estimate = _Moments()
