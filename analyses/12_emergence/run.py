@@ -22,7 +22,8 @@ QUERIES = {
     "order by operator, what, step",
     "(b) F with only some neurons, all heads": "select operator, step, neurons, avg(n_neurons) as size, "
     "avg(faithfulness) as F, avg(accuracy) as accuracy, min(n) as n from kept_faithfulness "
-    "where prompts = 'shared' and labels = 'significant' and heads = 'all' group by operator, step, neurons order by operator, step, neurons",
+    "where prompts = 'shared' and labels = 'significant' and heads = 'all' "
+    "group by operator, step, neurons order by operator, step, neurons",
     "(c) accuracy with 25 neurons per layer zeroed": "select operator, step, arm, neurons, n, accuracy, p from "
     "knockouts_by_prompt where prompts = 'shared' and labels = 'significant' and ablation = 'zero' and per_layer = 25 "
     "order by operator, step, arm",
