@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 from scipy import stats
 
 from arithcirc.arithmetic.operators import Prompts
@@ -43,7 +43,7 @@ from arithcirc.heuristics.nulls import (
     shifts,
     value_maxima,
 )
-from arithcirc.heuristics.ranks import Ranks, in_threads
+from arithcirc.heuristics.ranks import Ranks, in_threads, transposed
 
 ENOUGH = 10
 """Draws that must reach a score for the empirical p to be used as it is."""
@@ -131,8 +131,9 @@ def _structured(
 
     def one_variable(item: tuple[slice, np.ndarray]) -> None:
         columns, block = item
+        by_neuron = transposed(block)
         for end, values in scores.ends.items():
-            _block(block, values[columns], scores.size, groups, levels, end, threshold, columns, out)
+            _block(by_neuron, values[columns], scores.size, groups, levels, end, threshold, columns, out)
 
     in_threads(one_variable, blocks)
     prompt_at = _prompt_table(levels)
@@ -209,7 +210,7 @@ def _prompt_table(levels: dict[str, Levels]) -> Int[np.ndarray, "op1 op2"]:
 
 
 def _block(
-    ranks: np.ndarray,
+    ranks: Integer[np.ndarray, "neuron prompt"],
     values: Float[np.ndarray, "neuron heuristic"],
     size: Int[np.ndarray, "heuristic"],
     groups: Sequence[_Group],
@@ -227,7 +228,7 @@ def _block(
         some = np.flatnonzero(np.logical_or.reduce([nobody, *reach.values()]))
         if not len(some):
             continue
-        counts, grid = hit_table(ranks[:, some], levels[variable], end)
+        counts, grid = hit_table(ranks if len(some) == len(ranks) else ranks[some], levels[variable], end)
         for group in mine:
             here = reach[id(group)][some]
             if not here.any():
@@ -237,7 +238,7 @@ def _block(
             maxima = [value_maxima(shown, grid, levels[variable].size, sets, names[0]) for names in group.renamings]
             if shown is counts:
                 maxima = [np.ascontiguousarray(m[:, here]) for m in maxima]
-            _write(values, size, group, some[here], maxima, len(ranks), end, threshold, columns, out)
+            _write(values, size, group, some[here], maxima, ranks.shape[1], end, threshold, columns, out)
 
 
 def _pair_block(
@@ -313,9 +314,14 @@ def p_values(
 def hypergeometric(
     scores: Float[np.ndarray, "label"], size: Int[np.ndarray, "label"], n_prompts: int
 ) -> Float[np.ndarray, "label"]:
-    """P(X >= hits) for k = |H| prompts drawn from n_prompts of which k are in H; hits = score x k."""
-    hits = np.rint(scores * size)
-    return np.asarray(stats.hypergeom.sf(hits - 1, n_prompts, size, size))
+    """P(X >= hits) for k = |H| prompts drawn from n_prompts of which k are in H; hits = score x k.
+
+    Many labels have the same hits and size: each pair is computed once.
+    """
+    hits = np.rint(scores * size).astype(np.int64)
+    pairs, of = np.unique(hits * (n_prompts + 1) + size, return_inverse=True)
+    hit, k = np.divmod(pairs, n_prompts + 1)
+    return np.asarray(stats.hypergeom.sf(hit - 1.0, n_prompts, k, k))[of]
 
 
 def q_values(p: Float[np.ndarray, "label"], tests: Float[np.ndarray, "test"]) -> Float[np.ndarray, "label"]:

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from arithcirc.arithmetic.operators import DIV, OperandRange, Operator, Prompts
 from arithcirc.components import Neuron
@@ -25,7 +25,7 @@ from arithcirc.heuristics.families import MULTI_VALUE_SIZES, Heuristic, Kind, Mu
 from arithcirc.heuristics.matching import ENDS, End, Scores, members_of, score
 from arithcirc.heuristics.nulls import Levels, corrected, hit_table
 from arithcirc.heuristics.presets import exclude_zero, preset
-from arithcirc.heuristics.ranks import Ranks, in_threads, rank_maps
+from arithcirc.heuristics.ranks import Ranks, in_threads, rank_maps, transposed
 from arithcirc.heuristics.scoring import score_all
 from arithcirc.measure.maps import Maps
 
@@ -193,16 +193,17 @@ def _set_rows(ranks: Ranks, maps: Maps, end: End, threshold: float) -> tuple[pd.
 
     def find(item: tuple[slice, np.ndarray]) -> list[tuple[int, MultiValue]]:
         columns, block = item
-        table, grid = hit_table(block, levels, end)
-        return [(columns.start + i, s) for i in range(block.shape[1]) for s in _sets(table[:, :, i], grid, levels)]
+        table, grid = hit_table(transposed(block), levels, end)
+        return [(columns.start + i, MultiValue(s)) for i, s in _sets(table, grid, levels)]
 
     blocks = list(zip(ranks.columns(), ranks.blocks, strict=True))
     candidates = [pair for found in in_threads(find, blocks) for pair in found]
     rows = np.array([row for row, _ in candidates], dtype=np.int64)
     sets = [s for _, s in candidates]
     distinct = list(dict.fromkeys(sets))
+    place = {s: i for i, s in enumerate(distinct)}
     scored = score(ranks, members_of(distinct, maps.prompts), ends=(end,))
-    column = np.array([distinct.index(s) for s in sets], dtype=np.int64)
+    column = np.array([place[s] for s in sets], dtype=np.int64)
     values, size = scored.ends[end][rows, column], scored.size[column]
     tail = hypergeometric(values, size, ranks.n_prompts)
     choices = np.array([float(comb(len(levels.values), len(s.values))) for s in sets])
@@ -217,25 +218,39 @@ def _set_rows(ranks: Ranks, maps: Maps, end: End, threshold: float) -> tuple[pd.
     return frame, best
 
 
-def _sets(table: np.ndarray, grid: np.ndarray, levels: Levels) -> list[MultiValue]:
-    """Sets of the most frequent results among a neuron's top k prompts that are themselves about k prompts large.
+def _sets(
+    table: Int[np.ndarray, "value level neuron"], grid: Int[np.ndarray, "level"], levels: Levels
+) -> list[tuple[int, tuple[int, ...]]]:
+    """Each neuron with sets of the most frequent results among its top k prompts that are about k prompts large.
 
     Sets with the result 0 are left out: half of all division prompts answer 0, so they say little else.
     """
-    usable = levels.values > 0
-    counts = np.where(usable[:, None], table, -1)
-    found: dict[MultiValue, None] = {}
-    by_count = np.argsort(-counts, axis=0, kind="stable")
+    chosen, counts = _most_frequent(np.where(levels.values[:, None, None] > 0, table, -1), max(MULTI_VALUE_SIZES))
+    step = np.maximum(1, np.diff(grid, append=grid[-1]))[:, None]
+    found: dict[tuple[int, tuple[int, ...]], None] = {}
     for n in MULTI_VALUE_SIZES:
-        chosen = by_count[:n] if len(by_count) >= n else by_count[:0]
-        if not len(chosen):
+        if len(chosen) < n:
             continue
-        total, every = levels.size[chosen].sum(0), np.arange(len(grid))
-        step = np.maximum(1, np.diff(grid, append=grid[-1]))
-        covered = counts[chosen, every].sum(0) / grid >= SET_COVERAGE - _COVERAGE_SLACK
-        for level in np.flatnonzero((np.abs(total - grid) <= step) & covered & (counts[chosen[-1], every] > 0)):
-            found[MultiValue(tuple(sorted(int(v) for v in levels.values[chosen[:, level]])))] = None
-    return list(found)
+        total = levels.size[chosen[:n]].sum(0)
+        covered = counts[:n].sum(0) / grid[:, None] >= SET_COVERAGE - _COVERAGE_SLACK
+        level, neuron = np.nonzero((np.abs(total - grid[:, None]) <= step) & covered & (counts[n - 1] > 0))
+        values = np.sort(levels.values[chosen[:n, level, neuron]], axis=0).T
+        found |= dict.fromkeys(zip(neuron.tolist(), map(tuple, values.tolist()), strict=True))
+    return sorted(found, key=lambda pair: pair[0])
+
+
+def _most_frequent(
+    counts: Int[np.ndarray, "value level neuron"], n: int
+) -> tuple[Int[np.ndarray, "place level neuron"], Int[np.ndarray, "place level neuron"]]:
+    """Indices and counts of the n most frequent values (all, if fewer), largest first, equal ones by index."""
+    n_values = len(counts)
+    keys = counts.astype(np.int64) * n_values
+    keys += np.arange(n_values)[::-1, None, None]
+    best = np.empty((min(n, n_values), *keys.shape[1:]), dtype=np.int64)
+    for place in best:
+        np.max(keys, axis=0, out=place)
+        np.put_along_axis(keys, n_values - 1 - place[None] % n_values, np.iinfo(np.int64).min, axis=0)
+    return n_values - 1 - best % n_values, best // n_values
 
 
 def _one_row_at_least(table: pd.DataFrame) -> pd.DataFrame:

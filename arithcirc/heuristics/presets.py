@@ -25,10 +25,12 @@ Cost: one mask per heuristic over the legal prompts, 1 s for 2,227 heuristics of
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Int
 
 from arithcirc.arithmetic.operators import ADD, DIV, MUL, OperandRange, Operator, Prompts, fitting_prompts
 from arithcirc.errors import RequestError
@@ -39,6 +41,7 @@ from arithcirc.heuristics.families import (
     Heuristic,
     Identical,
     Modulo,
+    OneVariable,
     Pattern,
     Range,
     Variable,
@@ -58,6 +61,12 @@ _EXCLUDED = ("heuristic", "family", "size", "zero_share", "reason")
 def preset(name: str, operator: Operator, operands: OperandRange, limit: int) -> tuple[Heuristic, ...]:
     """The heuristics of a preset for the legal prompts of an operator, in a fixed order. Raises RequestError."""
     check_preset(name)
+    return _preset(name, operator, operands, limit)
+
+
+@lru_cache(maxsize=16)
+def _preset(name: str, operator: Operator, operands: OperandRange, limit: int) -> tuple[Heuristic, ...]:
+    """Kept, as every checkpoint and block of neurons asks for the same few."""
     prompts = fitting_prompts(operator, operands, limit)
     values = {v: np.unique(column(prompts, v)).tolist() for v in VARIABLES}
     return _distinct(_candidates(operator, MODULI[name], values), prompts) if len(prompts) else ()
@@ -108,17 +117,31 @@ def exclude_zero(heuristics: Sequence[Heuristic], prompts: Prompts) -> tuple[tup
     if not set(symbols) & {MUL.symbol, DIV.symbol}:
         return tuple(heuristics), pd.DataFrame(columns=list(_EXCLUDED))
     zero = prompts.answer == 0
+    counts = {v: _counts(column(prompts, v), zero) for v in VARIABLES}
     kept: list[Heuristic] = []
     rows = []
     for heuristic in heuristics:
-        mask = heuristic.mask(prompts)
-        size, zeros = int(mask.sum()), int((mask & zero).sum())
+        if isinstance(heuristic, OneVariable):
+            values, of_value, zeros_of_value = counts[heuristic.value]
+            held = heuristic.holds(values)
+            size, zeros = int(of_value[held].sum()), int(zeros_of_value[held].sum())
+        else:
+            mask = heuristic.mask(prompts)
+            size, zeros = int(mask.sum()), int((mask & zero).sum())
         if not size or zeros < ZERO_SHARE * size:
             kept.append(heuristic)
             continue
         reason = f"{zeros} of its {size} prompts answer 0 (excluded from {ZERO_SHARE:.0%})"
         rows.append((str(heuristic), heuristic.family, size, zeros / size, reason))
     return tuple(kept), pd.DataFrame(rows, columns=list(_EXCLUDED))
+
+
+def _counts(
+    numbers: Int[np.ndarray, "prompt"], zero: Bool[np.ndarray, "prompt"]
+) -> tuple[Int[np.ndarray, "value"], Int[np.ndarray, "value"], Int[np.ndarray, "value"]]:
+    """Distinct numbers, how many prompts have each, and how many of these answer 0."""
+    values, of, counts = np.unique(numbers, return_inverse=True, return_counts=True)
+    return values, counts, np.bincount(of[zero], minlength=len(values))
 
 
 def _candidates(op: Operator, moduli: Sequence[int], values: dict[Variable, list[int]]) -> Iterator[Heuristic]:

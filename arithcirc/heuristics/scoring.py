@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, Integer
 from arithcirc.arithmetic.operators import Prompts
 from arithcirc.heuristics.families import VARIABLES, Heuristic, OneVariable, Variable, column
 from arithcirc.heuristics.matching import ENDS, End, Scores, members_of, score
-from arithcirc.heuristics.ranks import Ranks, in_threads
+from arithcirc.heuristics.ranks import Ranks, in_threads, transposed
 
 WORTH_TABLES = 30_000
 """Prompts from which tables are the faster way."""
@@ -58,7 +58,7 @@ def score_all(ranks: Ranks, heuristics: Sequence[Heuristic], prompts: Prompts, *
 
     def fill(item: tuple[slice, np.ndarray]) -> None:
         columns, block = item
-        by_neuron = np.ascontiguousarray(block.T)
+        by_neuron = transposed(block)
         for variable in variables:
             for neuron, place in zip(range(columns.start, columns.stop), by_neuron, strict=True):
                 for end, hits in zip(ENDS, _hits(place, variable), strict=True):

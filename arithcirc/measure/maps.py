@@ -108,7 +108,7 @@ def activation_maps(
             if part == "post":
                 for at, where, ids in chosen:
                     if at == layer:
-                        k[np.ix_(where, rows)] = value[:, -1, ids].float().T.cpu().numpy()
+                        k[where, batch] = value[:, -1, ids].float().T.cpu().numpy()
 
         return run_tails(model, tokens[torch.from_numpy(rows)], start, see=keep, n_layers=depth)
 
@@ -120,6 +120,8 @@ def activation_maps(
             answers = torch.cat([model.unembed(part).argmax(-1) for part in parts])
             said[order[done : done + len(resid)]] = answers.cpu().numpy()
         done += len(resid)
+    if not np.array_equal(order, np.arange(len(order))):
+        k = k[:, np.argsort(order)]
     return Maps(tuple(neurons), prompts, k, said == encoder.answers(prompts.answer), said)
 
 

@@ -129,7 +129,7 @@ def test_the_hit_table_counts_prompts_of_each_value_in_the_top_k():
     levels = Levels.make(RAGGED.answer)
     block = rank_maps(maps).blocks[0]
     for end, sign in (("top", -1), ("bottom", 1)):
-        table, grid = hit_table(block, levels, end)
+        table, grid = hit_table(block.T, levels, end)
         for neuron in range(3):
             order = np.argsort(sign * maps[neuron])
             for level in (0, len(grid) // 2, len(grid) - 1):
@@ -142,7 +142,7 @@ def test_value_maxima_are_the_best_scores_of_renamed_sets():
     """Every draw done literally: rename the values, build H', score it with the nearest k of the table's grid."""
     maps, levels = noise(2, RAGGED), Levels.make(RAGGED.op1)
     block = rank_maps(maps).blocks[0]
-    table, grid = hit_table(block, levels, "top")
+    table, grid = hit_table(block.T, levels, "top")
     sets = [Range("op1", a, a + 10) for a in range(0, 40, 10)]
     held = np.stack([s.holds(levels.values) for s in sets])
     names = permutations(len(levels.values), 5, np.random.default_rng(0))
