@@ -82,9 +82,7 @@ class SweepProbeOptions(ProbeOptions):
 class SweepNeuronOptions(NeuronOptions):
     """Which neurons count as important: a rule found on the reference, for all checkpoints."""
 
-    top_neurons: Annotated[
-        int | None, Parameter(help="Neurons per layer (default: fewest that reach --target at the reference).")
-    ] = None
+    top_neurons: Annotated[int | None, Parameter(help="Neurons per layer, for all operators (the paper: 200).")] = 100
     first_layer: Annotated[
         int | None, Parameter(help="First layer with heuristics (default: from the reference's probe).")
     ] = None

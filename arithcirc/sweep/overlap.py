@@ -6,7 +6,7 @@ For every measured step, both sets of prompts and both kinds of label, the sets
     neurons       important neurons
     labelled      important neurons with a label
     pairs         (neuron, heuristic) of important neurons
-    heuristics    distinct heuristics that important neurons carry
+    heuristics    distinct heuristics of the preset's list that important neurons carry (no sets found in the data)
     pairs_tested  pairs of the reference's important neurons that hold here, whether or not the neuron matters here
                   (the reference's neurons are labelled at every step)
 
@@ -14,9 +14,8 @@ against the same set A of the reference: share = |A and B| / |A|, jaccard = |A a
 
     expected       neurons, labelled, heads: as many drawn in each layer, sum over layers of a_l b_l / w_l with w_l
                    the neurons (heads) of a layer; pairs: indices of neurons permuted within each layer, sum over
-                   layers l and heuristics h of A(l, h) B(l, h) / w_l; heuristics: as many drawn of all that were
-                   tested, |A||B| / listed (sets of results, found in the data, are not in a list, so this is a little
-                   high for division); all divided by |A|
+                   layers l and heuristics h of A(l, h) B(l, h) / w_l; heuristics: as many drawn of the whole
+                   list, |A||B| / listed; all divided by |A|
     given_neurons  pairs: the neurons that are important here keep their places and exchange their sets of labels within
                    the layer, so what is beyond it is a neuron's own label, not the choice of neurons; pairs_tested: the
                    same among the reference's neurons, and its `expected` is this too
@@ -80,6 +79,9 @@ class _Sets:
         self._neurons = _by_place(history, history.important, "neuron")
         self._heads = _by_place(history, history.heads, "head")
         self._pairs: dict[tuple[int, str], tuple[Codes, Codes]] = {}
+        labels = history.labels
+        self.found = labels.loc[labels["family"] == "multi_value", "heuristic"].cat.codes.unique().astype(np.int64)
+        """Heuristics that are in no list: sets of results, read off the data."""
         for kind in LABELS:
             rows = history.labels[history.labels[kind].to_numpy(dtype=bool)]
             neurons, names = _code(rows, "neuron"), rows["heuristic"].cat.codes.to_numpy(dtype=np.int64)
@@ -118,7 +120,7 @@ def _of_labels(sets: _Sets, kind: str, place: int, prompts: str) -> Iterator[tup
     yield "pairs_tested", _row(a, _pair(*tested), given, given)
     a, b = np.unique(a_neurons), np.unique(b_neurons)
     yield "labelled", _row(a, b, _drawn(a, b, width))
-    a, b = np.unique(a_names), np.unique(b_names)
+    a, b = (np.setdiff1d(names, sets.found) for names in (a_names, b_names))
     listed = max(history.listed[reference], history.listed[place])
     yield "heuristics", _row(a, b, min(len(a) * len(b) / listed, len(a)) if listed else float("nan"))
 

@@ -9,8 +9,8 @@ twice. What it writes goes to `tasks/<model>/<revision>/<operator>/` of the swee
     outcome.json   written last: done, no circuit (nothing is answered correctly: that is data), or failed, and why
 
 Every checkpoint of a model is compared with one of them, the reference (the last that can be read), whose tasks run
-first: it gives the prompts of `shared/` and, unless they were asked for, the first layer and the neurons per layer that
-count, so that all checkpoints are cut by one rule.
+first: it gives the prompts of `shared/` and, unless they were asked for, the first layer whose neurons count and (with
+`top` None) how many of each layer, so that all checkpoints are cut by one rule.
 """
 
 import json
@@ -45,7 +45,7 @@ class Settings:
     )
     circuit: CircuitConfig = field(default_factory=lambda: CircuitConfig(random_circuits=3, mean_prompts=2000))
     probe: ProbeConfig = field(default_factory=lambda: ProbeConfig(prompts=2000))
-    neurons: NeuronConfig = field(default_factory=lambda: NeuronConfig(random_draws=1))
+    neurons: NeuronConfig = field(default_factory=lambda: NeuronConfig(top=100, random_draws=1))
     heuristics: HeuristicConfig = field(default_factory=HeuristicConfig)
     knockout: KnockoutConfig = field(default_factory=KnockoutConfig)
 

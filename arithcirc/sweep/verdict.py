@@ -13,7 +13,8 @@
               restore less than HALF of what all labelled ones do, F(kept) / F(all) < HALF with F(all) >= HALF; or the
               new neurons (labels that the reference does not share) cost more than the kept ones, and at least GAP
               more than random ones; or one answer is given to CONSTANT of all prompts or more, and accuracy is above
-              the base rate by MARGIN at most. yes at all such steps, no at none
+              the base rate by MARGIN at most. yes at all such steps, no at none. Steps whose accuracy is below
+              WORTH have nothing that a mechanism could explain and do not count
 
 Shared prompts and significant labels; matched ones where the reference has fewer than PAIRS significant pairs.
 Questions that the data cannot answer are `unknown`, with the reason. A rule is not a proof: a mechanism that is
@@ -31,7 +32,7 @@ from arithcirc.catalogue import SweepFolder
 
 EARLY, PARTLY, TIMES = 0.5, 0.25, 3.0
 LEVEL, GAP, PER_LAYER, TESTABLE = 0.01, 0.1, 25, 8
-HALF, CONSTANT, MARGIN = 0.5, 0.5, 0.02
+HALF, CONSTANT, MARGIN, WORTH = 0.5, 0.5, 0.02, 0.05
 PAIRS = 20
 QUESTIONS = ("early", "carried", "rival")
 COLUMNS = ("model", "operator", "question", "answer", "statistic", "chance", "step", "detail")
@@ -189,7 +190,9 @@ def _carried(case: Case) -> dict[str, Any]:
         f"Zeroing {PER_LAYER} kept neurons per layer costs significantly more than random ones at "
         f"{int(holds.sum())} of {len(tested)} steps (mean gap {tested['gap'].mean():.2f})"
     )
-    detail += f"; not at {', '.join(failing)}" if len(failing) else ""
+    if len(failing):
+        n = int(tested.loc[failing, "n"].max())
+        detail += f"; not at {', '.join(failing)} (with {n} prompts, gaps below {TESTABLE / n:.2f} cannot)"
     detail += f"; fewer than {TESTABLE} prompts at {', '.join(few)}" if len(few) else ""
     return _answer(case, answer, float(holds.mean()), detail, revision=failing[-1] if len(failing) else None)
 
@@ -200,9 +203,9 @@ def _rival(case: Case) -> dict[str, Any]:
         return _unknown(half)
     revisions = case.steps["revision"].tolist()
     before = case.steps.iloc[: revisions.index(half[0])]
-    early = before[before["status"] == "done"]
+    early = before[(before["status"] == "done") & (before["accuracy"] >= WORTH)]
     if early.empty:
-        return _unknown(f"no step with a circuit lies before {half[0]}, where {half[1]}")
+        return _unknown(f"no step with an accuracy of {WORTH:g} or more lies before {half[0]}, where {half[1]}")
     kept, new, f = _gaps(case, "kept"), _gaps(case, "new"), _recovered(case)
     signs: dict[str, list[str]] = {}
     looked = 0
@@ -216,8 +219,11 @@ def _rival(case: Case) -> dict[str, Any]:
         return _unknown("no ablation was made at the steps before")
     answer = "yes" if len(signs) == looked else "partly" if signs else "no"
     listed = "; ".join(f"at {revision} {' and '.join(said)}" for revision, said in signs.items())
-    detail = f"Of {looked} steps with a circuit before {half[0]}, {len(signs)} show a sign of another mechanism"
-    detail += f": {listed}" if listed else ""
+    detail = (
+        f"Steps with an accuracy of {WORTH:g} or more before {half[0]} that show a sign of another mechanism: "
+        f"{len(signs)} of {looked}"
+    )
+    detail += f" ({listed})" if listed else ""
     return _answer(case, answer, len(signs) / looked, detail, revision=list(signs)[-1] if signs else None)
 
 

@@ -5,7 +5,7 @@ import pytest
 from sweep.synthetic_sweep import synthetic_sweep
 
 from arithcirc.sweep.collect import collect
-from arithcirc.sweep.verdict import GAP, HALF, MARGIN, PER_LAYER, QUESTIONS, TESTABLE, verdict
+from arithcirc.sweep.verdict import GAP, HALF, MARGIN, PER_LAYER, QUESTIONS, TESTABLE, WORTH, verdict
 
 TABLES = ("steps", "overlap", "kept_faithfulness", "knockouts_by_prompt")
 
@@ -110,13 +110,20 @@ def test_kept_neurons_are_not_blamed_where_all_labelled_ones_fail(sweep, tables)
 def test_a_constant_answer_is_a_rival(sweep, tables):
     steps = tables["steps"]
     early = steps["step"].isin([64, 128])
-    steps.loc[early, ["given_share", "given_most"]] = 0.97, 0
+    steps.loc[early, ["given_share", "given_most", "base_rate"]] = 0.97, 0, 0.2
     steps.loc[early, "accuracy"] = steps.loc[early, "base_rate"] + MARGIN / 2  # a few others are right by luck
     row = _answers(sweep, tables).loc["rival"]
     assert row["statistic"] == pytest.approx(2 / 3)
     assert "the answer is 0 to 97% of all prompts" in row["detail"]
     steps.loc[early, "accuracy"] += MARGIN
     assert _answers(sweep, tables).loc["rival", "answer"] == "no"
+
+
+def test_a_constant_answer_that_is_hardly_ever_right_is_none(sweep, tables):
+    steps = tables["steps"]
+    early = steps["step"].isin([64, 128])
+    steps.loc[early, ["given_share", "given_most", "base_rate", "accuracy"]] = 0.97, 0, WORTH / 2, WORTH / 2
+    assert "0 of 1" in _answers(sweep, tables).loc["rival", "detail"]
 
 
 def test_matched_labels_stand_in_where_few_are_significant(sweep, tables):
@@ -139,5 +146,5 @@ def test_what_cannot_be_answered_is_unknown_with_its_reason(sweep, tables, tmp_p
     one = tables | {"steps": steps[steps["revision"] == "step2000"]}
     assert "only one revision" in _answers(sweep, one).loc["early", "detail"]
     late = tables | {"steps": steps[steps["step"] >= 512]}
-    assert "no step with a circuit lies before step512" in _answers(sweep, late).loc["rival", "detail"]
+    assert "no step with an accuracy of 0.05 or more lies before" in _answers(sweep, late).loc["rival", "detail"]
     assert verdict(sweep, tables)["question"].tolist() == list(QUESTIONS) * 2

@@ -19,6 +19,7 @@ from arithcirc.viz.frames import column, has, numbers
 from arithcirc.viz.theme import count, number, p_value, percent
 
 PAPER_KEPT = 0.79
+ADDED = 0.1
 """What the paper's kept neurons recover of all, on average over Pythia-6.9B's checkpoints."""
 LEVEL = 0.01
 """p-values below this count."""
@@ -149,7 +150,24 @@ def _kept(data: SweepData, model: str, operator: str) -> str:
     for name, word in others.items():
         if name in usable and usable[name].notna().any():
             text += f"; {word} {percent((usable[name] / usable['all']).mean())}"
-    return f"{text}. In the paper: {percent(PAPER_KEPT)}, for the kept ones of Pythia-6.9B."
+    text += f". In the paper: {percent(PAPER_KEPT)}, for the kept ones of Pythia-6.9B."
+    return text + _beyond_none(usable)
+
+
+def _beyond_none(table: pd.DataFrame) -> str:
+    """What kept and new neurons add to F, as a share of what all labelled ones add: F of none is high already."""
+    if not {"kept", "new", "none"} <= set(table.columns):
+        return ""
+    added = table["all"] - table["none"]
+    clear = added >= ADDED
+    if not clear.any():
+        return f" Nowhere do all labelled ones add {ADDED:g} or more to what none do."
+    kept, new = (((table[name] - table["none"]) / added)[clear].mean() for name in ("kept", "new"))
+    where = f"the {int(clear.sum())} checkpoints where that is {ADDED:g} or more"
+    return (
+        f" Of what labelled neurons add to none at all, the kept ones give {percent(kept)} and the new ones "
+        f"{percent(new)} ({where})."
+    )
 
 
 def _knockouts(data: SweepData, model: str, operator: str) -> str:
