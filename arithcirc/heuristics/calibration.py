@@ -57,10 +57,14 @@ UNION_BOUND = ("value", "multi_value")
 
 @dataclass(frozen=True)
 class Calibrated:
-    """p-values of an end, NaN where the score is below the threshold; `tests` has one p per (neuron, group)."""
+    """p-values of an end, NaN where the score is below the threshold; `tests` has one p per (neuron, group).
+
+    `tail` is P(X >= hits), the p of a shuffled map.
+    """
 
     p: dict[End, Float[np.ndarray, "neuron heuristic"]] = field(default_factory=dict)
     p_shift: dict[End, Float[np.ndarray, "neuron heuristic"]] = field(default_factory=dict)
+    tail: dict[End, Float[np.ndarray, "neuron heuristic"]] = field(default_factory=dict)
     tests: dict[End, Float[np.ndarray, "neuron group"]] = field(default_factory=dict)
 
 
@@ -96,22 +100,19 @@ def calibrate(
     for end, values in scores.ends.items():
         out.p[end], out.p_shift[end] = np.full_like(values, np.nan), np.full_like(values, np.nan)
         out.tests[end] = np.ones((len(values), len(groups)))
+        reached = np.nonzero(values >= threshold)
+        out.tail[end] = np.full_like(values, np.nan)
+        out.tail[end][reached] = hypergeometric(values[reached], scores.size[reached[1]], ranks.n_prompts)
     _structured(ranks, scores, groups, levels, threshold, out)
-    for end, values in scores.ends.items():
+    for end, tail in out.tail.items():
         for g, group in enumerate(groups):
             mine = group.heuristics
             if heuristics[int(mine[0])].family in UNION_BOUND:
-                row, column = np.nonzero(values[:, mine] >= threshold)
-                column = mine[column]
-                tail = hypergeometric(values[row, column], scores.size[column], ranks.n_prompts)
-                out.p[end][row, column] = np.minimum(1, len(mine) * tail)
+                p = np.minimum(1, len(mine) * tail[:, mine])
             else:
-                row, column = np.nonzero(~np.isnan(out.p[end][:, mine]))
-                column = mine[column]
-                shuffled = hypergeometric(values[row, column], scores.size[column], ranks.n_prompts)
-                out.p[end][row, column] = np.maximum(out.p[end][row, column], shuffled)
-            p = np.where(np.isnan(out.p[end][:, mine]), 1, out.p[end][:, mine])
-            out.tests[end][:, g] = p.min(1)
+                p = np.maximum(out.p[end][:, mine], tail[:, mine])
+            out.p[end][:, mine] = p
+            out.tests[end][:, g] = np.where(np.isnan(p), 1, p).min(1)
     return out
 
 
@@ -285,7 +286,7 @@ def _of_columns(
     counts: Int[np.ndarray, "value level neuron"], here: Bool[np.ndarray, "neuron"]
 ) -> Int[np.ndarray, "value level some"]:
     """The table of these neurons; of all where they are most, as copying it takes longer than drawing for the rest."""
-    return counts if here.mean() > 0.6 else np.ascontiguousarray(counts[:, :, here])
+    return counts if here.mean() > 0.8 else counts.take(np.flatnonzero(here), axis=2)
 
 
 def _closed(group: _Group) -> bool:

@@ -167,6 +167,9 @@ def _rows(
         keep[np.arange(len(values)), fit.argmax(1)] = True
     row, column = np.nonzero(keep)
     size, named = scores.size[column], [heuristics[int(i)] for i in column]
+    tail = found.tail[end][row, column]
+    below = np.isnan(tail)
+    tail[below] = hypergeometric(values[row, column][below], size[below], n_prompts)
     return pd.DataFrame(
         {
             "row": row,
@@ -178,7 +181,7 @@ def _rows(
             "size": size,
             "score": values[row, column],
             "base_rate": size / n_prompts,
-            "p_hypergeometric": hypergeometric(values[row, column], size, n_prompts),
+            "p_hypergeometric": tail,
             "p": found.p[end][row, column],
             "p_shift": found.p_shift[end][row, column],
             "matched": values[row, column] >= threshold,

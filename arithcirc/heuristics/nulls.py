@@ -36,8 +36,8 @@ from arithcirc.heuristics.matching import End, in_end
 
 _STEP = 1.03
 _SAMPLE = 1_000
-DRAWS_AT_ONCE = 40
-"""Draws gathered at once."""
+DRAWS_AT_ONCE = 10
+"""Draws gathered at once: few enough to stay in the cache."""
 _ABREAST = 16  # neurons whose tables are written together: a cache line
 
 

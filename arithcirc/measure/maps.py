@@ -108,7 +108,7 @@ def activation_maps(
             if part == "post":
                 for at, where, ids in chosen:
                     if at == layer:
-                        k[where, batch] = value[:, -1, ids].float().T.cpu().numpy()
+                        k[where, batch] = value[:, -1].index_select(-1, ids).float().T.contiguous().cpu().numpy()
 
         return run_tails(model, tokens[torch.from_numpy(rows)], start, see=keep, n_layers=depth)
 
