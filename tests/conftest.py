@@ -37,6 +37,18 @@ def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def planted_sweep(tmp_path_factory: pytest.TempPathFactory):
+    """A synthetic sweep with its tables, to read from only."""
+    from sweep.synthetic_sweep import synthetic_sweep
+
+    from arithcirc.sweep.collect import collect
+
+    made = synthetic_sweep(tmp_path_factory.mktemp("sweeps") / "planted")
+    collect(made)
+    return made
+
+
+@pytest.fixture(scope="session")
 def toy_model(toy_folder: Path):
     """The toy, loaded."""
     from arithcirc.models.load import load

@@ -3,16 +3,15 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sweep.synthetic_sweep import EVENTS, JUMPERS, STEPS, TOP, born, looked_at, present, synthetic_sweep
+from sweep.synthetic_sweep import EVENTS, JUMPERS, STEPS, TOP, born, looked_at, present
 
 from arithcirc.sweep.births import FATES, births, heuristic_births
 from arithcirc.sweep.history import Facts, History, Moment, ended_tasks, histories
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory):
-    sweep = synthetic_sweep(tmp_path_factory.mktemp("sweeps") / "planted")
-    return list(histories(sweep, ended_tasks(sweep)))
+def planted(planted_sweep):
+    return list(histories(planted_sweep, ended_tasks(planted_sweep)))
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +104,7 @@ def _slowly(history, kind):
 @pytest.mark.parametrize("circuits", [(True,) * 6, (False, True, True, False, True, True), (True,)])
 def test_the_table_says_what_a_walk_through_the_steps_says(circuits):
     seen = set()
-    for seed in range(20):
+    for seed in range(8):
         history = _random_history(np.random.default_rng(seed), circuits=circuits)
         table = births(history)
         for kind in ("matched", "significant"):

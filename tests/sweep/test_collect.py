@@ -14,10 +14,8 @@ from arithcirc.sweep.collect import GATHERED, IN_BOTH, collect
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory) -> SweepFolder:
-    made = synthetic_sweep(tmp_path_factory.mktemp("sweeps") / "planted")
-    collect(made)
-    return made
+def sweep(planted_sweep) -> SweepFolder:
+    return planted_sweep
 
 
 def _run(sweep, step, symbol, kind="own"):
@@ -132,7 +130,7 @@ def test_revisions_without_a_step_have_none(tmp_path):
 
 
 def test_collecting_again_gives_the_same_bytes(tmp_path):
-    made = synthetic_sweep(tmp_path / "sweep", steps=(0, 64, 128))
+    made = synthetic_sweep(tmp_path / "sweep", operators="+", steps=(0, 64, 128))
     files = [made.path / "tables" / f"{name}.parquet" for name in collect(made)]
     before = [file.read_bytes() for file in files]
     collect(made)

@@ -1,5 +1,6 @@
 """What is kept of the reference's labels: planted label tables, masks, arms, and the tables of a task."""
 
+import shutil
 from pathlib import Path
 
 import little_tasks
@@ -22,6 +23,7 @@ from arithcirc.sweep.emergence_stage import Compared, count_emergence
 from arithcirc.sweep.kept import LabelRows, label_rows, random_like
 from arithcirc.sweep.kept_faithfulness import RANDOM_DRAWS, kept_faithfulness, neuron_sets, set_masks
 from arithcirc.sweep.kept_knockouts import COMPARED, PER_LAYER, arm_sets
+from arithcirc.sweep.task import Outcome
 from arithcirc.sweep.work import run_task
 
 ARMS = list(COMPARED)
@@ -193,16 +195,15 @@ def test_arms_are_those_of_the_definition() -> None:
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepFolder, Path]:
-    folder = SweepFolder(tmp_path_factory.mktemp("sweep"))
-    model = little_tasks.checkpoints(tmp_path_factory.mktemp("models"))
-    for step in (2, 1):
-        assert run_task(little_tasks.task(model, step, "-"), folder.path).status == "done"
-    return folder, model
+def sweep(
+    checkpoints: Path, root: Path, outcomes: dict[int, Outcome], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[SweepFolder, Path]:
+    assert outcomes[1].status == outcomes[2].status == "done"
+    return SweepFolder(shutil.copytree(root, tmp_path_factory.mktemp("sweeps") / "copy")), checkpoints
 
 
 def run_of(sweep: tuple[SweepFolder, Path], step: int) -> RunFolder:
-    return RunFolder.open(sweep[0].files(*little_tasks.task(sweep[1], step, "-").key).own)
+    return RunFolder.open(sweep[0].files(*little_tasks.task(sweep[1], step).key).own)
 
 
 def test_at_the_reference_kept_is_all(sweep: tuple[SweepFolder, Path]) -> None:
@@ -246,7 +247,7 @@ def test_rows_are_counted_before_they_run(sweep: tuple[SweepFolder, Path], monke
 
     monkeypatch.setattr(emergence_stage, "emergence_stage", counting)
     for step in (2, 1):
-        task = little_tasks.task(sweep[1], step, "-")
+        task = little_tasks.task(sweep[1], step)
         run_of(sweep, step).forget(["emergence"])
         with toys.counted_rows() as seen:
             assert run_task(task, sweep[0].path).status == "done"

@@ -12,9 +12,8 @@ LAST = len(STEPS) - 1
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory):
-    sweep = synthetic_sweep(tmp_path_factory.mktemp("sweeps") / "planted")
-    return pd.concat([overlap(history) for history in histories(sweep, ended_tasks(sweep))])
+def planted(planted_sweep):
+    return pd.concat([overlap(history) for history in histories(planted_sweep, ended_tasks(planted_sweep))])
 
 
 def _row(table, step, what, labels, prompts="own", symbol="+"):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import remote_tasks
 from remote_tasks import HERE, task
+from sweep.circuit_task import circuit_task, files_of
 
 from arithcirc.errors import EnvironmentFailure, RequestError
 from arithcirc.sweep import ray_executor
@@ -30,7 +31,7 @@ def events(executor, n, seconds=60):
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def cluster(ray_folder):
     """The address of a cluster of this machine; this process has joined it."""
     executor = RayExecutor(Path(), slots=2)
     import ray
@@ -59,24 +60,18 @@ def test_a_cluster_started_here_is_reached_from_this_machine_only(cluster):
     assert cluster.startswith("127.0.0.1:")
 
 
-def test_tasks_come_back_once_from_processes_with_their_threads(make, tmp_path):
+def test_tasks_come_back_once_from_processes_that_keep_their_checkpoint(make):
     executor = make(slots=2)
-    tasks = [task(1), task(2)]
+    tasks = [task(1, "+"), task(2, "+")]
     for one in tasks:
         executor.submit(one)
     found = events(executor, 2)
     assert {e.key for e in found} == {t.key for t in tasks}
     assert all(isinstance(e, Finished) and e.outcome.n_shared == 7 for e in found)
     assert {e.outcome.reason for e in found} == {f"{t} threads=1 OMP=1" for t in tasks}
-    assert len({e.outcome.pid for e in found} - {os.getpid()}) == 2
+    before = {e.key[1]: e.outcome.pid for e in found}
+    assert len({*before.values()} - {os.getpid()}) == 2
     assert executor.poll(0.0) == []
-
-
-def test_an_actor_stays_and_gets_the_tasks_of_the_checkpoint_it_holds(make):
-    executor = make(slots=2)
-    executor.submit(task(1, "+"))
-    executor.submit(task(2, "+"))
-    before = {e.key[1]: e.outcome.pid for e in events(executor, 2)}
     executor.submit(task(2, "-"))
     executor.submit(task(1, "-"))
     assert {e.key[1]: e.outcome.pid for e in events(executor, 2)} == before
@@ -93,14 +88,9 @@ def test_a_killed_worker_is_lost_and_replaced(make):
     executor.submit(task(3))
     (finished,) = events(executor, 1)
     assert isinstance(finished, Finished)
-
-
-def test_an_actor_killed_between_tasks_loses_the_next_one(make):
-    executor = make(slots=1)
-    executor.submit(task(1))
-    events(executor, 1)
+    # killed between tasks, it loses the next one
     os.kill(executor.pids()[0], signal.SIGKILL)
-    executor.submit(task(2))
+    executor.submit(task(3))
     assert isinstance(events(executor, 1)[0], Lost)
 
 
@@ -110,6 +100,10 @@ def test_a_function_that_raises_is_a_loss_with_its_reason(make):
     (lost,) = events(executor, 1)
     assert isinstance(lost, Lost)
     assert lost.reason == "Ray could not do it (ValueError: an unforeseen error)"
+
+
+def test_an_actor_leaves_the_same_bytes_as_this_process(cluster, circuit_files, toy_folder, tmp_path):
+    assert files_of(RayExecutor(tmp_path, slots=1), tmp_path, [circuit_task(toy_folder)]) == circuit_files
 
 
 def test_nothing_under_way_waits_and_answers_nothing(make):

@@ -21,8 +21,8 @@ PAIR = list(PAIR_COLUMNS)
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return little_tasks.checkpoints(tmp_path_factory.mktemp("models"))
+def model(checkpoints: Path) -> Path:
+    return checkpoints
 
 
 @pytest.fixture(scope="module")

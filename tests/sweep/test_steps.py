@@ -18,10 +18,8 @@ from arithcirc.training.recipe import PRESETS, load_recipe
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory):
-    made = synthetic_sweep(tmp_path_factory.mktemp("sweeps") / "planted")
-    collect(made)
-    return made
+def sweep(planted_sweep):
+    return planted_sweep
 
 
 @pytest.fixture(scope="module")

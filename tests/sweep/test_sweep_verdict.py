@@ -2,19 +2,15 @@
 
 import pandas as pd
 import pytest
-from sweep.synthetic_sweep import synthetic_sweep
 
-from arithcirc.sweep.collect import collect
 from arithcirc.sweep.verdict import GAP, HALF, MARGIN, PER_LAYER, QUESTIONS, TESTABLE, WORTH, verdict
 
 TABLES = ("steps", "overlap", "kept_faithfulness", "knockouts_by_prompt")
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory):
-    made = synthetic_sweep(tmp_path_factory.mktemp("sweeps") / "planted")
-    collect(made)
-    return made
+def sweep(planted_sweep):
+    return planted_sweep
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
-from report.grown_sweep import made
 from sweep.synthetic_sweep import STEPS
 from sweep.synthetic_tables import head_effect, kept_share, knocked_out
 
@@ -25,8 +24,8 @@ SHOWN = ("shared", "significant")
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
-    return made(tmp_path_factory.mktemp("figures") / "sweep")
+def sweep(planted_sweep: SweepFolder) -> SweepFolder:
+    return planted_sweep
 
 
 @pytest.fixture(scope="module")
