@@ -3,6 +3,7 @@
 import base64
 import html
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from arithcirc.viz.emergence.plates import PLATES
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
-    return made(tmp_path_factory.mktemp("sweep") / "sweep")
+def sweep(planted_sweep: SweepFolder, tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
+    return SweepFolder.open(shutil.copytree(planted_sweep.path, tmp_path_factory.mktemp("sweep") / "sweep"))
 
 
 @pytest.fixture(scope="module")
@@ -116,12 +117,8 @@ def test_the_page_of_a_long_sweep_of_two_models_stays_light(tmp_path: Path) -> N
     assert set(re.findall(r'<figure data-group="(\w+)"', page)) == {plate.key for plate in PLATES}
 
 
-@pytest.mark.browser
-@pytest.mark.parametrize(("size", "scheme"), [((1280, 800), "light"), ((1920, 1080), "dark")])
-def test_opens_from_disk_with_every_figure_drawn(
-    browser: Any, report: Path, size: tuple[int, int], scheme: str
-) -> None:
-    page, wrong = open_page(browser, report, size, scheme)
+def check_drawn(page: Any, size: tuple[int, int], scheme: str) -> None:
+    """Every figure is drawn, as wide as the window allows, in the colours asked for."""
     figures = page.locator("figure[data-group]")
     assert figures.count() == len(PLATES)
     for i in range(figures.count()):
@@ -130,6 +127,32 @@ def test_opens_from_disk_with_every_figure_drawn(
     assert page.evaluate("document.documentElement.scrollWidth") == size[0]
     ink = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (ink == "rgb(255, 255, 255)") == (scheme == "light")
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_opens_in_the_dark(browser: Any, report: Path) -> None:
+    page, wrong = open_page(browser, report, (1920, 1080), "dark")
+    check_drawn(page, (1920, 1080), "dark")
+    assert wrong == []
+    page.context.close()
+
+
+@pytest.mark.browser
+def test_opens_from_disk_with_every_figure_drawn_and_a_slider_over_checkpoints(browser: Any, report: Path) -> None:
+    page, wrong = open_page(browser, report, (1280, 800), "light")
+    check_drawn(page, (1280, 800), "light")
+    slider = page.locator("figure[data-group=maps] input[type=range]")
+    shown = page.locator("figure[data-group=maps] output")
+    values = "document.querySelector('figure[data-group=maps] .plot').data[0].z"
+    assert shown.inner_text() == "step 2,000"
+    last = decoded(page.evaluate(values))
+    slider.focus()
+    page.keyboard.press("Home")
+    assert shown.inner_text() == "step 64"
+    first = decoded(page.evaluate(values))
+    assert first.shape == last.shape == (16,)
+    assert (first < last).all()
     assert wrong == []
     page.context.close()
 
@@ -154,24 +177,6 @@ def test_the_choices_of_the_page_move_every_figure(browser: Any, report: Path) -
     for label in page.locator("fieldset label").all():
         label.click()
         assert page.locator(".no-figure:visible").count() == 0
-    assert wrong == []
-    page.context.close()
-
-
-@pytest.mark.browser
-def test_the_slider_shows_another_checkpoint(browser: Any, report: Path) -> None:
-    page, wrong = open_page(browser, report, (1280, 800), "light")
-    slider = page.locator("figure[data-group=maps] input[type=range]")
-    shown = page.locator("figure[data-group=maps] output")
-    values = "document.querySelector('figure[data-group=maps] .plot').data[0].z"
-    assert shown.inner_text() == "step 2,000"
-    last = decoded(page.evaluate(values))
-    slider.focus()
-    page.keyboard.press("Home")
-    assert shown.inner_text() == "step 64"
-    first = decoded(page.evaluate(values))
-    assert first.shape == last.shape == (16,)
-    assert (first < last).all()
     assert wrong == []
     page.context.close()
 
