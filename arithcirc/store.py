@@ -31,7 +31,7 @@ from arithcirc.config import RunConfig, differing_fields
 from arithcirc.errors import EnvironmentFailure, RequestError, RunConflictError
 
 SCHEMA = 1
-RESULTS_VERSION = 2
+RESULTS_VERSION = 3
 """Raised whenever the code gives other numbers for the same configuration; older stages are computed again."""
 MANIFEST = "manifest.json"
 _PACKAGES = ("arithcirc", "torch", "transformers", "transformer-lens", "numpy", "pandas", "plotly")

@@ -6,7 +6,8 @@ twice. What it writes goes to `tasks/<model>/<revision>/<operator>/` of the swee
     task.json      the task, to refuse another one in the same place
     own/           a run on the checkpoint's own correct prompts
     shared/        a run on the reference's prompts that this checkpoint answers correctly too
-    outcome.json   written last: done, no circuit (nothing is answered correctly: that is data), or failed, and why
+    outcome.json   written last: done, no circuit (nothing is answered better than by one constant answer: that is
+                   data), or failed, and why
 
 Every checkpoint of a model is compared with one of them, the reference (the last that can be read), whose tasks run
 first: it gives the prompts of `shared/` and, unless they were asked for, the first layer whose neurons count and (with
@@ -37,7 +38,12 @@ Status = Literal["done", "no circuit", "failed"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What every task of a sweep shares: which stages, and the configuration of each."""
+    """What every task of a sweep shares: which stages, and the configuration of each.
+
+    `level`: a checkpoint has a circuit only where its accuracy is above that of the most frequent answer at this
+    one-sided p (1: wherever two prompts to discover and two to evaluate are answered correctly). What is right by luck
+    or by a constant answer has no mechanism to find.
+    """
 
     stages: StageSet = "heuristics"
     prompts: PromptConfig = field(
@@ -48,10 +54,15 @@ class Settings:
     neurons: NeuronConfig = field(default_factory=lambda: NeuronConfig(top=100, random_draws=1))
     heuristics: HeuristicConfig = field(default_factory=HeuristicConfig)
     knockout: KnockoutConfig = field(default_factory=KnockoutConfig)
+    level: float = 0.01
 
     def __post_init__(self) -> None:
         if self.stages not in STAGE_SETS:
             raise RequestError(f"--stages {self.stages!r} is not known: use one of {', '.join(STAGE_SETS)}")
+        if not 0 < self.level <= 1:
+            raise RequestError(
+                f"--level {self.level:g} is not in (0, 1]: .01 is the default, 1 analyses every checkpoint"
+            )
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from scipy import stats
 
 from arithcirc.catalogue import SweepFolder, TaskFiles
 from arithcirc.errors import ArithcircError, PromptError, RunConflictError
@@ -188,12 +189,16 @@ def _work(doing: Doing, missing: str | None) -> tuple[Status, str | None, int]:
     own = open_run(doing, "own")
     first = first_stages(task, doing.given)
     try:
-        run(doing, own, first)
+        run(doing, own, first[:1])
     except PromptError:
         if (why := _nothing_correct(own)) is None:
             raise
+    else:
+        why = _no_better(own, task.settings.level)
+    if why is not None:
         run(doing, own, [ANSWERS])
         return "no circuit", why, 0
+    run(doing, own, first)
     shared, short = _shared(doing, own)
     if task.settings.stages == "heuristics":
         union = {n for run in (own, shared) if run is not None for n in important_of(run.run.table("neurons"))}
@@ -219,6 +224,19 @@ def _shared(doing: Doing, own: Job) -> tuple[Job | None, str | None]:
     job = open_run(doing, "shared")
     run(doing, job, first_stages(doing.task, doing.given))
     return job, None
+
+
+def _no_better(job: Job, level: float) -> str | None:
+    """That the most frequent answer does as well on the prompts tried (one-sided binomial test); None if not so."""
+    row = job.run.table("accuracy").iloc[0]
+    right, n, base = int(row["correct"]), int(row["n"]), float(row["base_rate"])
+    p = float(stats.binom.sf(right - 1, n, base))
+    if p <= level:
+        return None
+    return (
+        f"{right} of {n} prompts answered correctly, no better than the most frequent answer, right for {base:.1%} "
+        f"(p = {p:.2g})"
+    )
 
 
 def _nothing_correct(job: Job) -> str | None:

@@ -11,6 +11,7 @@ from arithcirc.sweep.task import Loading, Settings, StageSet, Task
 
 NAME = "toy"
 SETTINGS = Settings(
+    level=1.0,
     prompts=PromptConfig(operands="0..20", n_discover=3, n_evaluate=3, counterfactual_seeds=1),
     circuit=CircuitConfig(random_circuits=1, mean_prompts=40),
     probe=ProbeConfig(prompts=60, epochs=2),

@@ -1,6 +1,7 @@
 """A task is a pure function from a config to files: safe to run twice, to kill, and to run elsewhere."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import little_tasks
@@ -154,6 +155,14 @@ def test_a_task_that_ended_is_not_done_again(
     before = stamps(root)
     assert run_task(little_tasks.task(model, step), root) == outcomes[step]
     assert stamps(root) == before
+
+
+def test_no_circuit_is_looked_for_where_a_constant_answer_does_as_well(model: Path, tmp_path: Path) -> None:
+    lucky = little_tasks.task(model, 1)
+    outcome = run_task(replace(lucky, settings=replace(lucky.settings, level=1e-9)), tmp_path)
+    assert outcome.status == "no circuit"
+    assert "no better than the most frequent answer" in str(outcome.reason)
+    assert set(outcome.stages) == {"own/prompts", "own/answers"}
 
 
 def test_a_lost_table_is_made_again(outcomes: dict[int, Outcome], model: Path, root: Path, tmp_path: Path) -> None:
