@@ -44,7 +44,7 @@ def sweep_command(
     Parameters
     ----------
     models
-        Hugging Face ids or local folders (default: the shipped model).
+        Hugging Face ids or local folders, or MODEL@REVISIONS for revisions of its own (default: the shipped model).
     """
     if options.sql is not None:
         query(options.out, options.sql, options.csv)
@@ -57,7 +57,7 @@ def sweep_command(
         raise RequestError(f"--csv {options.csv} writes the rows of a query: add --sql")
     settings = Settings(
         _stages(options.stages), prompts.config(), circuit.config(), probe.config(), neurons.config(),
-        heuristics.config(), knockout.config(),
+        heuristics.config(), knockout.config(), prompts.level,
     )  # fmt: skip
     with show_sweep.Live() as live:
         try:

@@ -1,13 +1,13 @@
 """Options of `arithcirc sweep`: those of the other commands, with a sweep's defaults, and its own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from arithcirc.cli.options import CircuitOptions, LoadOptions, NeuronOptions, ProbeOptions, PromptOptions
-from arithcirc.config import KnockoutConfig
+from arithcirc.config import KnockoutConfig, PromptConfig
 
 if TYPE_CHECKING:
     from arithcirc.sweep.task import Loading
@@ -26,7 +26,7 @@ class SweepOptions:
         str | None,
         Parameter(
             help="step512; step0..step4000; step1000..step143000/20000; all; pythia or pythia/10; or several, joined "
-            "by commas (default: all step folders of a local model)."
+            "by commas (default: all step folders of a local model). MODEL@REVISIONS gives one model its own."
         ),
     ] = None
     reference: Annotated[
@@ -53,11 +53,17 @@ class SweepOptions:
 class SweepPromptOptions(PromptOptions):
     """Which prompts are used, of each checkpoint and operator."""
 
-    prompts: Annotated[
-        int, Parameter(help="Correct prompts per operator to discover with, and as many to evaluate.")
-    ] = 50
+    prompts: Annotated[int, Parameter(help="Correct prompts per operator to discover with.")] = 50
+    evaluate: Annotated[int, Parameter(help="Others to judge circuits and ablations on.")] = 100
+    level: Annotated[
+        float, Parameter(help="Analyse a checkpoint where it beats the most frequent answer at this p (1: always).")
+    ] = 0.01
     counterfactual_seeds: Annotated[int, Parameter(help="Counterfactuals drawn per prompt.")] = 1
     pairs: Annotated[Path | None, _HIDDEN] = None
+
+    def config(self) -> PromptConfig:
+        """The configuration these options stand for."""
+        return replace(super().config(), n_evaluate=self.evaluate)
 
 
 @Parameter(name="*")
@@ -94,7 +100,7 @@ class SweepNeuronOptions(NeuronOptions):
 class SweepKnockoutOptions:
     """How many prompts the ablations by prompt use, for matched and for significant labels alike."""
 
-    by_prompt: Annotated[int, Parameter(help="Evaluate prompts whose own heuristics are knocked out.")] = 50
+    by_prompt: Annotated[int, Parameter(help="Evaluate prompts whose own heuristics are knocked out.")] = 100
 
     def config(self) -> KnockoutConfig:
         """The configuration these options stand for."""
@@ -135,7 +141,7 @@ class WhereOptions:
     gpus_per_task: Annotated[float, Parameter(help="GPUs that Ray or SLURM reserves for a task.")] = 0.0
     cpus_per_task: Annotated[int | None, Parameter(help="Cores that Ray or SLURM reserves for a task.")] = None
     partition: Annotated[str | None, Parameter(help="SLURM partition.")] = None
-    time_limit: Annotated[int, Parameter(help="Minutes that SLURM gives a job.")] = 240
+    time_limit: Annotated[int | None, Parameter(help="Minutes that SLURM gives a job (default: 240).")] = None
     memory_gb: Annotated[float | None, Parameter(help="Memory that SLURM reserves for a job, in GB.")] = None
     retries: Annotated[int, Parameter(help="How often a task is tried again when its worker dies.")] = 2
     drop_weights: Annotated[

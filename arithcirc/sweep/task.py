@@ -47,13 +47,13 @@ class Settings:
 
     stages: StageSet = "heuristics"
     prompts: PromptConfig = field(
-        default_factory=lambda: PromptConfig(n_discover=50, n_evaluate=50, counterfactual_seeds=1)
+        default_factory=lambda: PromptConfig(n_discover=50, n_evaluate=100, counterfactual_seeds=1)
     )
     circuit: CircuitConfig = field(default_factory=lambda: CircuitConfig(random_circuits=3, mean_prompts=2000))
     probe: ProbeConfig = field(default_factory=lambda: ProbeConfig(prompts=2000))
     neurons: NeuronConfig = field(default_factory=lambda: NeuronConfig(top=100, random_draws=1))
     heuristics: HeuristicConfig = field(default_factory=HeuristicConfig)
-    knockout: KnockoutConfig = field(default_factory=KnockoutConfig)
+    knockout: KnockoutConfig = field(default_factory=lambda: KnockoutConfig(by_prompt=100))
     level: float = 0.01
 
     def __post_init__(self) -> None:
