@@ -2,16 +2,17 @@
 
     step23000   23000   main   <commit>   step1000-tokens4B      one revision
     step0..step4000                                              all published (or local) steps from one to the other
-    step23000..step143000/10000                                  every so many steps, both ends included
+    step23000..step143000/10000                                  every so many steps from the first, and the last
     all                                                          every published step, every step folder
     pythia   pythia/10                                           Pythia's 154 published steps, or every tenth of them,
                                                                  the first and the last included
     and any of these joined by commas.
 
-Without a choice a local folder stands for all its `step<N>` folders and a folder that is one checkpoint for itself; a
-hub model with many published steps must be told which. Which steps a hub model has is known for the models of the zoo
-(`models.published`); of others every name is taken as it is, and the hub refuses it when it is fetched. Nothing is
-downloaded here, and nothing heavy imported.
+A model may have revisions of its own, as MODEL@REVISIONS (EleutherAI/pythia-70m@pythia/10), instead of those given for
+all. Without a choice a local folder stands for all its `step<N>` folders and a folder that is one checkpoint for
+itself; a hub model with many published steps must be told which. Which steps a hub model has is known for the models of
+the zoo (`models.published`); of others every name is taken as it is, and the hub refuses it when it is fetched. Nothing
+is downloaded here, and nothing heavy imported.
 """
 
 import difflib
@@ -73,8 +74,11 @@ def checkpoints(model: str | None, text: str | None = None) -> Checkpoints:
 
 
 def all_checkpoints(models: Iterable[str], text: str | None) -> list[Checkpoints]:
-    """The checkpoints of several models (none: the shipped one). Raises RequestError for two of one name."""
-    found = [checkpoints(model, text) for model in models] or [checkpoints(None, text)]
+    """The checkpoints of several models (none: the shipped one), each `MODEL` or `MODEL@REVISIONS`.
+
+    Raises RequestError for two of one name.
+    """
+    found = [checkpoints(*_own(model, text)) for model in models] or [checkpoints(None, text)]
     merged: dict[str, Checkpoints] = {}
     for one in found:
         held = merged.setdefault(one.name, one)
@@ -85,6 +89,16 @@ def all_checkpoints(models: Iterable[str], text: str | None) -> list[Checkpoints
         together = sorted({*held.revisions, *one.revisions}, key=_in_training)
         merged[one.name] = Checkpoints(one.model, one.name, tuple(together), one.local)
     return list(merged.values())
+
+
+def _own(model: str, text: str | None) -> tuple[str, str | None]:
+    """A model and its revisions: those after an @ of its own before those of all; a folder with an @ is a folder."""
+    if "@" not in model or Path(model).expanduser().exists():
+        return model, text
+    name, _, mine = model.rpartition("@")
+    if not name or not mine:
+        raise RequestError(f"{model!r} is no model with its revisions: write MODEL@REVISIONS, as gpt2@main")
+    return name, mine
 
 
 def step_of(revision: str) -> int | None:
@@ -163,7 +177,7 @@ def _span(text: str, model: str, local: bool, known: list[str] | None, ends: tup
     if by is not None:
         if int(by) < 1:
             raise RequestError(f"--revisions {text!r}: the distance after / must be 1 or more")
-        return [_one(f"step{step}", model, local, known) for step in range(low, high + 1, int(by))]
+        return [_one(f"step{step}", model, local, known) for step in (*range(low, high, int(by)), high)]
     if known is None:
         raise RequestError(
             f"which steps {model} has between {low} and {high} is not known here: give their distance, as "

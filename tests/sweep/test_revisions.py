@@ -32,6 +32,8 @@ def names(model, text=None):
         ("step1..step1000", ["step512", "step1000"]),
         ("0..4000/4000", ["step0", "step4000"]),
         ("step1000..step1000,0", ["step0", "step1000"]),
+        ("step1000..step1000/7", ["step1000"]),
+        ("step512..step1000/9999", ["step512", "step1000"]),
     ],
 )
 def test_step_folders(trained, text, found):
@@ -76,6 +78,8 @@ def test_the_published_steps_of_pythia():
     tenth = checkpoints(PYTHIA, "pythia/10").revisions
     assert [r.step for r in tenth] == [*PYTHIA_STEPS[::10], PYTHIA_STEPS[-1]]
     assert names(PYTHIA, "step23000..step143000/10000") == [f"step{n}000" for n in range(23, 144, 10)]
+    far = [f"step{n}000" for n in (1, 21, 41, 61, 81, 101, 121, 141, 143)]
+    assert names(PYTHIA, "step1000..step143000/20000") == far
     assert names(PYTHIA, "step64..step2000") == ["step64", "step128", "step256", "step512", "step1000", "step2000"]
     assert names(PYTHIA, "main,143000,0") == ["step0", "step143000"]
 
@@ -138,6 +142,28 @@ def test_several_models(trained):
     (merged,) = all_checkpoints([str(trained / "step4000"), str(trained / "step0")], None)
     assert [r.revision for r in merged.revisions] == ["step0", "step4000"]
     assert all_checkpoints([], None) == [checkpoints(None)]
+
+
+def test_a_model_may_have_revisions_of_its_own(trained):
+    found = all_checkpoints([str(trained), f"{PYTHIA}@pythia/100", "gpt2@main,step7"], "step512")
+    assert [[r.revision for r in c.revisions] for c in found] == [
+        ["step512"], ["step0", "step90000", "step143000"], ["step7", "main"],
+    ]  # fmt: skip
+    assert [c.model for c in found] == [str(trained), PYTHIA, "gpt2"]
+    twice = all_checkpoints([f"{trained}@step0", f"{trained}@step4000"], None)
+    assert [[r.revision for r in c.revisions] for c in twice] == [["step0", "step4000"]]
+
+
+def test_a_folder_with_an_at_sign_is_a_folder(trained):
+    odd = trained.rename(trained.parent / "mine@step0")
+    assert [r.step for r in all_checkpoints([str(odd)], None)[0].revisions] == [0, 512, 1000, 4000]
+    assert [r.step for r in all_checkpoints([f"{odd}@512"], None)[0].revisions] == [512]
+
+
+@pytest.mark.parametrize("model", ["@main", "gpt2@"])
+def test_half_a_model_with_revisions_is_refused(model):
+    with pytest.raises(RequestError, match="write MODEL@REVISIONS"):
+        all_checkpoints([model], None)
 
 
 def test_two_models_of_one_name_are_refused(trained, tmp_path):
