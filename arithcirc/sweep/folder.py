@@ -3,7 +3,8 @@
 A sweep may grow: more models, revisions or operators in the same folder are new tasks beside the old ones. Its
 settings may not change, since tables of differently made tasks would stand side by side: a difference is refused with
 the name of the field. The revision that a model's others are compared with stays what it was when the folder was made,
-also when later checkpoints join, unless it could not be read.
+also when later checkpoints join, unless it could not be read. Until a task has begun nothing is held against another
+request: a folder that was only asked for is made anew.
 """
 
 import shutil
@@ -46,11 +47,13 @@ def open_sweep(
     if path.exists() and not path.is_dir():
         raise RunConflictError(f"{path} is a file, not a sweep's folder: choose another --out")
     asked = asdict(settings)
-    if (path / SWEEP).exists():
-        sweep = SweepFolder.open(path)
+    begun = (path / "tasks").exists()
+    held = SweepFolder.open(path) if (path / SWEEP).exists() else None
+    if held is not None and begun:
+        sweep = held
         _check_settings(sweep, asked, loading)
     else:
-        if (path / "tasks").exists() or (path / "manifest.json").exists():
+        if begun or (path / "manifest.json").exists():
             raise RunConflictError(f"{path} holds other runs and no {SWEEP}: choose another --out")
         sweep = SweepFolder(path, {"schema": SCHEMA, "created": _now(), "models": [], "operators": "", "notes": {}})
     manifest = sweep.manifest
@@ -66,11 +69,13 @@ def open_sweep(
 def _check_settings(sweep: SweepFolder, asked: dict[str, Any], loading: Loading) -> None:
     """Refuse other settings, naming the field."""
     held = sweep.manifest.get("settings", asked)
-    different = [] if held["stages"] == asked["stages"] else [f"stages: {held['stages']!r} in the folder, "]
-    if different:
-        different[0] += f"{asked['stages']!r} asked"
-    for name in (n for n in asked if n != "stages"):
-        different += [f"{name}: {field}" for field in differing_fields(asked[name], held.get(name, {}))]
+    different: list[str] = []
+    for name, wanted in asked.items():
+        there = held.get(name, {} if isinstance(wanted, dict) else wanted)
+        if isinstance(wanted, dict):
+            different += [f"{name}: {field}" for field in differing_fields(wanted, there)]
+        elif there != wanted:
+            different.append(f"{name}: {there!r} in the folder, {wanted!r} asked")
     dtype = sweep.manifest.get("loading", {}).get("dtype", loading.dtype)
     if dtype != loading.dtype:
         different.append(f"dtype: {dtype!r} in the folder, {loading.dtype!r} asked")

@@ -27,6 +27,13 @@ def opened(path, *, models=MODELS, operators="*", settings=None, loading=None, *
     return open_sweep(path, models, operators, settings or Settings(), loading or Loading(), **options)
 
 
+def begun(path, **options):
+    """As `opened`, and a first task has begun."""
+    sweep = opened(path, **options)
+    sweep.files("m", "step3", "*").folder.mkdir(parents=True)
+    return sweep
+
+
 # -- what was asked ---------------------------------------------------------------------------------------------------
 
 
@@ -42,7 +49,7 @@ def test_the_manifest_says_what_was_asked(tmp_path):
 
 
 def test_a_sweep_grows(tmp_path):
-    opened(tmp_path, models=(model(steps=("step1", "step3")),), operators="/+")
+    begun(tmp_path, models=(model(steps=("step1", "step3")),), operators="/+")
     opened(tmp_path, models=(model(steps=("step2", "step9")), model("other", ("step5",))), operators="*")
     held = SweepFolder.open(tmp_path).manifest
     assert held["operators"] == "+*/"
@@ -61,20 +68,28 @@ def test_a_sweep_grows(tmp_path):
     ],
 )
 def test_other_settings_are_refused_by_name(tmp_path, changed, words):
-    opened(tmp_path, settings=Settings(prompts=PromptConfig()))
+    begun(tmp_path, settings=Settings(prompts=PromptConfig()))
     before = (tmp_path / "sweep.json").read_bytes()
     with pytest.raises(RunConflictError, match=words):
         opened(tmp_path, **{"settings": Settings(prompts=PromptConfig())} | changed)
     assert (tmp_path / "sweep.json").read_bytes() == before
 
 
+def test_a_folder_that_no_task_has_begun_in_is_asked_for_anew(tmp_path):
+    opened(tmp_path, operators="/", settings=Settings(prompts=PromptConfig(seed=3)))
+    found = opened(tmp_path, models=(model(steps=("step1", "step2")),), settings=Settings(stages="circuit"))
+    assert SweepFolder.open(tmp_path).manifest == found.manifest
+    assert (found.manifest["operators"], found.manifest["settings"]["stages"]) == ("*", "circuit")
+    assert found.manifest["models"][0]["reference"] == "step2"
+
+
 def test_where_it_runs_may_change(tmp_path):
-    opened(tmp_path)
+    begun(tmp_path)
     opened(tmp_path, loading=Loading(device="cpu", threads=3, batch_size=7), reference="step3")
 
 
 def test_the_same_request_goes_on_after_its_reference_was_replaced(tmp_path):
-    sweep = opened(tmp_path, reference="step2")
+    sweep = begun(tmp_path, reference="step2")
     change_reference(sweep, "m", "step1", "step2 could not be analysed")
     assert opened(tmp_path, reference="step2").manifest["models"][0]["reference"] == "step1"
     assert opened(tmp_path).manifest["models"][0]["reference_note"] == "step2 could not be analysed"
