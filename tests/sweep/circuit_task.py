@@ -13,6 +13,7 @@ from arithcirc.sweep.task import Loading, Settings, Task
 
 CIRCUIT = Settings(
     stages="circuit",
+    level=1.0,
     prompts=PromptConfig(operands="0..20", n_discover=2, n_evaluate=2, counterfactual_seeds=1),
     circuit=CircuitConfig(random_circuits=1, mean_prompts=50),
 )
