@@ -250,10 +250,10 @@ def _carried(case: Case) -> dict[str, Any]:
     blind = bool((TESTABLE / failing["n"] > GAP).all())
     answer = "yes" if holds.all() else "partly" if holds.any() else "unknown" if blind else "no"
     span = _span(tested.index)
-    where = f"all {len(tested)}" if holds.all() else f"{int(holds.sum())} of the {len(tested)}"
     detail = (
-        f"zeroing {PER_LAYER} kept neurons per layer costs significantly more than random ones at {where} steps that "
-        f"can show it ({span}, {_count(tested['n'])}, mean gap {tested['gap'].mean():.2f})"
+        f"zeroing {PER_LAYER} kept neurons per layer costs significantly more than random ones at "
+        f"{int(holds.sum())} of {len(tested)} steps that can show it ({span}, {_count(tested['n'])}, "
+        f"mean gap {tested['gap'].mean():.2f})"
     )
     if case.reference in failing.index:
         at = failing.loc[case.reference]
@@ -311,9 +311,10 @@ def _rival(case: Case) -> dict[str, Any]:
     listed = [
         f"at {checkpoint(r)} (n = {_number(looked, r, 'n'):.0f}) {' and '.join(said)}" for r, said in signs.items()
     ]
+    steps = "steps" if len(looked) > 1 else "step"
     detail = (
-        f"Of {len(looked)} step{'s' if len(looked) > 1 else ''} before {checkpoint(half[0])} that can show it "
-        f"({_span(looked.index)}, {_count(looked['n'])}), {len(signs)} show{'s' if len(signs) == 1 else ''} a sign of "
+        f"{len(signs)} of {len(looked)} {steps} before {checkpoint(half[0])} that can show it ({_span(looked.index)}, "
+        f"{_count(looked['n'])}) show{'s' if len(signs) == 1 else ''} a sign of "
         "another mechanism"
     )
     detail = "; ".join([detail + (f": {'; '.join(listed)}" if listed else ""), *notes])

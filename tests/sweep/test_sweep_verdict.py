@@ -41,7 +41,7 @@ def test_the_planted_answers(sweep):
         ("-", "early"): "yes", ("-", "carried"): "partly", ("-", "rival"): "partly",
     }  # fmt: skip
     assert found.loc[("+", "early"), "step"] == 512
-    assert "at all 6 steps that can show it (step 64 to 2,000, n = 50" in found.loc[("+", "carried"), "detail"]
+    assert "at 6 of 6 steps that can show it (step 64 to 2,000, n = 50" in found.loc[("+", "carried"), "detail"]
     assert found.loc[("-", "carried"), "statistic"] == pytest.approx(3 / 5)
     assert (
         "not shown at step 64 (gap 0.06, n = 50), step 128 (gap 0.06, n = 50)" in found.loc[("-", "carried"), "detail"]
@@ -194,7 +194,7 @@ def test_a_constant_answer_that_is_hardly_ever_right_is_not_named(sweep, tables)
     early = steps["step"].isin([64, 128])
     steps.loc[early, ["given_share", "given_most", "base_rate", "accuracy"]] = 0.97, 0, WORTH / 2, WORTH / 2
     row = _answers(sweep, tables).loc["rival"]
-    assert "Of 1 step before step 512 that can show it (step 256, n = " in row["detail"]
+    assert "0 of 1 step before step 512 that can show it (step 256, n = " in row["detail"]
     assert "constant" not in row["detail"]
 
 

@@ -1,6 +1,7 @@
 """Figures over checkpoints: what is drawn is what the tables hold, at the place of its checkpoint."""
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from arithcirc.viz.emergence import births, figure10, growth, jumps, maps, words
 from arithcirc.viz.emergence.axis import StepAxis, dress, spread
 from arithcirc.viz.emergence.data import SweepData, read_sweep
 from arithcirc.viz.emergence.lines import Style, line
-from arithcirc.viz.emergence.plates import page_selectors
+from arithcirc.viz.emergence.plates import page_selectors, stems
 
 MODEL = "toy-arith"
 SHOWN = ("shared", "significant")
@@ -161,14 +162,41 @@ def test_the_raster_is_a_staircase(data: SweepData) -> None:
 def test_frames_hold_the_effects_of_every_checkpoint(data: SweepData) -> None:
     figure = maps.effect_frames(data, MODEL, "own", "equals")
     frames = figure.layout.meta["frames"]
-    assert frames["labels"] == [f"step {s:,}" for s in STEPS[1:]]
+    assert frames["labels"] == [f"step {s:,}" for s in STEPS]
     for place in (1, 6):
-        values = np.frombuffer(base64.b64decode(frames["z"][place - 1][0]["bdata"]), dtype="<f4").reshape(4, 4)
+        values = np.frombuffer(base64.b64decode(frames["z"][place][0]["bdata"]), dtype="<f4").reshape(4, 4)
         expected = [[head_effect(place, layer, head) for head in range(4)] for layer in range(4)]
         np.testing.assert_allclose(values, expected, rtol=1e-6)
-    missing = np.frombuffer(base64.b64decode(frames["z"][4][1]["bdata"]), dtype="<f4")
+    missing = np.frombuffer(base64.b64decode(frames["z"][5][1]["bdata"]), dtype="<f4")
     assert np.isnan(missing).all()  # the failed task
+    said = {(i, j): text for i, panels in enumerate(frames["said"]) for j, text in enumerate(panels) if text}
+    assert said == {(0, 0): maps.NO_CIRCUIT, (0, 1): maps.NO_CIRCUIT, (5, 1): "the task failed here"}
+    assert {a.range for a in (figure.layout.xaxis, figure.layout.xaxis2, figure.layout.yaxis)} == {(-0.5, 3.5)}
     assert figure.layout.coloraxis.cmin == -figure.layout.coloraxis.cmax
+
+
+def test_maps_in_files_are_those_of_the_reference(data: SweepData) -> None:
+    early = replace(data.models[0], reference="step512")
+    moved = SweepData(tables=data.tables, models=(early,), manifest=data.manifest)
+    figure = maps.still(maps.effect_frames(moved, MODEL, "own", "equals"))
+    assert figure.layout.title.text.endswith(": step 512")
+    assert "frames" not in figure.layout.meta
+    place = STEPS.index(512)
+    expected = [[head_effect(place, layer, head) for head in range(4)] for layer in range(4)]
+    np.testing.assert_allclose(np.array(figure.data[0].z, dtype=np.float64), expected, rtol=1e-6)
+    assert stems(data, "maps", "equals") == ["maps_equals"]
+
+
+@pytest.mark.parametrize("draw", ["overlap", "kept", "knockouts"])
+def test_every_line_says_how_many_prompts_are_behind_its_points(data: SweepData, draw: str) -> None:
+    figure = {
+        "overlap": lambda: figure10.overlap_curves(data, MODEL, *SHOWN),
+        "kept": lambda: figure10.kept_curves(data, MODEL, *SHOWN, "faithfulness", "all"),
+        "knockouts": lambda: figure10.knockout_curves(data, MODEL, *SHOWN, "25", "zero"),
+    }[draw]()
+    lines = [t for t in figure.data if t.fill is None and t.name not in ("no circuit", "task failed")]
+    assert len(lines) > 4
+    assert [t.name for t in lines if "n = " not in t.hovertemplate and " prompts" not in t.hovertemplate] == []
 
 
 def test_the_event_study_draws_means_at_their_offsets(data: SweepData) -> None:
@@ -179,21 +207,6 @@ def test_the_event_study_draws_means_at_their_offsets(data: SweepData) -> None:
     rows = rows[rows["difference"].notna()].sort_values("offset")
     assert list(drawn.x) == rows["offset"].tolist()
     np.testing.assert_allclose(drawn.y, rows["difference"])
-
-
-def test_words_say_what_the_tables_hold(data: SweepData) -> None:
-    found = words.findings(data)
-    kept = np.mean([kept_share(place, rival=False) / 0.9 for place in range(1, 6)])
-    said = dict(found["kept"])
-    assert (
-        f"recover {theme.percent(kept)} of what all labelled ones do (F), on average over 5 checkpoints"
-        in said["+ addition"]
-    )
-    assert "least at step 64, " + theme.percent(0.2 / 0.9) in said["− subtraction"]
-    assert "kept ones cost 0.37 more" in dict(found["knockouts"])["− subtraction"]
-    circuits = dict(found["circuits"])["− subtraction"]
-    assert circuits.startswith("A circuit at 5 of 7 checkpoints; ")
-    assert "task failed at step 1,000 (weights of step1000 cannot be read: the file is cut short)" in circuits
 
 
 def test_few_significant_pairs_put_matched_labels_first(data: SweepData) -> None:

@@ -21,6 +21,12 @@ QUESTIONS = {
     "carried": "Did they carry accuracy at every step?",
     "rival": "Is there a rival mechanism early on?",
 }
+_WORDS = {3: "three", 4: "four"}
+_CLAIMS = {
+    "early": "the final heuristics appeared early",
+    "carried": "they carry accuracy at every checkpoint that can show it",
+    "rival": "another mechanism shows early on",
+}
 _GOOD = {("early", "yes"): "good", ("carried", "yes"): "good", ("rival", "no"): "good", ("early", "no"): "miss",
          ("carried", "no"): "miss", ("rival", "yes"): "miss"}  # fmt: skip
 _GLANCE = (
@@ -102,7 +108,38 @@ def headline(data: SweepData) -> str:
         span = f", {first} to {last.removeprefix('step ')}" if len(model.axis) > 1 else f", {first}"
         parts.append(f"{who}{len(model.axis)} checkpoints{span}, compared with {at}")
     operators = " ".join(theme.OPERATOR_SIGNS.get(o, o) for o in data.operators)
-    return f"{'; '.join(parts)}. Operators {operators}. {_ends(data)}"
+    lead = f"{'; '.join(parts)}. Operators {operators}. {_ends(data)}"
+    return " ".join([lead, *overview(data)])
+
+
+def overview(data: SweepData) -> list[str]:
+    """The three questions over all operators, one sentence per model; empty without the table `verdict`."""
+    if not has(data.tables, "verdict", "model", "operator", "question", "answer"):
+        return []
+    table = data.tables["verdict"]
+    found = []
+    for model in data.models:
+        rows = table[table["model"] == model.name]
+        said = [f"{claim} {_for_which(data, rows[rows['question'] == q])}" for q, claim in _CLAIMS.items()]
+        who = f"{model.name}: " if len(data.models) > 1 else ""
+        text = f"{', '.join(said[:-1])}, and {said[-1]}."
+        found.append(who + (text if who else text[0].upper() + text[1:]))
+    return found
+
+
+def _for_which(data: SweepData, rows: pd.DataFrame) -> str:
+    """`for + (partly for −; not known for ×, ÷)`."""
+    held: dict[str, list[str]] = {}
+    for operator in data.operators:
+        for word in rows.loc[rows["operator"] == operator, "answer"].astype(str):
+            held.setdefault(word, []).append(theme.OPERATOR_SIGNS.get(operator, operator))
+    total, yes = sum(len(signs) for signs in held.values()), held.get("yes", [])
+    every = {1: ", ".join(yes), 2: "both operators"}.get(total, f"all {_WORDS.get(total, total)} operators")
+    none = {1: "no operator", 2: "neither operator"}.get(total, f"none of the {_WORDS.get(total, total)} operators")
+    said = "for " + (every if yes and len(yes) == total else ", ".join(yes) or none)
+    rest = {"partly": "partly for", "unknown": "not known for"}
+    more = [f"{text} {', '.join(held[word])}" for word, text in rest.items() if word in held]
+    return said + (f" ({'; '.join(more)})" if more else "")
 
 
 def unfinished(data: SweepData) -> int:
