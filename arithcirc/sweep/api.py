@@ -24,7 +24,7 @@ from arithcirc.sweep.executors import Executor
 from arithcirc.sweep.folder import check_disk, open_sweep
 from arithcirc.sweep.local import LocalExecutor
 from arithcirc.sweep.lock import locked
-from arithcirc.sweep.plan import SweepPlan, fitting_workers, make_plan, tasks_of
+from arithcirc.sweep.plan import SweepPlan, fitting_workers, make_plan, refuse_digits, tasks_of
 from arithcirc.sweep.revisions import Checkpoints, all_checkpoints
 from arithcirc.sweep.task import Loading, Settings, Task
 from arithcirc.sweep.where import Where, make_executor
@@ -80,22 +80,27 @@ def run_sweep(
 ) -> SweepFolder:
     """Analyse checkpoints of models into `out`, those not done yet, and make the tables over them.
 
-    `models` are hub ids or folders (none: the shipped model), `revisions` as `--revisions` has them (`revisions`),
-    `reference` the revision that the others are compared with (default: the last). `on_plan` is called with the plan
-    before anything runs, `listen` with what happens. With `plan_only` nothing is written.
+    `models` are hub ids or folders (none: the shipped model), `revisions` as `--revisions` has them (`revisions`; a
+    model's own as MODEL@REVISIONS), `reference` the revision that the others are compared with (default: the last).
+    `on_plan` is called with the plan before anything runs, `listen` with what happens. With `plan_only` nothing is
+    written, nor before a sweep can start.
     Raises RequestError for what cannot be asked, RunConflictError when the folder holds or is used by another sweep,
     EnvironmentFailure for a disk too small, and SweepIncomplete, after the tables are made, when tasks failed.
     """
     if retries < 0:
         raise RequestError(f"--retries {retries} is negative: give 0 or more")
+    if loading is not None and loading.threads is not None and loading.threads < 1:
+        raise RequestError(f"--threads {loading.threads} is too few: give 1 or more, or leave it out")
     symbols = "".join(o.symbol for o in parse_operators(operators))
     given, loads, place = settings or Settings(), loading or Loading(), where or Where()
     OperandRange.parse(given.prompts.operands)
     check_request(None, revision=None, device=loads.device, dtype=loads.dtype)
     named = [models] if isinstance(models, str) else list(models)
+    chosen = all_checkpoints(named, revisions)
+    refuse_digits(chosen)
     asked = _Asked(
         out=Path(out),
-        chosen=all_checkpoints(named, revisions),
+        chosen=chosen,
         operators=symbols,
         settings=replace(given, prompts=replace(given.prompts, operators="+-*/", pairs=None)),
         loading=loads,
@@ -125,23 +130,28 @@ def _run(
     asked: _Asked, retries: int, drop_weights: bool, on_plan: Callable[[SweepPlan], None], listen: Listen
 ) -> SweepFolder:
     """Plan, run, collect."""
-    folder, tasks = asked.open(write=True)
+    folder, tasks = asked.open(write=False)
     executor = make_executor(asked.where, asked.out, unfinished(folder, tasks), asked.loading, logs=asked.out / "logs")
     weights = _weights(asked, drop_weights)
+    started = False
     try:
         plan = _planned(asked, folder, tasks, executor)
         on_plan(plan)
         if (warning := check_disk(asked.out, plan.disk_bytes)) is not None:
             listen(Notice("note", warning))
         folder.manifest["workers"] = executor.slots
-        folder.save()
+        folder.save()  # only now: a sweep that cannot start leaves its folder to another
+        started = True
         summary = run_tasks(folder, tasks, executor, retries=retries, weights=weights, listen=listen)
         if weights is not None:
             weights.close()
     except KeyboardInterrupt:
         executor.close(cancel=True)
-        with suppress(ArithcircError):
-            _collect(folder, listen)
+        if started:
+            left = len(unfinished(folder, tasks))
+            listen(Notice("note", f"interrupted: {len(tasks) - left} of {len(tasks)} tasks are done, {left} left"))
+            with suppress(ArithcircError):
+                _collect(folder, listen)
         raise
     finally:
         executor.close(cancel=True)

@@ -67,9 +67,10 @@ class SweepCost:
         """One line for people."""
         hours = " to ".join(short(seconds / 3600) for seconds in (self.seconds, self.slow_seconds))
         return (
-            f"{self.model}, {self.checkpoints} checkpoints: {self.forwards:.2g} forwards at most, {hours} GPU hours on "
-            f"one {self.machine} in bfloat16 and {self.host_seconds / 3600:.2g} h of one core (computed from the "
-            f"model's shape); weights at once on disk with --drop-weights: {self.dropped_bytes / 1e9:.2g} GB"
+            f"{self.model}, {self.checkpoints} checkpoints: {self.forwards:.2g} forwards at most, for these at least "
+            f"{hours} GPU hours on one {self.machine} in bfloat16 (launches and loading are not counted) and "
+            f"{self.host_seconds / 3600:.2g} h of one core (computed from the model's shape); weights at once on disk "
+            f"with --drop-weights: {self.dropped_bytes / 1e9:.2g} GB"
         )
 
     @property

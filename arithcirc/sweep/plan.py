@@ -2,31 +2,36 @@
 
     forwards   of one task, counted by a worker on the reference's model (`work.plan_task`), times the tasks to run
     seconds    forwards / measured rate / workers
-    disk       bytes of one task's files, times the tasks to run
-    traffic    published weights of the remote revisions that are not here yet
+    disk       bytes of one task's files, times the tasks to run; TABLES of that for the sweep's tables, and PAGE_BYTES
+               for its page
+    traffic    published weights of the remote revisions that are not here yet; None where some sizes are not known
     memory     the peak of one worker: model, program and the largest stage
 
 Early checkpoints answer little and cost less, so it is a bound for them; rates are those of one worker alone. For a
 remote model whose weights are not here nothing is fetched to plan, and on Ray and SLURM nothing is measured: forwards
-and bytes are then computed from the shape of a published model (`cost`), and times are not known.
+and bytes are then computed from the shape of a published model (`cost`), and times are not known. Hours on a GPU are
+said of published models only: what one takes for a model as small as the shipped one is launches, which are not
+counted. Models that are known to write numbers digit by digit are refused here, not by their first task.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from arithcirc.catalogue import SweepFolder
-from arithcirc.errors import ArithcircError
+from arithcirc.errors import ArithcircError, TokenizerError
 from arithcirc.models.memory import free_memory, weights_bytes
-from arithcirc.models.zoo import find, locate
+from arithcirc.models.zoo import SHIPPED, find, locate
 from arithcirc.sweep.driver import unfinished
 from arithcirc.sweep.revisions import Checkpoints
 from arithcirc.sweep.task import Loading, Settings, Task
 
 Measure = Callable[[Task], dict[str, Any]]
 """`work.plan_task` for one task, in a worker."""
+TABLES, PAGE_BYTES = 0.6, 7_000_000
+"""Bytes of a sweep's tables as a share of its tasks' files, and of its page; measured on the shipped model."""
 _MEMORY_SHARE = 0.9
 """Share of the free memory that workers may plan to take."""
 
@@ -44,7 +49,7 @@ class SweepPlan:
     forwards: float | None
     seconds: float | None
     disk_bytes: float
-    traffic_bytes: int
+    traffic_bytes: int | None
     memory_bytes: int | None
     notes: tuple[str, ...] = ()
 
@@ -107,6 +112,7 @@ def make_plan(
     rest = [t for t in left if (t.name, t.operator) not in costs]
     computed = _computed([t for t in rest if measure is None or t.key[:2] in absent])
     whole = all(t.name in computed for t in rest)
+    hours = [str(cost) for name, cost in computed.items() if name != SHIPPED]
     return SweepPlan(
         tasks=len(tasks),
         to_run=len(left),
@@ -116,15 +122,26 @@ def make_plan(
         workers=workers,
         forwards=_sum("forwards", known, computed) if whole else None,
         seconds=None if rest else sum((c.seconds for c in known), 0.0) / workers,
-        disk_bytes=_sum("disk_bytes", known, computed),
-        traffic_bytes=sum(absent.values()),
+        disk_bytes=_disk(_sum("disk_bytes", known, computed)),
+        traffic_bytes=_total(absent.values()),
         memory_bytes=max((c.memory_bytes for c in known), default=None),
-        notes=(*notes, *map(str, computed.values())),
+        notes=(*notes, *hours),
     )
 
 
+def refuse_digits(chosen: Sequence[Checkpoints]) -> None:
+    """Raise TokenizerError for a published model that is known to write numbers digit by digit."""
+    for one in chosen:
+        entry = None if one.local else find(one.model)
+        if entry is not None and entry.number_limit is None:
+            raise TokenizerError(
+                f"the tokenizer of {one.model} splits numbers into digits, and each operand and answer has to be one "
+                "token: sweep over a model whose numbers are single tokens ('arithcirc models' lists them)"
+            )
+
+
 def _measured(
-    left: Sequence[Task], tasks: Sequence[Task], absent: Mapping[tuple[str, str], int], measure: Measure | None
+    left: Sequence[Task], tasks: Sequence[Task], absent: Mapping[tuple[str, str], int | None], measure: Measure | None
 ) -> tuple[dict[tuple[str, str], _Cost], list[str]]:
     """The cost of a task by model and operator, measured on the reference; and why there is none."""
     costs: dict[tuple[str, str], _Cost] = {}
@@ -167,6 +184,18 @@ def _sum(field: str, known: Sequence[_Cost], computed: Mapping[str, Any]) -> flo
     return float(sum(getattr(cost, field) for cost in [*known, *computed.values()]))
 
 
+def _disk(task_bytes: float) -> float:
+    """Bytes of a whole sweep from those of its tasks' files; 0 where these are not known, or nothing is left."""
+    return (1 + TABLES) * task_bytes + PAGE_BYTES if task_bytes else 0.0
+
+
+def _total(sizes: Iterable[int | None]) -> int | None:
+    """Their sum; None where one is not known."""
+    found = list(sizes)
+    known = [size for size in found if size is not None]
+    return sum(known) if len(known) == len(found) else None
+
+
 def fitting_workers(wanted: int, memory_bytes: int | None) -> int:
     """As many workers as fit in the free memory, at least one."""
     if not memory_bytes:
@@ -187,15 +216,15 @@ def _cost(planned: dict[str, Any]) -> _Cost:
 # -- weights that are not here ----------------------------------------------------------------------------------------
 
 
-def _absent(tasks: Sequence[Task], cache_dir: str | None) -> dict[tuple[str, str], int]:
-    """Remote checkpoints whose weights are not in the cache, and their bytes (0 where the sizes are not known)."""
-    found: dict[tuple[str, str], int] = {}
+def _absent(tasks: Sequence[Task], cache_dir: str | None) -> dict[tuple[str, str], int | None]:
+    """Remote checkpoints whose weights are not in the cache, and their bytes (None where the sizes are not known)."""
+    found: dict[tuple[str, str], int | None] = {}
     for task in tasks:
         if task.key[:2] not in found:
             located = locate(task.model, task.revision)
             if not located.local and not _cached(task.model, located.fetched or located.revision, cache_dir):
                 entry = find(task.model)
-                found[task.key[:2]] = 0 if entry is None else weights_bytes(entry.n_params, entry.dtype)
+                found[task.key[:2]] = None if entry is None else weights_bytes(entry.n_params, entry.dtype)
     return found
 
 

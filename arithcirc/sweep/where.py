@@ -3,7 +3,7 @@
 Ray and SLURM come with the extra `cluster`; their modules are imported only when they are asked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -22,7 +22,8 @@ class Where:
     """Local processes, Ray or SLURM; `workers` None: as many as fit.
 
     `address` is a running Ray cluster's (None: one is started here). `gpus_per_task` and `cpus_per_task` are what Ray
-    and SLURM reserve; partition, time limit (minutes) and memory (GB) are SLURM's. `command` replaces a local worker's.
+    and SLURM reserve; partition, time limit (minutes; None: 240) and memory (GB) are SLURM's. `command` replaces a
+    local worker's. Options of another kind are refused with RequestError.
     """
 
     kind: Kind = "local"
@@ -31,7 +32,7 @@ class Where:
     gpus_per_task: float = 0.0
     cpus_per_task: int | None = None
     partition: str | None = None
-    time_limit: int = 240
+    time_limit: int | None = None
     memory_gb: float | None = None
     command: tuple[str, ...] = ()
 
@@ -42,8 +43,22 @@ class Where:
             raise RequestError(f"--workers {self.workers} is too few: give 1 or more, or leave it out")
         if self.gpus_per_task < 0:
             raise RequestError(f"--gpus-per-task {self.gpus_per_task} is negative: give 0 or more")
+        if self.cpus_per_task is not None and self.cpus_per_task < 1:
+            raise RequestError(f"--cpus-per-task {self.cpus_per_task} is too few: give 1 or more, or leave it out")
         if self.address is not None and self.kind != "ray":
             raise RequestError(f"--address {self.address} is of a Ray cluster: add --executor ray")
+        slurms = {"--partition": self.partition, "--time-limit": self.time_limit, "--memory-gb": self.memory_gb}
+        shared = {"--gpus-per-task": self.gpus_per_task or None, "--cpus-per-task": self.cpus_per_task}
+        if self.kind != "slurm":
+            self._refuse(slurms, "is of SLURM's jobs: add --executor slurm, or leave it out")
+        if self.kind == "local":
+            self._refuse(shared, "is what Ray or SLURM reserves: add --executor ray or slurm, or leave it out")
+
+    @staticmethod
+    def _refuse(options: Mapping[str, object], why: str) -> None:
+        for name, value in options.items():
+            if value is not None:
+                raise RequestError(f"{name} {value} {why}")
 
 
 def devices_for(loading: Loading) -> list[str]:
@@ -75,7 +90,8 @@ def make_executor(where: Where, root: Path, tasks: Sequence[Task], loading: Load
             return RayExecutor(root, address=where.address, slots=where.workers, **options)
         from arithcirc.sweep.slurm import SlurmExecutor
 
-        options |= {"partition": where.partition, "time_limit": where.time_limit, "memory_gb": where.memory_gb}
+        options |= {"partition": where.partition, "memory_gb": where.memory_gb}
+        options |= {} if where.time_limit is None else {"time_limit": where.time_limit}
         return SlurmExecutor(root, slots=where.workers or len(tasks), **options)
     except ModuleNotFoundError as error:
         raise missing_extra(where.kind, str(error.name)) from None
