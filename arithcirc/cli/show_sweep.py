@@ -1,8 +1,9 @@
 """What the terminal shows of a sweep: its plan, its progress, its results. Progress to stderr, results to stdout."""
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,7 +18,7 @@ from rich.table import Table
 from arithcirc.cli import show
 
 if TYPE_CHECKING:
-    from pandas import DataFrame, Series
+    from pandas import DataFrame
 
     from arithcirc.catalogue import SweepFolder
     from arithcirc.sweep.driver import Notice
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _MOST_ROWS, _MOST_COLUMNS = 40, 14
 """Of a query, on the terminal."""
+_IN_FULL, _TOO_LONG = 1e4, 1e15
+"""Numbers between these are written without an exponent."""
 
 
 class Live:
@@ -104,11 +107,12 @@ def plan(planned: "SweepPlan") -> None:
     """The plan of a sweep."""
     lines = {
         "tasks": f"{planned.to_run:,} to run of {planned.tasks:,} ({planned.before:,} done before): {planned.models} "
-        f"model{'s' * (planned.models > 1)}, {planned.checkpoints} checkpoints, operators {planned.operators}",
+        f"model{'s' * (planned.models != 1)}, {planned.checkpoints} checkpoint{'s' * (planned.checkpoints != 1)}, "
+        f"operators {planned.operators}",
         "forward passes": "not known" if planned.forwards is None else f"at most about {planned.forwards:,.0f}",
         "time": _time(planned),
         "disk": f"about {show.memory(int(planned.disk_bytes))}" if planned.disk_bytes else "",
-        "to download": show.memory(planned.traffic_bytes) if planned.traffic_bytes else "",
+        "to download": _traffic(planned.traffic_bytes),
         "memory": f"about {show.memory(planned.memory_bytes)} for each worker" if planned.memory_bytes else "",
     }
     if not planned.to_run:
@@ -124,6 +128,12 @@ def plan(planned: "SweepPlan") -> None:
     show.err.print("Interrupt at any moment; the same command goes on.")
 
 
+def _traffic(size: int | None) -> str:
+    if size is None:
+        return "not known"
+    return show.memory(size) if size else ""
+
+
 def _time(planned: "SweepPlan") -> str:
     workers = f"{planned.workers} worker{'s' * (planned.workers > 1)}"
     if planned.seconds is None:
@@ -134,52 +144,75 @@ def _time(planned: "SweepPlan") -> str:
 # -- after ------------------------------------------------------------------------------------------------------------
 
 _CELLS = {
-    "step": "step",
     "accuracy": "accuracy",
+    "n_prompts": "n",
     "heads": "heads",
     "faithfulness": "faithfulness",
-    "important": "important neurons",
-    "labelled_matched": "labelled",
+    "important": "important",
+    "labelled": "labelled",
+    "final pairs": "final pairs",
 }
+_LEGEND = (
+    "n: shared prompts that heads and faithfulness are measured on; important, labelled: neurons; final pairs: share "
+    "of the reference's (neuron, heuristic) pairs that are there"
+)
 
 
 def results(sweep: "SweepFolder") -> None:
-    """Per operator and checkpoint what was found, then the verdicts."""
+    """Per operator and checkpoint what was found on shared prompts, as the page shows it first; then the verdicts."""
     tables = sweep.tables()
     if "steps" not in tables:
         return
     steps = sweep.table("steps")
-    shares = _final_pairs(sweep) if "overlap" in tables else {}
-    own = steps[steps["prompts"] == "own"]
-    for (model, symbol), block in own.groupby(["model", "operator"], sort=False):
-        table = Table(title=f"{model}  {symbol}", title_justify="left", box=None, pad_edge=False)
-        for name in ("revision", *list(_CELLS.values())[1:], "share of final pairs", "status"):
+    pairs = _pairs(sweep) if "overlap" in tables else None
+    references = {entry["name"]: entry["reference"] for entry in sweep.manifest["models"]}
+    shared = steps[steps["prompts"] == "shared"]
+    for (model, symbol), block in shared.groupby(["model", "operator"], sort=False):
+        reference = str(references.get(str(model)))
+        labels, shares = _judged(pairs, str(model), str(symbol), reference)
+        title = f"{model}  {symbol}  on shared prompts, {labels} labels, reference {reference}"
+        table = Table(title=escape(title), title_justify="left", box=None, pad_edge=False)
+        for name in ("revision", *_CELLS.values(), "status"):
             table.add_column(name, justify="left" if name in ("revision", "status") else "right")
         for row in block.to_dict("records"):
-            cells = [_number(row.get(name)) for name in list(_CELLS)[1:]]
-            share = shares.get((str(model), row["revision"], str(symbol)))
-            table.add_row(str(row["revision"]), *cells, _number(share), str(row["status"]))
+            found = row | {"labelled": row.get(f"labelled_{labels}"), "final pairs": shares.get(row["revision"])}
+            cells = [_number(found.get(name)) for name in _CELLS]
+            table.add_row(escape(str(row["revision"])), *cells, escape(str(row["status"])))
         show.wide(table)
+    show.out.print(_LEGEND, markup=False)
     if "verdict" in tables:
         for row in sweep.table("verdict").to_dict("records"):
-            show.out.print(f"{row['model']}  {row['operator']}  {row['question']}: {row['answer']}. {row['detail']}")
+            said = f"{row['model']}  {row['operator']}  {row['question']}: {row['answer']}. {row['detail']}"
+            show.out.print(said, markup=False)
 
 
-def _final_pairs(sweep: "SweepFolder") -> dict[tuple[str, str, str], float]:
-    """Share of the reference's (neuron, heuristic) pairs that are there at each checkpoint, by its own prompts."""
+def _pairs(sweep: "SweepFolder") -> "DataFrame":
+    """Which of the reference's (neuron, heuristic) pairs are there at each checkpoint, on shared prompts."""
     table = sweep.table("overlap")
-    mine = table[(table["what"] == "pairs") & (table["labels"] == "matched") & (table["prompts"] == "own")]
-    return {(r["model"], r["revision"], r["operator"]): r["share"] for r in mine.to_dict("records")}
+    return table[(table["what"] == "pairs") & (table["prompts"] == "shared")]
+
+
+def _judged(pairs: "DataFrame | None", model: str, symbol: str, reference: str) -> tuple[str, dict[str, float]]:
+    """The labels that the verdict is about (`verdict.PAIRS`), and the share of final pairs by revision."""
+    from arithcirc.sweep.verdict import PAIRS
+
+    if pairs is None:
+        return "significant", {}
+    mine = pairs[(pairs["model"] == model) & (pairs["operator"] == symbol)]
+    final = mine[(mine["revision"] == reference) & (mine["labels"] == "significant")]
+    labels = "significant" if final.empty or final["at_reference"].iloc[0] >= PAIRS else "matched"
+    chosen = mine[mine["labels"] == labels]
+    return labels, dict(zip(chosen["revision"], chosen["share"], strict=True))
 
 
 def rows(found: "DataFrame") -> None:
     """The rows of a query: the first of many, with counts of what is left out."""
     shown = found.iloc[:_MOST_ROWS, :_MOST_COLUMNS]
     table = Table(box=None, pad_edge=False)
-    for name in shown.columns:
-        table.add_column(str(name), justify="right" if _is_number(shown[name]) else "left")
-    for row in shown.itertuples(index=False):
-        table.add_row(*(_number(value) for value in row))
+    for name, kind in zip(shown.columns, shown.dtypes, strict=True):
+        table.add_column(escape(str(name)), justify="right" if kind.kind in "iuf" else "left")
+    for row in shown.itertuples(index=False, name=None):
+        table.add_row(*(escape(_number(value)) for value in row))
     show.wide(table)
     hidden_rows, hidden_columns = len(found) - len(shown), found.shape[1] - shown.shape[1]
     left = [f"{n} more {what}" for n, what in ((hidden_rows, "rows"), (hidden_columns, "columns")) if n]
@@ -187,12 +220,15 @@ def rows(found: "DataFrame") -> None:
     show.out.print(f"{len(found)} rows{cut}")
 
 
-def _is_number(column: "Series[Any]") -> bool:
-    return column.dtype.kind in "iuf"
-
-
 def _number(value: object) -> str:
-    """A number in four digits; nothing where it is missing."""
-    if value is None or value != value or str(value) in ("<NA>", "NaT"):
+    """Whole numbers in full, others in four digits or all before the point; nothing where a value is missing."""
+    import numpy as np
+    import pandas as pd
+
+    if pd.api.types.is_scalar(value) and bool(pd.isna(cast("Any", value))):
         return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float | np.floating):
+        return str(value)
+    value = float(value)
+    whole = value.is_integer() or abs(value) >= _IN_FULL
+    return f"{value:.0f}" if whole and abs(value) < _TOO_LONG else f"{value:.4g}"

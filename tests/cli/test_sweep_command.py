@@ -7,16 +7,21 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import psutil
 import pytest
+from sweep.synthetic_sweep import synthetic_sweep
 
 from arithcirc.catalogue import SweepFolder
+from arithcirc.cli import show_sweep
 from arithcirc.models.zoo import shipped_folder
 from arithcirc.store import write_atomic, write_json
+from arithcirc.sweep.collect import collect
 from arithcirc.sweep.lock import LOCK, locked
+from arithcirc.sweep.plan import SweepPlan
 
 FEW = (
     "--operators", "*", "--operands", "0..20", "--stages", "circuit", "--prompts", "6", "--random-circuits", "1",
@@ -111,6 +116,7 @@ def test_a_checkpoint_that_cannot_be_read_is_recorded_and_the_rest_goes_on(swept
 def test_the_end_says_what_was_found_and_where(swept):
     out, _, _, (_, said, _) = swept
     rows = {line.split()[0]: line for line in said.splitlines() if line.startswith("step")}
+    assert said.splitlines()[0] == "mine  *  on shared prompts, significant labels, reference step4000"
     assert set(rows) == set(outcomes(out))
     assert "no circuit" in rows["step0"]
     assert said.splitlines()[-1] == f"report: {out / 'report.html'}"
@@ -157,6 +163,78 @@ def test_all_rows_as_a_file(cli, tables, tmp_path):
     assert pd.read_csv(tmp_path / "all.csv").shape == (100, 20)
 
 
+@pytest.fixture(scope="module")
+def synthetic(tmp_path_factory):
+    """A made-up sweep with its tables."""
+    sweep = synthetic_sweep(tmp_path_factory.mktemp("synthetic"), operators="+")
+    collect(sweep)
+    return sweep
+
+
+def test_every_table_of_a_sweep_can_be_printed(cli, synthetic):
+    assert {"steps", "births", "jumps", "overlap", "verdict", "tasks"} <= set(synthetic.tables())
+    for name in synthetic.tables():
+        said = cli("sweep", "--out", synthetic.path, "--sql", f"select * from {name}")  # noqa: S608
+        assert (said.code, said.err) == (0, ""), name
+        assert said.out.splitlines()[-1].startswith(f"{len(synthetic.table(name))} rows")
+        assert "<NA>" not in said.out
+        assert "nan" not in said.out.split()
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("4973000.0::double", "4973000"), ("4973000.4::double", "4973000"), ("4973000", "4973000"),
+        ("0.123456::double", "0.1235"), ("1.5e-9::double", "1.5e-09"), ("1e20::double", "1e+20"), ("1.0::float", "1"),
+        ("0.1::float", "0.1"), ("null::integer", ""), ("'nan'::double", ""), ("'[/b] x'", "[/b] x"),
+        ("[1, 2]", "[1 2]"), ("true", "True"),
+    ],
+)  # fmt: skip
+def test_how_a_value_is_printed(cli, tables, value, said):
+    printed = cli("sweep", "--out", tables, "--sql", f"select {value} as v, 7 as w").out.splitlines()
+    assert printed[1].strip().removesuffix("7").strip() == said
+
+
+def test_the_end_shows_what_the_verdict_is_about(capsys, synthetic):
+    show_sweep.results(synthetic)
+    first, heads, *lines = capsys.readouterr().out.splitlines()
+    assert first == "toy-arith  +  on shared prompts, significant labels, reference step2000"
+    assert heads.split("  ")[0] == "revision"
+    assert max(len(heads), *map(len, lines[:7])) <= 100
+    rows = {line.split()[0]: line.split() for line in lines[:7]}
+    steps = synthetic.sql("select * from steps where prompts = 'shared'").set_index("revision")
+    pairs = synthetic.sql(
+        "select revision, share from overlap where prompts = 'shared' and what = 'pairs' and labels = 'significant'"
+    ).set_index("revision")["share"]
+    at = steps.loc["step512"]
+    assert rows["step512"] == [
+        "step512", f"{at['accuracy']:.4g}", str(at["n_prompts"]), str(at["heads"]), f"{at['faithfulness']:.4g}",
+        str(at["important"]), str(at["labelled_significant"]), f"{pairs['step512']:.4g}", "done",
+    ]  # fmt: skip
+    assert rows["step0"][-2:] == ["no", "circuit"]
+
+
+def test_matched_labels_are_shown_where_the_reference_has_few_significant_pairs(capsys, synthetic, monkeypatch):
+    monkeypatch.setattr("arithcirc.sweep.verdict.PAIRS", 10**6)
+    show_sweep.results(synthetic)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "toy-arith  +  on shared prompts, matched labels, reference step2000"
+    steps = synthetic.sql("select * from steps where prompts = 'shared' and revision = 'step512'")
+    assert [line.split()[6] for line in said if line.startswith("step512")] == [str(steps["labelled_matched"][0])]
+
+
+def test_a_plan_in_words(capsys):
+    known = SweepPlan(1, 1, 1, 1, "+", 1, 5.0, 2.0, 3e6, 10**9, 10**6)
+    show_sweep.plan(known)
+    said = capsys.readouterr().err
+    assert "1 model, 1 checkpoint, operators +" in said
+    assert "1.0 GB" in said
+    show_sweep.plan(replace(known, checkpoints=2, traffic_bytes=None))
+    said = capsys.readouterr().err
+    assert "2 checkpoints" in said
+    assert [line.split() for line in said.splitlines() if "download" in line] == [["to", "download", "not", "known"]]
+
+
 def test_a_query_needs_no_torch(tables):
     code = f"assert run(['sweep', '--out', {str(tables)!r}, '--sql', 'select 1']) == 0; import sys; "
     code = f"from arithcirc.cli.main import run; {code}assert not {{'torch', 'transformers'}} & set(sys.modules)"
@@ -199,6 +277,15 @@ def test_a_query_of_a_folder_that_is_no_sweep(cli, tmp_path):
         (("--retries", "-1"), ["--retries -1 is negative"]),
         (("--executor", "cloud"), ["--executor 'cloud'", "local, ray, slurm"]),
         (("--address", "here:1"), ["add --executor ray"]),
+        (("--partition", "gpu"), ["--partition gpu", "add --executor slurm"]),
+        (("--time-limit", "240"), ["--time-limit 240", "add --executor slurm"]),
+        (("--memory-gb", "8"), ["--memory-gb 8", "add --executor slurm"]),
+        (("--gpus-per-task", "1"), ["--gpus-per-task 1", "add --executor ray or slurm"]),
+        (("--cpus-per-task", "2"), ["--cpus-per-task 2", "add --executor ray or slurm"]),
+        (("--threads", "0"), ["--threads 0 is too few"]),
+        (("neox-arith@step500", "--revisions", "step0"), ["no revision 'step500'"]),
+        (("gpt2@",), ["write MODEL@REVISIONS"]),
+        (("Qwen/Qwen2.5-7B",), ["splits numbers into digits"]),
         (("--device", "tpu"), ["use cpu, cuda or cuda:N"]),
         (("--dtype", "float8"), ["use one of float32"]),
         (("--batch-size", "0"), ["--batch-size 0"]),
@@ -217,6 +304,7 @@ def test_a_missing_package_names_its_extra(cli, monkeypatch, executor, package):
     monkeypatch.setitem(sys.modules, package, None)
     said = cli("sweep", "--executor", executor)
     said.refused(f"--executor {executor} needs the package {package}: pip install 'arithcirc[cluster]'")
+    assert not Path("runs/sweep/sweep.json").exists()
 
 
 def test_a_folder_in_use_by_another_sweep(cli, tmp_path):
