@@ -35,7 +35,7 @@
     const data = structuredClone(figure.data);
     const placed = structuredClone(layout);
     if (meta.spreads) spread(data, placed, meta.spreads);
-    showFrame(group, data, meta.frames);
+    showFrame(group, data, placed, meta.frames);
     Plotly.react(group.plot, data, placed, shared.config);
   }
 
@@ -57,19 +57,26 @@
     });
   }
 
-  // One checkpoint at a time: the slider exchanges the values of the maps and nothing else.
-  function showFrame(group, data, frames) {
+  // One checkpoint at a time: the slider exchanges the values of the maps, and says where there is none.
+  function showFrame(group, data, layout, frames) {
     group.slider.hidden = !frames || frames.labels.length < 2;
     if (!frames) return;
     const last = frames.labels.length - 1;
     const input = group.slider.querySelector("input");
-    if (group.frame === undefined || group.frame > last) group.frame = last;
+    if (group.frame === undefined || group.frame > last) group.frame = frames.shown;
     input.max = last;
     input.value = group.frame;
     input.setAttribute("aria-valuetext", frames.labels[group.frame]);
     group.slider.querySelector("output").textContent = frames.labels[group.frame];
     data.forEach(function (trace, i) {
       if (frames.z[group.frame][i]) trace.z = frames.z[group.frame][i];
+    });
+    const words = frames.said.reduce((all, said) => all.concat(said), []).filter(Boolean);
+    layout.annotations = (layout.annotations || []).filter((note) => !words.includes(note.text));
+    frames.said[group.frame].forEach(function (text, i) {
+      const panel = i ? String(i + 1) : "";
+      const where = { xref: "x" + panel + " domain", yref: "y" + panel + " domain", x: 0.5, y: 0.5 };
+      if (text) layout.annotations.push(Object.assign({ text: text, showarrow: false }, where));
     });
   }
 

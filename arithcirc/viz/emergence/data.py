@@ -25,6 +25,8 @@ MADE_BY: dict[str, str] = {
 """The tables the page reads, with the smallest `--stages` of a sweep that makes them."""
 
 PROMPTS = {"shared": "shared with the reference", "own": "each checkpoint’s own"}
+WHOSE = {"shared": "prompts shared with the reference", "own": "each checkpoint’s own prompts"}
+"""The same, as a figure's title has it."""
 LABELS = {"significant": "significant", "matched": "matched"}
 FEWEST = 10
 """Fewer prompts than this behind a point, and its mark is hollow."""

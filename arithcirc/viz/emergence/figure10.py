@@ -15,7 +15,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from arithcirc.viz import theme
-from arithcirc.viz.emergence.data import LABELS, SweepData
+from arithcirc.viz.emergence.data import LABELS, WHOSE, SweepData
 from arithcirc.viz.emergence.lines import BLUE, GREEN, ORANGE, Style, finish, line, mark_absent, panels, spread_band
 from arithcirc.viz.faithfulness import value_range
 from arithcirc.viz.frames import numbers, require
@@ -73,16 +73,21 @@ def overlap_curves(data: SweepData, model: str, prompts: str, labels: str) -> go
                 name = "pairs: chance, given the neurons"
                 _chance(figure, panel, axis, part, "given_neurons", name, style.colour, "dashdot")
         mark_absent(figure, panel, data, model, operator, -0.06)
-    title = f"(a) Share of what the reference has that is there already, {LABELS[labels]} labels"
+    title = f"(a) Share of what the reference has that is there already: {_with(labels, prompts)}"
     return finish(
         figure, axis, title, "share of the reference’s", panels=len(present), height=440, y_range=(-0.1, 1.05)
     )
 
 
+def _with(labels: str, prompts: str) -> str:
+    """The choices a figure was drawn with, for its title."""
+    return f"{LABELS[labels]} labels, {WHOSE[prompts]}"
+
+
 def _chance(
     figure: go.Figure, panel: int, axis: Any, rows: pd.DataFrame, column: str, name: str, colour: str, dash: str
 ) -> None:
-    line(figure, panel, axis, rows, column, Style(name, colour, dash, width=1.2, size=0), n=None)
+    line(figure, panel, axis, rows, column, Style(name, colour, dash, width=1.2, size=0), n="n_prompts")
 
 
 def with_prompts(data: SweepData, rows: pd.DataFrame, model: str, prompts: str) -> pd.DataFrame:
@@ -115,7 +120,7 @@ def kept_curves(data: SweepData, model: str, prompts: str, labels: str, measure:
                 bars = ("sem_low", "sem_high") if measure == "faithfulness" and style.size else None
                 line(figure, panel, axis, part, measure, style, facts=facts, bounds=bars)
         mark_absent(figure, panel, data, model, operator, low)
-    title = f"(b) {MEASURES[measure]} with only these neurons in the layers with heuristics, {LABELS[labels]} labels"
+    title = f"(b) {MEASURES[measure]} with only these neurons in the layers with heuristics: {_with(labels, prompts)}"
     return finish(figure, axis, title, MEASURES[measure], panels=len(present), height=430, y_range=(low - 0.05, high))
 
 
@@ -134,5 +139,5 @@ def knockout_curves(data: SweepData, model: str, prompts: str, labels: str, per_
             bounds = None if random or "low" not in part.columns else ("low", "high")
             line(figure, panel, axis, part, "accuracy", style, facts=facts, bounds=bounds)
         mark_absent(figure, panel, data, model, operator, -0.06)
-    title = f"(c) Accuracy after {ablation} ablation of up to {per_layer} neurons per layer, {LABELS[labels]} labels"
+    title = f"(c) Accuracy after {ablation} ablation of up to {per_layer} neurons per layer: {_with(labels, prompts)}"
     return finish(figure, axis, title, "accuracy", panels=len(present), height=430, y_range=(-0.1, 1.06))

@@ -97,7 +97,10 @@ def spread_band(
     figure: go.Figure, panel: int, draws: pd.DataFrame, value: str, style: Style, *, axis: StepAxis
 ) -> None:
     """A line at the mean over draws and a band over their range, in pieces where checkpoints are missing."""
-    grouped = draws[draws[value].notna()].groupby("place")[value].agg(["mean", "min", "max", "count"])
+    drawn = draws[draws[value].notna()]
+    grouped = drawn.groupby("place")[value].agg(["mean", "min", "max", "count"])
+    for held in [c for c in ("n", "n_neurons") if c in drawn.columns]:
+        grouped[held] = drawn.groupby("place")[held].mean()
     for piece in _pieces(grouped.index.tolist()):
         if len(piece) > 1:
             part = grouped.loc[piece]
@@ -106,8 +109,8 @@ def spread_band(
             band(figure, panel, at, low, high, colour=style.colour, name=style.name, legend=False)
     rows = grouped.reset_index()
     line(
-        figure, panel, axis, rows, "mean", style, n=None,
-        facts={"min": "from {}", "max": "to {}", "count": "{} draws"},
+        figure, panel, axis, rows, "mean", style,
+        facts={"min": "from {}", "max": "to {}", "count": "{} draws", "n_neurons": "{} neurons", "n": "{} prompts"},
     )  # fmt: skip
 
 

@@ -134,7 +134,15 @@ def drawn(data: SweepData) -> Iterator[tuple[str, tuple[str, ...], go.Figure]]:
         for values, draw in drawings(plate, data, files=True):
             if (figure := draw()) is not None:
                 sources = tuple(f"tables/{t}.parquet" for t in (*plate.tables, *plate.uses) if t in data.tables)
-                yield _stem(plate, values, data), sources, spread(figure)
+                yield _stem(plate, values, data), sources, maps.still(spread(figure))
+
+
+def stems(data: SweepData, key: str, *values: str) -> list[str]:
+    """The file stems of a figure with these values of its exported choices, one per model."""
+    plate = next(p for p in PLATES if p.key == key)
+    hidden = iter(values)
+    rest = [next(hidden) if s.exported else "" for s in plate.selectors[1:]]
+    return [_stem(plate, (model.name, *rest), data) for model in data.models]
 
 
 def _stem(plate: Plate, values: tuple[str, ...], data: SweepData) -> str:
