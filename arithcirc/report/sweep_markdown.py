@@ -9,14 +9,18 @@ from arithcirc.catalogue import SweepFolder
 from arithcirc.report import markdown as md
 from arithcirc.report.sweep_page import content
 from arithcirc.viz.emergence.data import read_sweep
+from arithcirc.viz.emergence.plates import stems
 from arithcirc.viz.theme import count, number
 
+MAPS = "maps"
+"""Has a file per position: only that of the heads at `=` is shown."""
 _SECTIONS = {
     "Accuracy": ("accuracy", ("accuracy",)),
     "(a) Were the final heuristics there early?": ("overlap", ("overlap",)),
     "(b) Do the neurons kept suffice?": ("kept", ("kept_faithfulness",)),
     "(c) Does accuracy rest on them?": ("knockouts", ("knockouts",)),
     "Circuits over training": ("circuits", ("circuits",)),
+    "Where, at the reference": ("", (MAPS,)),
     "Which families, when": ("", ("families",)),
     "Births and deaths": ("births", ("births", "birth_raster")),
     "Does accuracy jump at a birth?": ("jumps", ("jumps",)),
@@ -36,8 +40,12 @@ _WHOLE = {"done", "heads", "important", "pairs_significant", "pairs_matched"}
 
 def render_markdown(folder: SweepFolder) -> str:
     """The page as text; writes its figures into the sweep's `figures/` where they can be drawn."""
-    said = content(folder, read_sweep(folder))
-    images, without = md.pictures(folder, tuple(name for _, names in _SECTIONS.values() for name in names))
+    data = read_sweep(folder)
+    said = content(folder, data)
+    asked = [name for _, names in _SECTIONS.values() for name in names if name != MAPS]
+    at_equals = stems(data, MAPS, "equals")
+    images, without = md.pictures(folder, (*asked, *at_equals))
+    images[MAPS] = [line for stem in at_equals for line in images.get(stem, ())]
     parts = [f"# How {md.escape(said['name'])} came to calculate", md.escape(said["headline"])]
     if without:
         parts.append(f"*Figures were left out: {md.escape(without)}*")
@@ -49,8 +57,15 @@ def render_markdown(folder: SweepFolder) -> str:
     for title, (key, figures) in _SECTIONS.items():
         found = [f"**{md.escape(who)}.** {md.escape(text)}" for who, text in said["findings"].get(key, ())]
         body = [md.listing(found), *(line for name in figures for line in images.get(name, ()))]
+        body += [md.escape(text) for text in _captions(said, figures) if any(body)]
         parts += [f"## {md.escape(title)}", *body] if any(body) else []
     return "\n\n".join(part for part in [*parts, *_tables(said), *_made(said)] if part) + "\n"
+
+
+def _captions(said: dict[str, Any], figures: tuple[str, ...]) -> list[str]:
+    """What is said below a section's figures."""
+    said_below = [said["last_before"]] if "overlap" in figures else []
+    return [text for text in [*said_below, *(said["undrawn"].get(name, "") for name in figures)] if text]
 
 
 def _summary(said: dict[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from arithcirc.catalogue import SweepFolder
 from arithcirc.report.page import flat, render
+from arithcirc.report.sweep_notes import cells, last_before, undrawn, used_settings, work
 from arithcirc.store import write_text
 from arithcirc.viz.embed import FigureGroup, plate_groups
 from arithcirc.viz.emergence.data import FEWEST, LABELS, MADE_BY, PROMPTS, SweepData, read_sweep
@@ -26,7 +27,6 @@ from arithcirc.viz.emergence.summary import (
     table_rows,
     troubles,
     unfinished,
-    verdict_rows,
 )
 from arithcirc.viz.emergence.words import findings
 from arithcirc.viz.facts import size
@@ -70,12 +70,14 @@ def content(folder: SweepFolder, data: SweepData) -> dict[str, Any]:
         "name": ", ".join(m.name for m in data.models) or "no model",
         "models": data.models,
         "headline": headline(data),
-        "verdicts": verdict_rows(data),
+        "verdicts": cells(data),
         "questions": list(QUESTIONS.values()),
         "glance": glance(data),
         "troubles": troubles(data),
         "unfinished": unfinished(data) if "tasks" in tables else 0,
         "findings": findings(data),
+        "undrawn": undrawn(data),
+        "last_before": last_before(data),
         "heuristics": heuristic_lists(data, labels, HEURISTICS),
         "steps": [dict.fromkeys(_STEP) | row for row in steps[:ROWS]],
         "steps_total": len(steps),
@@ -92,13 +94,10 @@ def content(folder: SweepFolder, data: SweepData) -> dict[str, Any]:
         "target": data.setting("circuit", "target", 0.9),
         "files": table_files(folder),
         "command": command,
-        "settings": {
-            section: flat(values)
-            for section, values in manifest.get("settings", {}).items()
-            if isinstance(values, dict)
-        },
+        "query": shlex.join(["arithcirc", "sweep", "--out", folder.path.resolve().name, "--sql", "select ..."]),
+        "settings": {section: flat(values) for section, values in used_settings(manifest).items()},
         "loading": flat(manifest.get("loading") or {}),
-        "how": _how(manifest),
+        "how": _how(manifest) + work(folder, data),
         "notes": flat(manifest.get("notes") or {}),
         "packages": manifest.get("packages") or {},
         "git_sha": manifest.get("git_sha"),
@@ -107,12 +106,13 @@ def content(folder: SweepFolder, data: SweepData) -> dict[str, Any]:
 
 
 def _how(manifest: dict[str, Any]) -> list[tuple[str, str]]:
-    """Models, references, executor and workers as `(name, text)` pairs."""
+    """Models, references and executor as `(name, text)` pairs."""
     rows = []
     for model in manifest.get("models", ()):
         note = model.get("reference_note")
         rows.append((f"reference of {model['name']}", f"{model['reference']}{f': {note}' if note else ''}"))
-    rows += [(name, str(manifest[name])) for name in ("executor", "workers") if manifest.get(name) is not None]
+    if manifest.get("executor") is not None:
+        rows.append(("executor", str(manifest["executor"])))
     rows += [(name, str(v)) for name, v in manifest.get("settings", {}).items() if not isinstance(v, dict)]
     return rows
 

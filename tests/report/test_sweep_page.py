@@ -4,6 +4,7 @@ import base64
 import html
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from report.pages import HOSTILE, open_page, words
 
 from arithcirc.catalogue import SweepFolder
 from arithcirc.report import render_report, write_report
+from arithcirc.report.sweep_notes import amount, undrawn, used_settings
+from arithcirc.viz.emergence.data import read_sweep
 from arithcirc.viz.emergence.plates import PLATES
 
 
@@ -64,6 +67,46 @@ def test_the_answers_are_those_of_the_table(sweep: SweepFolder, page: str) -> No
     assert "11 of 14 tasks done, 2 without a circuit, 1 failed" in text
     assert "− subtraction step 1,000 failed weights of step1000 cannot be read: the file is cut short" in text
     assert "+ addition step 0 no circuit no prompt is answered correctly" in text
+
+
+@pytest.mark.parametrize(
+    ("question", "value", "chance", "detail", "said"),
+    [
+        ("early", 0.2253, 0.0109, "At step 7, 23% of the pairs", "23% of pairs (chance 1.1%)"),
+        ("early", 0.0, np.nan, "", "0% of pairs"),
+        ("carried", 2 / 3, np.nan, "costs more at 6 of the 9 steps (gap 0.2 of 1)", "6 of 9 steps"),
+        ("carried", 1.0, np.nan, "costs more at all 6 steps that can show it", "6 of 6 steps"),
+        ("rival", 0.5, np.nan, "Of 6 steps before step 7, 3 show a sign: 0.19 of the 0.79", "3 of 6 early steps"),
+        ("rival", 0.5, np.nan, "Half of them show 0.19 of the 0.79", "50% of early steps"),
+        ("carried", np.nan, np.nan, "Not known: only 1 of 3 was measured.", ""),
+    ],
+)
+def test_numbers_of_answers_say_what_they_count(
+    question: str, value: float, chance: float, detail: str, said: str
+) -> None:
+    assert amount(question, {"statistic": value, "chance": chance, "detail": detail}) == said
+
+
+def test_lines_that_tables_do_not_hold_are_named(sweep: SweepFolder, page: str) -> None:
+    assert "so not drawn" not in words(page)
+    data = read_sweep(sweep)
+    table = data.tables["knockouts_by_prompt"]
+    old = replace(data, tables={**data.tables, "knockouts_by_prompt": table[table["arm"] != "random_new"]})
+    assert list(undrawn(old)) == ["knockouts"]
+    assert "so not drawn: random, as many as new." in undrawn(old)["knockouts"]
+
+
+def test_the_reference_is_set_against_the_checkpoint_before_it(sweep: SweepFolder, page: str) -> None:
+    table = sweep.table("overlap")
+    held = {"prompts": "shared", "what": "pairs", "labels": "significant", "operator": "+", "step": 1000}
+    (share,) = table[np.logical_and.reduce([table[k] == v for k, v in held.items()])]["share"]
+    assert f"+ addition {share:.0%} at step 1,000" in words(page)
+
+
+def test_what_a_sweep_does_not_read_is_not_among_its_settings() -> None:
+    settings = {"stages": "heuristics", "probe": {"batch": 1}, "knockout": {"by_prompt": 50, "failures": 2}}
+    assert used_settings({"settings": settings}) == {"probe": {"batch": 1}, "knockout": {"by_prompt": 50}}
+    assert used_settings({"settings": settings | {"stages": "circuit"}}) == {}
 
 
 def test_every_figure_is_there_and_nothing_is_missing(page: str) -> None:
@@ -149,7 +192,12 @@ def test_opens_from_disk_with_every_figure_drawn_and_a_slider_over_checkpoints(b
     last = decoded(page.evaluate(values))
     slider.focus()
     page.keyboard.press("Home")
+    assert shown.inner_text() == "step 0"
+    empty = page.locator("figure[data-group=maps] .annotation", has_text="no circuit at this checkpoint")
+    assert empty.count() == 2
+    page.keyboard.press("ArrowRight")
     assert shown.inner_text() == "step 64"
+    assert empty.count() == 0
     first = decoded(page.evaluate(values))
     assert first.shape == last.shape == (16,)
     assert (first < last).all()
