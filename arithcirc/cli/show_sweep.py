@@ -111,7 +111,7 @@ def plan(planned: "SweepPlan") -> None:
         f"operators {planned.operators}",
         "forward passes": "not known" if planned.forwards is None else f"at most about {planned.forwards:,.0f}",
         "time": _time(planned),
-        "disk": f"about {show.memory(int(planned.disk_bytes))}" if planned.disk_bytes else "",
+        "disk": _disk(planned),
         "to download": _traffic(planned.traffic_bytes),
         "memory": f"about {show.memory(planned.memory_bytes)} for each worker" if planned.memory_bytes else "",
     }
@@ -126,6 +126,12 @@ def plan(planned: "SweepPlan") -> None:
     for note in planned.notes:
         show.err.print(note, markup=False)
     show.err.print("Interrupt at any moment; the same command goes on.")
+
+
+def _disk(planned: "SweepPlan") -> str:
+    """What is written; at least that where some model's tasks are not counted."""
+    size = show.memory(int(planned.disk_bytes))
+    return (f"at least {size}" if planned.forwards is None else f"about {size}") if planned.disk_bytes else "not known"
 
 
 def _traffic(size: int | None) -> str:

@@ -229,8 +229,10 @@ def test_a_plan_in_words(capsys):
     said = capsys.readouterr().err
     assert "1 model, 1 checkpoint, operators +" in said
     assert "1.0 GB" in said
-    show_sweep.plan(replace(known, checkpoints=2, traffic_bytes=None))
+    assert "about 3 MB" in said
+    show_sweep.plan(replace(known, checkpoints=2, traffic_bytes=None, forwards=None))
     said = capsys.readouterr().err
+    assert "at least 3 MB" in said
     assert "2 checkpoints" in said
     assert [line.split() for line in said.splitlines() if "download" in line] == [["to", "download", "not", "known"]]
 
