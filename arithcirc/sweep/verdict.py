@@ -82,7 +82,9 @@ class Case:
             return f"the reference's accuracy, {final:.3f}, is not above the base rate, {base.iloc[-1]:.3f}"
         revision = str(values.index[(values >= bar).argmax()])
         kind = "held-out accuracy" if name == "accuracy_held_out" else "accuracy"
-        return revision, f"{kind} first passes {bar:.2f}, half the way from the base rate to {final:.2f}"
+        reached = f"{kind} first passes {bar:.2f}, half the way from the base rate to {final:.2f}"
+        first = revision == str(values.index[0])
+        return revision, reached + (" (the first step measured: it may have been earlier)" if first else "")
 
     def before(self, revision: str) -> pd.DataFrame:
         """The steps before a revision."""

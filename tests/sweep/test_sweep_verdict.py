@@ -230,4 +230,6 @@ def test_what_cannot_be_answered_is_unknown_with_its_reason(sweep, tables, tmp_p
         "no step with a circuit and an accuracy of 0.05 or more lies before"
         in _answers(sweep, late).loc["rival", "detail"]
     )
+    assert "(the first step measured: it may have been earlier)" in _answers(sweep, late).loc["early", "detail"]
+    assert "may have been" not in _answers(sweep, tables).loc["early", "detail"]
     assert verdict(sweep, tables)["question"].tolist() == list(QUESTIONS) * 2
