@@ -205,7 +205,7 @@ def _reap(job: _Job) -> None:
     process = getattr(job.handle, "_process", None)
     if process is not None:
         with suppress(subprocess.TimeoutExpired):
-            process.wait(5)
+            process.wait(30)
 
 
 def _queued(job_id: str) -> bool:
