@@ -234,4 +234,4 @@ def test_a_full_disk_loses_nothing(cli, toy_folder, finished, file):
 
 
 def test_a_report_of_what_is_no_run(cli, tmp_path):
-    cli("report", tmp_path).refused("is not a run folder", "arithcirc analyze")
+    cli("report", tmp_path).refused("neither a run's folder", "arithcirc sweep")

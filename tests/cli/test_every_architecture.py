@@ -25,7 +25,10 @@ ALWAYS = ("llama", "gemma2", "gptj")
 ROWS = {
     "accuracy": 2,
     "effects": 2 * 4 * 4 * toys.LAYERS * (toys.HEADS + 1) * len(METRICS),  # operators, changes, tokens, components
-    "neurons": 2 * toys.LAYERS * toys.HIDDEN * 4,  # operators, neurons, metrics and methods
+    "neurons": 2
+    * (toys.LAYERS - 1)
+    * toys.HIDDEN
+    * 4,  # operators, neurons from the first layer on, metrics and methods
 }
 FILLED = (
     *ROWS, "answers", "circuit", "failures", "faithfulness", "head_cuts", "heads", "heuristics",

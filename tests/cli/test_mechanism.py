@@ -22,7 +22,7 @@ COMMANDS = {
 LINES = {
     "probe": [r"first heuristics layer \d: \d of 60 prompts tried are answered correctly, a probe needs 10"],
     "heads": [r"heads by attention from '=' and what is decoded: L\dH\d \w+ \d\.\d\d"],
-    "neurons": [r"20 of 288 neurons are important; strongest \(nats\): L\dN\d+ ", r"top-10 overlap \d\.\d\d"],
+    "neurons": [r"20 of 192 neurons are important; strongest \(nats\): L\dN\d+ ", r"top-10 overlap \d\.\d\d"],
     "heuristics": [r"\d+ of 20 neurons have a label at the threshold, \d+ a significant one.*; most frequent: "],
     "knockout": [r": (holds\.|DOES NOT HOLD\.|not tested:) \S"],
     "failures": [r"(neurons|contribution): median .* when right, .* when wrong, p = "],

@@ -187,6 +187,7 @@ def test_what_hangs_on_a_reference_that_runs_again_is_looked_at_again(tmp_path):
 
 def test_the_references_tasks_join_those_asked_for(tmp_path):
     planned(tmp_path)
+    (tmp_path / "tasks").mkdir()  # a folder belongs to a sweep once its first task has begun
     _, tasks = planned(tmp_path, models=(model(steps=("step1",)),), operators="+")
     assert [t.key for t in tasks] == [("m", "step1", "+"), ("m", "step3", "+")]
 
