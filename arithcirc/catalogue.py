@@ -15,11 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import duckdb
 import pandas as pd
 
-from arithcirc.errors import RequestError, RunConflictError
-from arithcirc.store import write_json
+from arithcirc.errors import RunConflictError
+from arithcirc.store import query_tables, tables_in, write_json
 
 SWEEP = "sweep.json"
 SCHEMA = 1
@@ -64,7 +63,7 @@ class TaskFiles(NamedTuple):
 
 @dataclass
 class SweepFolder:
-    """One sweep on disk. Made by `SweepFolder.create`, read after `SweepFolder.open`."""
+    """One sweep on disk. Made by `sweep.folder`, read after `SweepFolder.open`."""
 
     path: Path
     manifest: dict[str, Any] = field(default_factory=dict)
@@ -111,7 +110,7 @@ class SweepFolder:
 
     def tables(self) -> list[str]:
         """Names of the tables on disk."""
-        return sorted(p.stem for p in (self.path / "tables").glob("*.parquet"))
+        return tables_in(self.path / "tables")
 
     def table(self, name: str) -> pd.DataFrame:
         """Read a table. Raises RunConflictError when the sweep has none of that name, or it is damaged."""
@@ -130,11 +129,4 @@ class SweepFolder:
 
         Raises RequestError for a query that DuckDB refuses.
         """
-        with duckdb.connect() as connection:
-            for name in self.tables():
-                connection.read_parquet(str(self.path / "tables" / f"{name}.parquet")).create_view(name)
-            try:
-                frame: pd.DataFrame = connection.execute(query).df()
-            except duckdb.Error as error:
-                raise RequestError(f"query {query!r} failed: {error}; tables are {', '.join(self.tables())}") from None
-        return frame
+        return query_tables(self.path / "tables", query)

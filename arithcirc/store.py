@@ -257,7 +257,7 @@ class RunFolder:
 
     def tables(self) -> list[str]:
         """Names of the tables on disk."""
-        return sorted(p.stem for p in self.path.glob("*.parquet"))
+        return tables_in(self.path)
 
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> str:
         """Write `<name>.safetensors`; returns the file's name."""
@@ -279,14 +279,25 @@ class RunFolder:
 
         Raises RequestError for a query that DuckDB refuses.
         """
-        with duckdb.connect() as connection:
-            for name in self.tables():
-                connection.read_parquet(str(self.path / f"{name}.parquet")).create_view(name)
-            try:
-                frame: pd.DataFrame = connection.execute(query).df()
-            except duckdb.Error as error:
-                raise RequestError(f"query {query!r} failed: {error}; tables are {', '.join(self.tables())}") from None
-        return frame
+        return query_tables(self.path, query)
+
+
+def tables_in(folder: Path) -> list[str]:
+    """Names of the Parquet tables in a folder."""
+    return sorted(p.stem for p in folder.glob("*.parquet"))
+
+
+def query_tables(folder: Path, query: str) -> pd.DataFrame:
+    """Query a folder's tables by name with DuckDB, in memory. Raises RequestError for a query that DuckDB refuses."""
+    tables = tables_in(folder)
+    with duckdb.connect() as connection:
+        for name in tables:
+            connection.read_parquet(str(folder / f"{name}.parquet")).create_view(name)
+        try:
+            frame: pd.DataFrame = connection.execute(query).df()
+        except duckdb.Error as error:
+            raise RequestError(f"query {query!r} failed: {error}; tables are {', '.join(tables)}") from None
+    return frame
 
 
 def _now() -> str:
