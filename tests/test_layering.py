@@ -20,6 +20,8 @@ ABOVE = {  # room -> rooms it may import
     "config": {"errors", "components"},
     "store": {"errors", "components", "config"},
     "catalogue": {"errors", "components", "config", "store"},
+    "neuron_maps": {"errors", "components", "config", "store", "catalogue"},
+    "questions": {"errors", "components", "neuron_maps"},
 }
 BASE = set(ABOVE)
 ABOVE["arithmetic"] = {*BASE}
@@ -30,6 +32,7 @@ for _method in METHODS:
     ABOVE[_method] = {*ABOVE["measure"], "measure", "training"}
 ABOVE["pipeline"] = {*ABOVE["circuits"], *METHODS}
 ABOVE["sweep"] = {*ABOVE["pipeline"], "pipeline"}
+ABOVE["live"] = {*ABOVE["measure"], "measure"}
 ABOVE["viz"] = {*BASE}
 ABOVE["report"] = ABOVE["explorer"] = {*BASE, "viz"}
 VIEW = ("viz", "report", "explorer")
