@@ -143,6 +143,17 @@ class KnockoutConfig:
 
 
 @dataclass(frozen=True)
+class MapsConfig:
+    """Whose activation maps are kept: the `top` labelled neurons of each operator by size of effect; 0: none."""
+
+    top: int = 500
+
+    def __post_init__(self) -> None:
+        if self.top < 0:
+            raise RequestError(f"--maps {self.top} is negative: give the neurons per operator, or 0 for none")
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Which model, by what was loaded: hashes stand for the weights, so a moved folder is still the same model."""
 
@@ -164,6 +175,7 @@ class RunConfig:
     neurons: NeuronConfig = field(default_factory=NeuronConfig)
     heuristics: HeuristicConfig = field(default_factory=HeuristicConfig)
     knockout: KnockoutConfig = field(default_factory=KnockoutConfig)
+    maps: MapsConfig = field(default_factory=MapsConfig)
 
     def section(self, name: str) -> dict[str, Any]:
         """One section as plain values."""

@@ -90,6 +90,13 @@ class PromptEncoder:
         ids: np.ndarray = self.answer_ids[values]
         return ids
 
+    def numbers(self, tokens: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
+        """Which number each answer token is; -1 where it is none."""
+        number = np.full(max(int(self.answer_ids.max()), int(tokens.max(initial=0))) + 1, -1, dtype=np.int64)
+        number[self.answer_ids] = np.arange(len(self.answer_ids))
+        found: np.ndarray = number[tokens]
+        return found
+
 
 def single_token_limit(
     tokenizer: Tokenizer, *, format: PromptFormat | None = None, vocab_size: int | None = None

@@ -15,7 +15,7 @@ token `=` alone, which never varies: all its effects at `=` are 0.
 Source: Nikankin et al. 2024 (arXiv 2410.21272), section 4.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -177,17 +177,33 @@ def exact_by_layer(
     progress: Progress | None = None,
 ) -> Iterator[Float[Tensor, "neuron prompt metric"]]:
     """Exact effects of all neurons of the first layer, of the next one, and so on."""
+    every = {layer: range(model.info.d_mlp) for layer in range(first_layer, model.info.n_layers)}
+    yield from exact_of(model, encoder, pairs, every, batch_size=batch_size, progress=progress)
+
+
+def exact_of(
+    model: HookedModel,
+    encoder: PromptEncoder,
+    pairs: Pairs,
+    neurons: Mapping[int, Sequence[int]],
+    *,
+    batch_size: int = 2048,
+    progress: Progress | None = None,
+) -> Iterator[Float[Tensor, "neuron prompt metric"]]:
+    """Exact effects of these neurons of each layer, lowest layer first."""
+    if not neurons:
+        return
     tokens, other, answer, rival = _tensors(model, encoder, pairs)
     engine = SuffixEngine(model, tokens, parts=set())
     reduce = patching_metrics(engine.clean.logits, answer, rival)
     at, n_layers = encoder.index(Position.EQUALS), model.info.n_layers
     block = max(1, HELD_BYTES // (2 * len(tokens) * _wide_bytes(model, encoder)))
-    for first in range(first_layer, n_layers, block):
+    for first in range(min(neurons), n_layers, block):
         layers = range(first, min(first + block, n_layers))
         engine.hold("post", layers)
         source = model.activations(other, parts={"post"}, layers=layers)
-        for layer in layers:
-            patches = [Patch(Neuron(layer, n), at) for n in range(model.info.d_mlp)]
+        for layer in sorted(set(layers) & set(neurons)):
+            patches = [Patch(Neuron(layer, n), at) for n in neurons[layer]]
             yield engine.run(patches, source, reduce, batch_size=batch_size, progress=progress).cpu()
 
 

@@ -11,6 +11,7 @@ from arithcirc.cli.options import (
     CircuitOptions,
     HeuristicOptions,
     KnockoutOptions,
+    MapsOptions,
     ModelOptions,
     NeuronOptions,
     ProbeOptions,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _MODEL, _PROMPTS, _CIRCUIT = ModelOptions(), PromptOptions(), CircuitOptions()
 _PROBE, _NEURONS, _HEURISTICS, _KNOCKOUT = ProbeOptions(), NeuronOptions(), HeuristicOptions(), KnockoutOptions()
+_MAPS = MapsOptions()
 
 
 def analyze(
@@ -35,6 +37,7 @@ def analyze(
     neurons: NeuronOptions = _NEURONS,
     heuristics: HeuristicOptions = _HEURISTICS,
     knockout: KnockoutOptions = _KNOCKOUT,
+    maps: MapsOptions = _MAPS,
 ) -> None:
     """Run the whole analysis and write the report: circuit, probes, neurons, heads, heuristics, knockouts, failures.
 
@@ -44,8 +47,9 @@ def analyze(
         Hugging Face id or local folder (default: the shipped model).
     """
     asked = Asked(
-        prompts.config(), circuit.config(), probe.config(), neurons.config(), heuristics.config(), knockout.config()
-    )
+        prompts.config(), circuit.config(), probe.config(), neurons.config(), heuristics.config(), knockout.config(),
+        maps.config(),
+    )  # fmt: skip
     job = execute((), model, options, asked, prompts.pairs)
     if job is not None:
         labels(job.run)

@@ -10,6 +10,7 @@ from arithcirc.config import (
     CircuitConfig,
     HeuristicConfig,
     KnockoutConfig,
+    MapsConfig,
     NeuronConfig,
     ProbeConfig,
     PromptConfig,
@@ -31,6 +32,7 @@ class Asked:
     neurons: NeuronConfig | None = None
     heuristics: HeuristicConfig | None = None
     knockout: KnockoutConfig | None = None
+    maps: MapsConfig | None = None
 
 
 def execute(
@@ -48,6 +50,7 @@ def execute(
     check_loading(model, options)
     show.passing("loading ...")
     from arithcirc.models.load import load, set_threads
+    from arithcirc.pipeline import map_stage
     from arithcirc.pipeline.job import open_job
     from arithcirc.pipeline.memory import fit_batch_size
     from arithcirc.pipeline.plan import make_plan
@@ -73,6 +76,8 @@ def execute(
     if (lowered := fit_batch_size(job, stages)) is not None:
         show.notice("memory", lowered)
     show.plan(make_plan(job, stages), f"{info.name} ({info.revision}, {info.dtype}, {info.device})")
+    if "maps" in {stage.name for stage in stages if not job.run.finished(stage.name)}:
+        show.maps_to_come(*map_stage.expected_size(job))
     if options.plan_only:
         return None
     with show.progress() as report:

@@ -30,7 +30,7 @@ def build() -> App:
     app.command(analyze.prompts_command, name="prompts")
     app.command(analyze.localize_command, name="localize")
     app.command(analyze.faithfulness_command, name="faithfulness")
-    for name in ("probe", "neurons", "heads", "heuristics", "knockout", "failures"):
+    for name in ("probe", "neurons", "heads", "heuristics", "knockout", "failures", "maps"):
         app.command(getattr(mechanism, f"{name}_command"), name=name)
     app.command(analyze.report_command, name="report")
     app.command(analyze.export_command, name="export")

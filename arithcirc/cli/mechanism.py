@@ -1,4 +1,4 @@
-"""`probe`, `neurons`, `heads`, `heuristics`, `knockout` and `failures` as commands."""
+"""`probe`, `neurons`, `heads`, `heuristics`, `knockout`, `failures` and `maps` as commands."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +11,7 @@ from arithcirc.cli.options import (
     CircuitOptions,
     HeuristicOptions,
     KnockoutOptions,
+    MapsOptions,
     ModelOptions,
     NeuronOptions,
     ProbeOptions,
@@ -19,6 +20,7 @@ from arithcirc.cli.options import (
 
 _MODEL, _PROMPTS, _CIRCUIT = ModelOptions(), PromptOptions(), CircuitOptions()
 _PROBE, _NEURONS, _HEURISTICS, _KNOCKOUT = ProbeOptions(), NeuronOptions(), HeuristicOptions(), KnockoutOptions()
+_MAPS = MapsOptions()
 
 
 def probe_command(
@@ -172,3 +174,28 @@ def failures_command(
     )
     if (job := execute(("failures",), model, options, asked, prompts.pairs)) is not None:
         show.failures(job.run)
+
+
+def maps_command(
+    model: str | None = None,
+    *,
+    options: ModelOptions = _MODEL,
+    prompts: PromptOptions = _PROMPTS,
+    circuit: CircuitOptions = _CIRCUIT,
+    probe: ProbeOptions = _PROBE,
+    neurons: NeuronOptions = _NEURONS,
+    heuristics: HeuristicOptions = _HEURISTICS,
+    maps: MapsOptions = _MAPS,
+) -> None:
+    """Keep the activation maps of the most important labelled neurons, to look at in the explorer.
+
+    Parameters
+    ----------
+    model
+        Hugging Face id or local folder (default: the shipped model).
+    """
+    asked = Asked(
+        prompts.config(), circuit.config(), probe.config(), neurons.config(), heuristics.config(), maps=maps.config()
+    )
+    if (job := execute(("maps",), model, options, asked, prompts.pairs, summarise=False)) is not None:
+        show.maps(job.run)

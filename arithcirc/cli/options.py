@@ -11,6 +11,7 @@ from arithcirc.config import (
     CircuitConfig,
     HeuristicConfig,
     KnockoutConfig,
+    MapsConfig,
     NeuronConfig,
     ProbeConfig,
     PromptConfig,
@@ -184,3 +185,17 @@ class KnockoutOptions:
     def config(self) -> KnockoutConfig:
         """The configuration these options stand for."""
         return KnockoutConfig(self.knockout_prompts, self.by_prompt, self.failures, self.labels)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class MapsOptions:
+    """Which neurons' activation maps are kept for the explorer."""
+
+    maps: Annotated[int, Parameter(help="Neurons per operator whose activation maps are kept; 0: none.")] = (
+        MapsConfig.top
+    )
+
+    def config(self) -> MapsConfig:
+        """The configuration these options stand for."""
+        return MapsConfig(self.maps)

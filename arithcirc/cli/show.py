@@ -68,6 +68,11 @@ def plan(planned: "Plan", name: str) -> None:
     )
 
 
+def maps_to_come(neurons: int, size: int) -> None:
+    """How large the activation maps will be on disk."""
+    err.print(f"maps: {neurons:,} neurons, {memory(size)} on disk")
+
+
 def tokens(encoder: "PromptEncoder") -> None:
     """Which token stands at each position of an example prompt."""
     from arithcirc.arithmetic.seen import seen_line

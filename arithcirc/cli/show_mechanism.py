@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from safetensors import safe_open
 
 from arithcirc.cli.show import out
 from arithcirc.errors import RequestError
@@ -69,6 +70,14 @@ def labels(run: "RunFolder") -> None:
             f"{row['significant']} a significant one ({row['structured']} without single values and sets); "
             f"most frequent: {often or 'none'}"
         )
+
+
+def maps(run: "RunFolder") -> None:
+    """How many neurons' activation maps were kept, and where."""
+    for name in run.manifest["stages"].get("maps", {}).get("outputs", {}):
+        with safe_open(run.path / name, framework="numpy") as file:
+            n = file.get_slice("neurons").get_shape()[0]
+        out.print(f"activation maps of {n} neurons: {run.path / name}")
 
 
 def verdicts(run: "RunFolder") -> None:

@@ -125,7 +125,8 @@ def expected_neurons(job: Job, op: Operator) -> Sequence[Neuron]:
         table = job.run.table("neurons")
         return important_neurons(table, op) if (table["operator"] == op.symbol).any() else ()
     per_layer = min(job.config.neurons.top or USUAL_TOP, job.model.info.d_mlp)
-    return [Neuron(layer, i) for layer in range(job.model.info.n_layers) for i in range(per_layer)]
+    layers = range(job.config.neurons.first_layer or 0, job.model.info.n_layers)
+    return [Neuron(layer, i) for layer in layers for i in range(per_layer)]
 
 
 def important_neurons(table: pd.DataFrame, op: Operator) -> list[Neuron]:
@@ -167,11 +168,9 @@ def unlabelled(table: pd.DataFrame) -> pd.DataFrame:
 
 def answers_of(job: Job, maps: Maps) -> pd.DataFrame:
     """What the model says to every legal prompt; `given` is -1 where it says something that is no number."""
-    number = np.full(max(int(job.encoder.answer_ids.max()), int(maps.given.max(initial=0))) + 1, -1, dtype=np.int64)
-    number[job.encoder.answer_ids] = np.arange(len(job.encoder.answer_ids))
     p: Prompts = maps.prompts
     columns = {"operator": p.symbols, "op1": p.op1, "op2": p.op2, "answer": p.answer}
-    return pd.DataFrame(columns | {"given": number[maps.given], "correct": maps.correct})
+    return pd.DataFrame(columns | {"given": job.encoder.numbers(maps.given), "correct": maps.correct})
 
 
 def as_half(values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

@@ -20,6 +20,7 @@ from arithcirc.config import (
     CircuitConfig,
     HeuristicConfig,
     KnockoutConfig,
+    MapsConfig,
     ModelConfig,
     NeuronConfig,
     ProbeConfig,
@@ -179,6 +180,7 @@ def open_job(
     neurons: NeuronConfig | None = None,
     heuristics: HeuristicConfig | None = None,
     knockout: KnockoutConfig | None = None,
+    maps: MapsConfig | None = None,
     pairs_file: Path | None = None,
     neurons_file: Path | None = None,
     given_neurons: Sequence[Neuron] | None = None,
@@ -216,6 +218,7 @@ def open_job(
         neurons or NeuronConfig(),
         heuristics or HeuristicConfig(),
         knockout or KnockoutConfig(),
+        maps or MapsConfig(),
     )
     seen = {"model": asdict(info), **_seen(encoder), "batch_size": batch_size}
     path = folder or out / info.name.replace("/", "--") / info.revision

@@ -30,6 +30,7 @@ from arithcirc.models.protocol import ModelInfo
 from arithcirc.pipeline.circuit_stages import circuit_sizes, random_grid
 from arithcirc.pipeline.heuristic_stages import USUAL_TOP, expected_neurons
 from arithcirc.pipeline.job import Job
+from arithcirc.pipeline.map_stage import expected_maps
 from arithcirc.pipeline.probe_stages import COPIED, COPY_PROMPTS, probe_prompts
 from arithcirc.pipeline.prompt_stage import AT_LEAST_TRIED, legal_by_operator, n_prompts
 from arithcirc.pipeline.stage import Stage
@@ -260,6 +261,25 @@ def _failures(job: Job) -> Held:
     return Held(_tails(job, rows, rows, copies=1), 2 * 4 * n * job.model.info.n_layers * USUAL_TOP)
 
 
+def _maps(job: Job) -> Held:
+    """K of a block of neurons and its half beside those of all, and what is written of them; or a replay."""
+    info, n_pos, (n, evaluate) = job.model.info, job.encoder.length, _per_operator(job)
+    device = host = 0
+    for op, legal in legal_by_operator(job).items():
+        neurons = len(expected_maps(job, op))
+        most = min(neurons, max(1, HELD_BYTES // (MAP_BYTES * max(1, len(legal)))))
+        running = _tails(job, min(job.batch_size, len(legal)), len(job.operands), copies=0)
+        device = max(device, running, _written(job, neurons))
+        half = 2 * neurons * len(legal)
+        host = max(host, half + max(8 * most * len(legal), half))
+    held = min(max(1, job.batch_size // 8), evaluate)
+    clean = max(n, held) * (record_bytes(info, n_pos) + 2 * n_pos * info.n_layers * info.d_model * number_bytes(info))
+    keys = 2 * job.batch_size * (n_pos - 1) * info.n_kv_heads * info.d_head * number_bytes(info)
+    post = min(2 * n * n_pos * info.d_mlp * number_bytes(info) * info.n_layers, effects.HELD_BYTES * 3 // 2)
+    replay = clean + keys + post + logit_bytes(info, max(n, held), 3) + replay_bytes(info, job.batch_size, 1, n_pos, 3)
+    return Held(max(device, replay), host)
+
+
 HELD: dict[str, Callable[[Job], Held]] = {
     "prompts": _prompts,
     "localize": _localize,
@@ -271,6 +291,7 @@ HELD: dict[str, Callable[[Job], Held]] = {
     "heuristics": _heuristics,
     "knockout": _knockout,
     "failures": _failures,
+    "maps": _maps,
 }
 """What each stage holds at its peak beside the model."""
 

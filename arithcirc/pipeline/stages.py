@@ -1,4 +1,4 @@
-"""The stages of an analysis, in order: from the prompts to the failures."""
+"""The stages of an analysis, in order: from the prompts to the failures, and the maps kept to be looked at."""
 
 from arithcirc.pipeline.circuit_stages import (
     count_faithfulness,
@@ -10,6 +10,7 @@ from arithcirc.pipeline.circuit_stages import (
 )
 from arithcirc.pipeline.heuristic_stages import count_heuristics, heuristics_stage
 from arithcirc.pipeline.knockout_stages import count_failures, count_knockout, failures_stage, knockout_stage
+from arithcirc.pipeline.map_stage import count_maps, maps_stage
 from arithcirc.pipeline.neuron_stages import count_neurons, neurons_stage
 from arithcirc.pipeline.probe_stages import count_heads, count_probe, heads_stage, probe_stage
 from arithcirc.pipeline.prompt_stage import choose_prompts, count_prompts
@@ -69,5 +70,13 @@ STAGES = (
         (_PROMPTS, "heuristics.parquet", _ANSWERS),
         failures_stage,
         count_failures,
+    ),
+    Stage(
+        "maps",
+        (*_LABELS, "maps"),
+        ("prompts", "neurons", "heuristics"),
+        (_PROMPTS, "neurons.parquet", "heuristics.parquet"),
+        maps_stage,
+        count_maps,
     ),
 )
