@@ -10,7 +10,6 @@ Reads folders on disk only: neither torch nor transformers is imported.
 """
 
 from arithcirc.report.page import REPORT
-from arithcirc.report.run_page import MADE_BY
 from arithcirc.report.write import FORMATS, open_folder, render_report, write_report
 
-__all__ = ["FORMATS", "MADE_BY", "REPORT", "open_folder", "render_report", "write_report"]
+__all__ = ["FORMATS", "REPORT", "open_folder", "render_report", "write_report"]

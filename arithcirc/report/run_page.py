@@ -12,7 +12,7 @@ import pandas as pd
 from arithcirc.report.page import flat, render
 from arithcirc.store import RunFolder
 from arithcirc.viz import theme
-from arithcirc.viz.commands import recorded_line, stage_line
+from arithcirc.viz.commands import MADE_BY, recorded_line, stage_line
 from arithcirc.viz.effects import head_names
 from arithcirc.viz.embed import BUDGET, FigureGroup, effect_groups, faithfulness_group, plate_groups
 from arithcirc.viz.export import read_data
@@ -29,37 +29,6 @@ from arithcirc.viz.verdicts import (
     unlabelled_lists,
     verdicts,
 )
-
-MADE_BY = {
-    "accuracy": "prompts",
-    "prompts": "prompts",
-    "effects": "localize",
-    "circuit": "faithfulness",
-    "faithfulness": "faithfulness",
-    "undefined": "faithfulness",
-    "probes": "probe",
-    "first_layers": "probe",
-    "neurons": "neurons",
-    "neuron_agreement": "neurons",
-    "neuron_faithfulness": "neurons",
-    "neuron_overlap": "neurons",
-    "heads": "heads",
-    "head_copies": "heads",
-    "head_cuts": "heads",
-    "number_neurons": "heuristics",
-    "heuristics": "heuristics",
-    "label_summary": "heuristics",
-    "unlabelled": "heuristics",
-    "excluded_heuristics": "heuristics",
-    "gallery": "heuristics",
-    "answers": "heuristics",
-    "knockouts_by_heuristic": "knockout",
-    "knockouts_by_prompt": "knockout",
-    "bag_of_heuristics": "knockout",
-    "failures": "failures",
-    "failure_tests": "failures",
-}
-"""Which command makes which table."""
 
 MAY_BE_EMPTY = ("undefined", "unlabelled", "excluded_heuristics")
 """Tables without rows that say something: there were none."""

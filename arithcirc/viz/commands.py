@@ -39,6 +39,37 @@ _OPTIONS: dict[str, tuple[Any, dict[str, str]]] = {
         "prompts": "knockout-prompts", "by_prompt": "by-prompt", "failures": "failures", "labels": "labels",
     }),
 }  # fmt: skip
+MADE_BY = {
+    "accuracy": "prompts",
+    "prompts": "prompts",
+    "effects": "localize",
+    "circuit": "faithfulness",
+    "faithfulness": "faithfulness",
+    "undefined": "faithfulness",
+    "probes": "probe",
+    "first_layers": "probe",
+    "neurons": "neurons",
+    "neuron_agreement": "neurons",
+    "neuron_faithfulness": "neurons",
+    "neuron_overlap": "neurons",
+    "heads": "heads",
+    "head_copies": "heads",
+    "head_cuts": "heads",
+    "number_neurons": "heuristics",
+    "heuristics": "heuristics",
+    "label_summary": "heuristics",
+    "unlabelled": "heuristics",
+    "excluded_heuristics": "heuristics",
+    "gallery": "heuristics",
+    "answers": "heuristics",
+    "knockouts_by_heuristic": "knockout",
+    "knockouts_by_prompt": "knockout",
+    "bag_of_heuristics": "knockout",
+    "failures": "failures",
+    "failure_tests": "failures",
+}
+"""Which command makes which table."""
+
 _CIRCUIT = ("prompts", "circuit")
 _SECTIONS = {
     "prompts": ("prompts",), "localize": ("prompts",), "faithfulness": _CIRCUIT, "probe": ("prompts", "probe"),

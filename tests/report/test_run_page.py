@@ -13,7 +13,7 @@ import pytest
 from report.pages import HOSTILE, open_page, words
 from viz import synthetic
 
-from arithcirc.report import MADE_BY, render_report, write_report
+from arithcirc.report import render_report, write_report
 from arithcirc.store import RunFolder
 from arithcirc.viz import embed, theme
 from arithcirc.viz.plates import PLATES

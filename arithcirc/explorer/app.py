@@ -1,0 +1,222 @@
+"""The application: the frame around every page, and the one callback that turns an address into a page.
+
+Data flows one way. The address says everything (`view.View`); the router draws the page it names, whole, and fills the
+frame's controls; a control of the frame makes a new address; a page's own control redraws its part and writes itself
+into the address without a reload (`kit.remember`). So nothing is kept between requests, every view can be shared, and
+the browser's back button works.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dash
+import dash_mantine_components as dmc
+from dash import Dash, Input, Output, State, dcc, html
+from dash.dependencies import ClientsideFunction
+from flask import Response
+from plotly.io.json import to_json_plotly
+
+from arithcirc.errors import ArithcircError
+from arithcirc.explorer import kit
+from arithcirc.explorer.context import Context, Page
+from arithcirc.explorer.library import Library
+from arithcirc.explorer.live import Live, Opener
+from arithcirc.explorer.pages import compare, heads, heuristics, neuron, neurons, overview, prompt, sweep
+from arithcirc.explorer.source import Source
+from arithcirc.explorer.view import View
+from arithcirc.viz import theme
+
+PAGES: dict[str, Page] = {
+    page.name: page
+    for page in (
+        overview.PAGE, neurons.PAGE, neuron.PAGE, prompt.PAGE, heuristics.PAGE, heads.PAGE, sweep.PAGE, compare.PAGE,
+    )
+}  # fmt: skip
+TITLE = "arithcirc explorer"
+ASSETS = Path(__file__).parent / "assets"
+POLL = 700
+"""Milliseconds between looks at a model that is loading."""
+
+
+def make_app(folders: Sequence[Path], *, live: Opener | None = None) -> Context:
+    """The explorer over these folders; `context.dash.server` is the WSGI application.
+
+    `live` loads a model for questions, given a run's folder, or a sweep's with model and revision; without it the
+    pages say that there is none.
+    """
+    app = Dash(
+        __name__,
+        title=TITLE,
+        update_title=None,
+        assets_folder=str(ASSETS),
+        serve_locally=True,
+        suppress_callback_exceptions=True,
+        on_error=_on_error,
+        add_log_handler=False,
+    )
+    context = Context(app, Library(folders), Live(live))
+    app.layout = _frame
+    _register(context)
+    for page in PAGES.values():
+        page.register(context)
+    app.server.add_url_rule("/_templates/<scheme>.json", "templates", _template)
+    return context
+
+
+def _template(scheme: str) -> Response:
+    """The figures' template of a colour scheme, for those drawn before the reader changed it."""
+    shown = theme.template("dark" if scheme == "dark" else "light").to_plotly_json()
+    return Response(to_json_plotly(shown), mimetype="application/json")
+
+
+def _frame() -> dmc.MantineProvider:
+    """What stays while pages change."""
+    tabs = [dmc.TabsTab(page.title, value=page.name) for page in PAGES.values() if not page.hidden]
+    run = dmc.Select(
+        id="frame-run", data=[], value=None, searchable=True, allowDeselect=False, size="xs", w=260,
+        **{"aria-label": "run or sweep"},
+    )  # fmt: skip
+    operators = dmc.SegmentedControl(id="frame-op", data=[], value="", size="xs")
+    step = html.Div(
+        [
+            dmc.Text("checkpoint", size="xs", c="dimmed"),
+            dmc.Slider(id="frame-step", min=0, max=1, step=1, value=0, updatemode="mouseup", size="sm", label=None),
+            dmc.Text(id="frame-step-name", size="xs", className="step-name"),
+        ],
+        id="frame-steps",
+        className="steps",
+        hidden=True,
+    )
+    header = html.Header(
+        [
+            html.Div(
+                [
+                    dmc.Anchor([html.B("arithcirc"), " explorer"], href="/", className="brand", underline="never"),
+                    run,
+                    step,
+                    html.Div(className="spring"),
+                    html.Span("operator", className="control-label"),
+                    operators,
+                    html.Span(id="frame-live", className="live"),
+                    html.Button("◐", id="scheme", title="light or dark", **{"aria-label": "light or dark"}),
+                ],
+                className="bar",
+            ),
+            dmc.Tabs(dmc.TabsList(tabs), id="frame-page", value="overview", variant="default", className="tabs"),
+        ],
+        className="frame",
+    )
+    return dmc.MantineProvider(
+        [
+            dcc.Location(id="url", refresh="callback-nav"),
+            dcc.Store(id="view"),
+            dcc.Store(id="frame-checkpoints", data=[]),
+            dcc.Interval(id="frame-poll", interval=POLL, disabled=True),
+            dcc.Download(id="download"),
+            dmc.NotificationContainer(id="notes", position="bottom-right"),
+            header,
+            html.Main(id="page", className="page"),
+        ],
+        defaultColorScheme="auto",
+        theme={"primaryColor": "blue", "fontFamily": theme.FONT, "defaultRadius": "sm", "fontSizes": {"sm": "0.82rem"}},
+    )
+
+
+def _register(context: Context) -> None:
+    app = context.dash
+    app.callback(
+        Output("page", "children"), Output("view", "data"),
+        Output("frame-run", "data"), Output("frame-run", "value"),
+        Output("frame-op", "data"), Output("frame-op", "value"),
+        Output("frame-checkpoints", "data"), Output("frame-step", "value"), Output("frame-page", "value"),
+        Input("url", "pathname"), Input("url", "search"),
+    )(lambda path, query: _route(context, path, query))  # fmt: skip
+    app.clientside_callback(
+        ClientsideFunction("arithcirc", "steps"),
+        Output("frame-steps", "hidden"), Output("frame-step", "max"), Output("frame-step", "marks"),
+        Input("frame-checkpoints", "data"),
+    )  # fmt: skip
+    app.clientside_callback(
+        ClientsideFunction("arithcirc", "stepName"),
+        Output("frame-step-name", "children"),
+        Input("frame-step", "value"), State("frame-checkpoints", "data"),
+    )  # fmt: skip
+    app.clientside_callback(
+        ClientsideFunction("arithcirc", "go"),
+        Output("url", "pathname"), Output("url", "search"),
+        Input("frame-run", "value"), Input("frame-op", "value"), Input("frame-step", "value"),
+        Input("frame-page", "value"),
+        State("frame-checkpoints", "data"), State("view", "data"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+    app.callback(
+        Output("frame-live", "children"), Output("frame-poll", "disabled"),
+        Input("view", "data"), Input("frame-poll", "n_intervals"),
+    )(lambda data, _: _live_badge(context, data))  # fmt: skip
+
+
+def _route(context: Context, path: str | None, query: str | None) -> tuple[Any, ...]:
+    """The page of an address, and what the frame's controls show."""
+    view = View.parse(path, query)
+    keys = list(context.library.paths())
+    try:
+        source = context.library.open(view)
+    except ArithcircError as error:
+        return kit.problem(error), view.data(), keys, view.run or None, [], "", [], 0, view.page
+    view = _settled(view, source)
+    held = [c for c in source.checkpoints if source.checkpoint and c.model == source.checkpoint.model]
+    at = held.index(source.checkpoint) if source.checkpoint in held else 0
+    operators = [{"value": o, "label": theme.OPERATOR_SIGNS.get(o, o)} for o in source.operators]
+    return (
+        _drawn(context, view, source), view.data(), keys, source.key, operators, view.op,
+        [[c.model, c.revision] for c in held], at, view.page,
+    )  # fmt: skip
+
+
+def _settled(view: View, source: Source) -> View:
+    """The view with its run, checkpoint and operator named, defaults filled in."""
+    at = source.checkpoint
+    op = view.op if view.op in source.operators else next(iter(source.operators), "")
+    return View(view.page, source.key, at.model if at else "", at.revision if at else "", op, view.choices)
+
+
+def _drawn(context: Context, view: View, source: Source) -> Any:
+    """The page, or what is wrong in words."""
+    page = PAGES.get(view.page)
+    if page is None:
+        names = ", ".join(PAGES)
+        return kit.empty("No such page", f"there is no page {view.page[:40]!r}: the pages are {names}")
+    if page.sweep and not source.sweep:
+        return kit.empty(
+            f"{page.title} needs a sweep",
+            f"{source.key} is one run; a sweep analyses many checkpoints and says when each heuristic appeared. "
+            "Choose one above, or make one:",
+            "arithcirc sweep",
+        )
+    try:
+        return page.layout(context, view, source)
+    except ArithcircError as error:
+        return kit.problem(error)
+
+
+def _live_badge(context: Context, data: Any) -> tuple[Any, bool]:
+    """How the live model is; the browser asks again while it loads."""
+    try:
+        state = context.live.state(context.source(data), start=False)
+    except ArithcircError:
+        return None, True
+    colour = {"ready": "teal", "loading": "blue", "failed": "red", "off": "gray"}[state.name]
+    badge = dmc.Badge(f"model {state.name}", color=colour, variant="dot", size="sm", tt="none")
+    return dmc.Tooltip(badge, label=state.text, multiline=True, w=280), state.name != "loading"
+
+
+def _on_error(error: Exception) -> Any:
+    """A callback failed: say it in one line where the reader looks; an unexpected failure names its kind only."""
+    if isinstance(error, ArithcircError):
+        text, colour = str(error), "orange"
+    else:
+        dash.get_app().logger.exception("callback failed", exc_info=error)
+        text, colour = f"unexpected {type(error).__name__}: please report it; the explorer's log has the details", "red"
+    note = {"action": "show", "title": "This did not work", "message": text, "color": colour, "autoClose": 9000}
+    dash.set_props("notes", {"sendNotifications": [note]})

@@ -1,0 +1,115 @@
+"""A live model behind the pages: loaded in the background when it is first needed, asked one question at a time.
+
+Loading takes seconds and imports torch, so it never happens while a page is drawn: a page asks for the `state` (which
+starts loading) and shows the rest meanwhile. Models are kept by folder and checkpoint, the few used last; a question
+carries everything it depends on, so users share no state, and one lock keeps questions apart. What went wrong is kept
+as one line, and loading is tried again when asked to.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from arithcirc.errors import ArithcircError, RequestError
+from arithcirc.explorer.source import Source
+from arithcirc.questions import LiveModel
+
+KEPT = 2
+"""Models held in memory at once."""
+
+Opener = Callable[[Path, str | None, str | None], LiveModel]
+"""Loads the model of a run's folder, or of a sweep's folder at (model, revision)."""
+Answer = TypeVar("Answer")
+Key = tuple[Path, str | None, str | None]
+
+
+@dataclass
+class _Entry:
+    model: LiveModel | None = None
+    problem: str | None = None
+    seconds: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(frozen=True)
+class LiveState:
+    """`off` (no live model was asked for), `loading`, `ready` or `failed`, and a line about it."""
+
+    name: str
+    text: str
+
+    @property
+    def ready(self) -> bool:
+        """Questions can be asked."""
+        return self.name == "ready"
+
+
+class Live:
+    """Live models of an explorer. With no opener, every state is `off`."""
+
+    def __init__(self, opener: Opener | None) -> None:
+        self._opener = opener
+        self._lock = threading.Lock()
+        self._held: OrderedDict[Key, _Entry] = OrderedDict()
+
+    def state(self, source: Source, *, start: bool = True, again: bool = False) -> LiveState:
+        """How the source's model is; starts loading it unless `start` is False. `again` retries what failed."""
+        if self._opener is None:
+            return LiveState("off", "no live model: start the explorer without --no-live to ask this model questions")
+        key = _key(source)
+        with self._lock:
+            entry = self._held.get(key)
+            if entry is None or (again and entry.problem is not None):
+                if not start:
+                    return LiveState("loading", "the model is not loaded yet")
+                entry = self._held[key] = _Entry()
+                threading.Thread(target=self._load, args=(key, entry), daemon=True, name="live-model").start()
+            self._held.move_to_end(key)
+            self._forget()
+        if entry.problem is not None:
+            return LiveState("failed", entry.problem)
+        if entry.model is None:
+            return LiveState("loading", "loading the model in the background; everything else works meanwhile")
+        return LiveState(
+            "ready", f"{entry.model.info.name} {entry.model.info.revision}, loaded in {entry.seconds:.1f} s"
+        )
+
+    def ask(self, source: Source, question: Callable[[LiveModel], Answer]) -> Answer:
+        """Put one question to the source's model. Raises RequestError when it is not ready; the model's own errors."""
+        state = self.state(source)
+        with self._lock:
+            entry = self._held.get(_key(source))
+        if entry is None or entry.model is None:
+            raise RequestError(state.text)
+        with entry.lock:
+            return question(entry.model)
+
+    def _load(self, key: Key, entry: _Entry) -> None:
+        start = time.perf_counter()
+        try:
+            if self._opener is not None:
+                entry.model = self._opener(*key)
+        except ArithcircError as error:
+            entry.problem = str(error)
+        except Exception as error:
+            entry.problem = (
+                f"the model could not be loaded ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+            )
+        entry.seconds = time.perf_counter() - start
+
+    def _forget(self) -> None:
+        """Drop models not used lately; those still loading stay."""
+        for key in [k for k, e in self._held.items() if e.model is not None or e.problem is not None]:
+            if len(self._held) <= KEPT:
+                return
+            if key != next(reversed(self._held)):
+                del self._held[key]
+
+
+def _key(source: Source) -> Key:
+    at = source.checkpoint
+    return (source.path, at.model, at.revision) if at is not None else (source.path, None, None)

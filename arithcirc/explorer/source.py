@@ -1,0 +1,240 @@
+"""Where a page's numbers come from: one run, or one checkpoint of a sweep, read afresh and held by the file's time.
+
+A source reads tables by name, from a run's folder or, for a sweep, from the sweep's tables cut to a model and a
+revision (own prompts, where a table has both kinds). A table is read again when its file changes; a folder that was
+moved, deleted or half written becomes one clear line. Sources are values: nothing in them belongs to a user.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from arithcirc.catalogue import SWEEP, SweepFolder
+from arithcirc.components import Neuron
+from arithcirc.errors import RequestError, RunConflictError
+from arithcirc.neuron_maps import NeuronMap, StoredMaps
+from arithcirc.store import MANIFEST, RunFolder
+from arithcirc.viz import theme
+from arithcirc.viz.commands import MADE_BY, recorded_line, stage_line
+from arithcirc.viz.facts import model_facts
+from arithcirc.viz.frames import RunData
+
+SWEEP_COLUMNS = ("model", "revision", "step", "prompts")
+OVER_STEPS = ("steps", "overlap", "kept_faithfulness", "births", "families", "jumps", "verdict", "tasks")
+"""Tables of a sweep that are about all its checkpoints at once."""
+
+
+class MissingTable(RequestError):
+    """A table that this run does not have; `command` makes it."""
+
+    def __init__(self, name: str, command: str) -> None:
+        super().__init__(f"this run has no table {name!r}: make it with '{command}', then reload")
+        self.command = command
+
+
+@dataclass(frozen=True, order=True)
+class Checkpoint:
+    """One model at one revision of a sweep; `step` is missing where a revision has none."""
+
+    model: str
+    step: float
+    revision: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run, or a sweep at one of its checkpoints. `key` names it in addresses."""
+
+    key: str
+    path: Path
+    sweep: bool
+    manifest: Mapping[str, Any] = field(hash=False)
+    checkpoint: Checkpoint | None = None
+
+    # -- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def folder(self) -> Path:
+        """Where its tables lie."""
+        return self.path / "tables" if self.sweep else self.path
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration as plain values; of a sweep, that of its checkpoint's own run."""
+        own = self._own
+        held = self.manifest.get("config", {}) if not self.sweep else own.config if own is not None else {}
+        return dict(held) if isinstance(held, Mapping) else {}
+
+    @cached_property
+    def model(self) -> dict[str, Any]:
+        """Facts about the model; of a sweep, those its checkpoint's run recorded."""
+        if not self.sweep:
+            return model_facts(self.manifest.get("facts", {}), self.config)
+        return self._own.model if self._own is not None else {}
+
+    @property
+    def title(self) -> str:
+        """For people: model and revision."""
+        if self.checkpoint is not None:
+            return f"{self.checkpoint.model} {self.checkpoint.revision}"
+        return f"{self.model.get('name', self.key)} {self.model.get('revision', '')}".strip()
+
+    @cached_property
+    def checkpoints(self) -> list[Checkpoint]:
+        """The checkpoints of a sweep, by model and step; none for a run."""
+        if not self.sweep or "accuracy" not in self.names:
+            return []
+        rows = self._read("accuracy", None)[["model", "revision", "step"]].drop_duplicates()
+        steps = pd.to_numeric(rows["step"]).fillna(float("inf"))
+        return sorted(
+            Checkpoint(str(m), float(s), str(r)) for m, r, s in zip(rows["model"], rows["revision"], steps, strict=True)
+        )
+
+    @cached_property
+    def operators(self) -> list[str]:
+        """Operators with any result here, in the usual order."""
+        for name in ("accuracy", "effects", "neurons", "heuristics"):
+            if name in self.names:
+                found = theme.ordered(self.table(name)["operator"])
+                return [o for o in found if o in theme.OPERATOR_NAMES]
+        return []
+
+    @property
+    def operands(self) -> tuple[int, int]:
+        """The smallest and the largest operand."""
+        return self.data().operands
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the tables on disk."""
+        return sorted(p.stem for p in self.folder.glob("*.parquet"))
+
+    # -- tables ------------------------------------------------------------------------------------------------------
+
+    def has(self, name: str) -> bool:
+        """The table is on disk."""
+        return (self.folder / f"{name}.parquet").is_file()
+
+    def table(self, name: str, operator: str | None = None) -> pd.DataFrame:
+        """A table, of one operator if given. Raises MissingTable, or RunConflictError for a damaged file."""
+        checkpoint = None if name in OVER_STEPS else self.checkpoint
+        table = self._read(name, checkpoint)
+        if operator is not None and "operator" in table.columns:
+            table = table[table["operator"] == operator].reset_index(drop=True)
+        return table
+
+    def all_steps(self, name: str) -> pd.DataFrame:
+        """A sweep's table of every checkpoint, with its columns model, revision, step (and prompts)."""
+        return self._read(name, None)
+
+    def command(self, table: str) -> str:
+        """The command line that makes a table."""
+        if self.sweep:
+            return "arithcirc sweep"
+        stage = MADE_BY.get(table, "analyze")
+        return stage_line(stage, self.config, self.model, recorded_line(dict(self.manifest)))
+
+    def query(self, sql: str, parameters: Sequence[Any] = (), *, tables: Sequence[str]) -> pd.DataFrame:
+        """A DuckDB query over the named tables (of this checkpoint), with `?` for parameters. Raises MissingTable.
+
+        Text from the browser goes in as parameters only, never into `sql`.
+        """
+        with duckdb.connect() as connection:
+            for name in tables:
+                relation = connection.read_parquet(str(self._file(name)))
+                if name not in OVER_STEPS:
+                    relation = _at(relation, self.checkpoint)
+                relation.create_view(name)
+            try:
+                frame: pd.DataFrame = connection.execute(sql, list(parameters)).df()
+            except duckdb.Error as error:
+                raise RequestError(f"the tables {', '.join(tables)} cannot be queried: {error}") from None
+        return frame
+
+    def data(self, *tables: str) -> RunData:
+        """What figures are drawn from: these tables, as far as they exist, and the configuration."""
+        return RunData({t: self.table(t) for t in tables if self.has(t)}, {}, self.config)
+
+    def maps(self, operator: str) -> StoredMaps | None:
+        """The operator's stored activation maps; None where there are none (never for a sweep)."""
+        return None if self.sweep else StoredMaps.find(self.path, operator, self.operands)
+
+    def neuron_map(self, operator: str, neuron: Neuron) -> NeuronMap | None:
+        """One neuron's stored map; None where it was not stored."""
+        maps = self.maps(operator)
+        return maps.read(neuron) if maps is not None else None
+
+    def task_run(self, operator: str) -> "Source | None":
+        """Of a sweep: the run of this checkpoint's own prompts for one operator; None where it is not there."""
+        if not self.sweep or self.checkpoint is None:
+            return None
+        own = SweepFolder(self.path).files(self.checkpoint.model, self.checkpoint.revision, operator).own
+        return open_source(self.key, own) if (own / MANIFEST).is_file() else None
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _own(self) -> "Source | None":
+        """Of a sweep: the checkpoint's run of the first operator that has one."""
+        found = (self.task_run(operator) for operator in theme.OPERATOR_NAMES)
+        return next((run for run in found if run is not None), None)
+
+    def _file(self, name: str) -> Path:
+        """A table's file. Raises MissingTable, RunConflictError when the folder is gone."""
+        file = self.folder / f"{name}.parquet"
+        if not file.is_file():
+            if not self.path.is_dir():
+                raise RunConflictError(f"the folder of {self.key!r} is no longer there: choose another run")
+            raise MissingTable(name, self.command(name))
+        return file
+
+    def _read(self, name: str, checkpoint: Checkpoint | None) -> pd.DataFrame:
+        file = self._file(name)
+        try:
+            state = file.stat()
+            return _parquet(file, state.st_mtime_ns, state.st_size, checkpoint)
+        except (OSError, ValueError, duckdb.Error) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise RunConflictError(
+                f"table {name!r} of {self.key!r} cannot be read ({reason}): run its command again"
+            ) from None
+
+
+def open_source(key: str, path: Path, model: str = "", revision: str = "") -> Source:
+    """A run, or a sweep at a checkpoint (by default its last). RunConflictError for neither, or a damaged one."""
+    if not (path / SWEEP).is_file():
+        return Source(key, path, False, RunFolder.open(path).manifest)
+    sweep = Source(key, path, True, SweepFolder.open(path).manifest)
+    held = sweep.checkpoints
+    if not held:
+        raise RunConflictError(f"sweep {key!r} has no tables yet: let 'arithcirc sweep' finish a task, then reload")
+    mine = [c for c in held if c.model == model] or [c for c in held if c.model == held[-1].model]
+    chosen = next((c for c in mine if c.revision == revision), mine[-1])
+    return Source(key, path, True, sweep.manifest, chosen)
+
+
+def _at(relation: duckdb.DuckDBPyRelation, checkpoint: Checkpoint | None) -> duckdb.DuckDBPyRelation:
+    """Rows of a checkpoint (on its own prompts), without the columns that say so; everything without one."""
+    columns = set(relation.columns)
+    if checkpoint is None or "revision" not in columns:
+        return relation
+    wanted = {"model": checkpoint.model, "revision": checkpoint.revision, "prompts": "own"}
+    for name, value in wanted.items():
+        if name in columns:
+            relation = relation.filter(duckdb.ColumnExpression(name) == duckdb.ConstantExpression(value))
+    return relation.select(duckdb.StarExpression(exclude=[c for c in SWEEP_COLUMNS if c in columns]))
+
+
+@lru_cache(maxsize=48)
+def _parquet(file: Path, _changed: int, _size: int, checkpoint: Checkpoint | None) -> pd.DataFrame:
+    """A table as it was at that time; callers must not write into it."""
+    if checkpoint is None:
+        return pd.read_parquet(file)
+    with duckdb.connect() as connection:
+        frame: pd.DataFrame = _at(connection.read_parquet(str(file)), checkpoint).df()
+    return frame
