@@ -23,15 +23,13 @@ Holds = Callable[[np.ndarray], np.ndarray]
 def mask(name: str, operator: str, first: int, shape: tuple[int, int]) -> np.ndarray | None:
     """Booleans of shape (op1, op2), operands counted from `first`; None for a name of unknown form."""
     op1, op2 = np.meshgrid(first + np.arange(shape[0]), first + np.arange(shape[1]), indexing="ij")
-    if name == "op1 = op2":
-        return np.asarray(op1 == op2)
-    found = _parse(name)
-    if found is None:
-        return None
-    variable, holds = found
-    if variable == "both":
-        return np.asarray(holds(op1) & holds(op2))
-    return np.asarray(holds({"op1": op1, "op2": op2, "result": result(operator, op1, op2)}[variable]))
+    return _where(name, operator, op1, op2)
+
+
+def holds(name: str, operator: str, op1: int, op2: int) -> bool | None:
+    """Whether the heuristic holds of one prompt, by its operands and true result; None for a name of unknown form."""
+    found = _where(name, operator, np.array([op1]), np.array([op2]))
+    return None if found is None else bool(found[0])
 
 
 def fine(name: str) -> bool:
@@ -46,6 +44,19 @@ def result(operator: str, op1: np.ndarray, op2: np.ndarray) -> np.ndarray:
         return np.where(op2 > 0, op1 // np.maximum(op2, 1), -1)
     known = {"+": op1 + op2, "-": op1 - op2, "*": op1 * op2}
     return known[operator] if operator in known else np.full_like(op1, -1)
+
+
+def _where(name: str, operator: str, op1: np.ndarray, op2: np.ndarray) -> np.ndarray | None:
+    """Of which of these prompts the heuristic holds."""
+    if name == "op1 = op2":
+        return np.asarray(op1 == op2)
+    found = _parse(name)
+    if found is None:
+        return None
+    variable, meets = found
+    if variable == "both":
+        return np.asarray(meets(op1) & meets(op2))
+    return np.asarray(meets({"op1": op1, "op2": op2, "result": result(operator, op1, op2)}[variable]))
 
 
 def _parse(name: str) -> tuple[str, Holds] | None:
