@@ -41,15 +41,20 @@ def styled(figure: go.Figure) -> go.Figure:
     return figure.update_layout(template=theme.template(scheme()))
 
 
-def graph(figure: go.Figure, *, id: str | dict[str, Any], name: str, height: int | None = None) -> html.Div:
-    """A figure with its downloads; `name` is the file's, without an ending."""
-    if height is not None:
-        figure.update_layout(height=height)
+def graph(
+    figure: go.Figure | dict[str, Any], *, id: str | dict[str, Any], name: str, height: int | None = None
+) -> html.Div:
+    """A figure with its downloads; `name` is the file's, without an ending. A plain dict is not written into."""
+    if isinstance(figure, dict):
+        held = figure["layout"] | {"template": theme.template(scheme())} | ({"height": height} if height else {})
+        figure = figure | {"layout": held}
+    else:
+        styled(figure if height is None else figure.update_layout(height=height))
     buttons = [
         html.Button(form.upper(), title=f"download {name}.{form}", **{"data-download": form, "data-name": name})
         for form in ("png", "svg")
     ]
-    plot = dcc.Graph(id=id, figure=styled(figure), config=CONFIG, className="plot", responsive=True)
+    plot = dcc.Graph(id=id, figure=figure, config=CONFIG, className="plot", responsive=True)
     return html.Div([html.Div(buttons, className="downloads"), plot], className="figure")
 
 
