@@ -49,6 +49,14 @@ def heat(
     )
 
 
+def outline(figure: go.Figure, panel: int, x: int, y: int) -> None:
+    """A frame around the cell of a heat map in column x, row y."""
+    figure.add_shape(
+        type="rect", x0=x - 0.5, x1=x + 0.5, y0=y - 0.5, y1=y + 0.5, line={"color": theme.CHOSEN, "width": 3},
+        row=1, col=panel,
+    )  # fmt: skip
+
+
 def colour_axis(figure: go.Figure, title: str, low: float, high: float, **options: Any) -> None:
     """The shared colour axis. It is diverging, and must then be centred, exactly when `low` is negative."""
     bar = {"title": {"text": title, "side": "right", "font": {"size": theme.SMALL + 1}}, **options}

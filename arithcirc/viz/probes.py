@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 
 from arithcirc.viz import theme
 from arithcirc.viz.frames import numbers, require
-from arithcirc.viz.panels import colour_axis, grid_height, heat, interval, legend_below
+from arithcirc.viz.panels import colour_axis, grid_height, heat, interval, legend_below, outline
 
 _COLUMNS = ("operator", "layer", "position", "accuracy")
 _MEASURED = ("low", "high", "n", "base_rate", "classes")
@@ -42,7 +42,7 @@ def probe_heatmap(probes: pd.DataFrame, first_layers: pd.DataFrame | None = None
         heat(figure, panel, z, labels, range(n_layers), hover=hover, customdata=facts.astype(np.float32))
         first = first_layer(first_layers, operator)
         if first is not None and "equals" in places:
-            _outline(figure, panel, places.index("equals"), first)
+            outline(figure, panel, places.index("equals"), first)
     figure.update_layout(
         title="Held-out accuracy of a linear probe for the answer (outlined: first layer that counts as reading it)",
         height=grid_height(n_layers),
@@ -81,13 +81,6 @@ def first_layer(first_layers: pd.DataFrame | None, operator: str) -> int | None:
         return None
     held = first_layers.loc[first_layers["operator"] == operator, "layer"].dropna()
     return None if held.empty else int(held.iloc[0])
-
-
-def _outline(figure: go.Figure, panel: int, x: int, y: int) -> None:
-    figure.add_shape(
-        type="rect", x0=x - 0.5, x1=x + 0.5, y0=y - 0.5, y1=y + 0.5, line={"color": theme.CHOSEN, "width": 3},
-        row=1, col=panel,
-    )  # fmt: skip
 
 
 def _add_line(figure: go.Figure, panel: int, operator: str, layers: list[int], facts: np.ndarray) -> None:
