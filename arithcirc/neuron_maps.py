@@ -16,12 +16,12 @@ a file of any size opens at once. Both arms use this module: the stage `maps` wr
     cases            int32   (case, 3)         op1, op2, answer
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from safetensors import SafetensorError, safe_open
 
 from arithcirc.catalogue import OPERATOR_FOLDERS
@@ -31,6 +31,7 @@ from arithcirc.errors import RunConflictError
 ROWS = ("k", "value", "effects", "drops", "after")
 """Arrays with a row per neuron."""
 SHARED = ("neurons", "prompts", "pairs", "cases")
+_TIE_SEED = 20_260_101
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,14 @@ def on_plane(
     return plane, answer
 
 
+def tie_order(n_prompts: int) -> Integer[np.ndarray, "prompt"]:
+    """The place of each legal prompt among prompts of equal value, when a map's strongest prompts are taken.
+
+    Pseudo-random and the same everywhere: in prompt order, a map of zeros would "prefer" small operands.
+    """
+    return np.random.default_rng(_TIE_SEED).permutation(n_prompts).astype(np.uint32)
+
+
 @dataclass(frozen=True)
 class StoredMaps:
     """The maps of one operator in a run folder, read one neuron at a time."""
@@ -113,6 +122,30 @@ class StoredMaps:
         k, answer = on_plane(prompts, rows["k"].astype(np.float32), self.first, self.size)
         broken = Cases(cases[:, 0], cases[:, 1], cases[:, 2], rows["after"], rows["drops"])
         return NeuronMap(self.operator, neuron, self.first, k, answer, rows["value"], rows["effects"], broken)
+
+    def on_prompt(
+        self, op1: int, op2: int, numbers: Sequence[int]
+    ) -> tuple[Float[np.ndarray, "neuron"], Float[np.ndarray, "neuron number"]] | None:
+        """Every stored neuron's activation on one prompt, and what it writes per unit into the logits of numbers.
+
+        None where the prompt is not stored. Neurons are in the order of `neurons`.
+        """
+        prompts = self._shared("prompts")
+        found = np.flatnonzero((prompts[:, :2] == (op1, op2)).all(axis=1))
+        if not len(found):
+            return None
+        at = int(found[0])
+        try:
+            with safe_open(self.path, framework="numpy") as file:
+                k = np.asarray(file.get_slice("k")[:, at : at + 1])[:, 0].astype(np.float32)
+                value = file.get_slice("value")
+                size = value.get_shape()[1]
+                parts = [
+                    np.asarray(value[:, n : n + 1])[:, 0] if 0 <= n < size else np.full(len(k), np.nan) for n in numbers
+                ]
+        except (OSError, SafetensorError) as error:
+            raise self._damaged(error) from None
+        return k, np.stack(parts, axis=1).astype(np.float32) if parts else np.zeros((len(k), 0), dtype=np.float32)
 
     def pairs(self) -> Int[np.ndarray, "pair 2"]:
         """op1 and op2 of the clean prompts behind `effects`."""

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, Integer, Shaped
 
+from arithcirc.neuron_maps import tie_order
+
 BLOCK, FEW = 64, 30_000
 """Neurons of a block, four times as many for at most so many prompts."""
-_TIE_SEED = 20_260_101
 _TILE = 256
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -91,11 +92,6 @@ def transposed(block: Shaped[np.ndarray, "row column"]) -> Shaped[np.ndarray, "c
         else:
             out[some] = block[:, some].T
     return out
-
-
-def tie_order(n_prompts: int) -> Integer[np.ndarray, "prompt"]:
-    """The place of each prompt among prompts of equal value."""
-    return np.random.default_rng(_TIE_SEED).permutation(n_prompts).astype(np.uint32)
 
 
 def _order(values: Float[np.ndarray, "prompt"]) -> Int[np.ndarray, "prompt"]:

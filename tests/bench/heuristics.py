@@ -25,8 +25,9 @@ from arithcirc.heuristics.families import BothModulo, BothRange, Heuristic, Iden
 from arithcirc.heuristics.labels import label_neurons
 from arithcirc.heuristics.matching import members_of, score
 from arithcirc.heuristics.presets import preset
-from arithcirc.heuristics.ranks import rank_maps, tie_order
+from arithcirc.heuristics.ranks import rank_maps
 from arithcirc.measure.maps import Maps, activation_maps, value_logits
+from arithcirc.neuron_maps import tie_order
 
 RELEASED = 18.5
 """Seconds the released code took for 150 neurons x 485 heuristics x 10,000 prompts."""
