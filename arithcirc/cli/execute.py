@@ -68,7 +68,10 @@ def execute(
         neurons_file=neurons_file,
         batch_size=options.batch_size,
         sections=list(dict.fromkeys(section for stage in stages for section in stage.sections)),
-        facts={"command": COMMAND_LINE.get(), "loading": {k: v and str(v) for k, v in loading.items()}},
+        facts={
+            "command": COMMAND_LINE.get(),
+            "loading": {"model": model, **{k: v and str(v) for k, v in loading.items()}},
+        },
         write=not options.plan_only,
     )
     info = loaded.info

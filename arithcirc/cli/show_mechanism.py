@@ -114,7 +114,7 @@ def check_case(heuristic: str | None, prompt: str | None, per_layer: int | None,
         raise RequestError(f"--per-layer {per_layer} goes with --prompt alone, and is 1 or more")
     if prompt is not None:
         from arithcirc.arithmetic.operators import OperandRange, parse_operators
-        from arithcirc.heuristics.knockouts import read_prompt
+        from arithcirc.arithmetic.reading import read_prompt
 
         symbol = str(read_prompt(prompt, OperandRange.parse(options.operands)).symbols[0])
         if options.pairs is None:
@@ -130,7 +130,8 @@ def case(job: "Job", heuristic: str | None, prompt: str | None, per_layer: int |
     """Knock out one heuristic, or the heuristics of one prompt, and show what is answered."""
     import numpy as np
 
-    from arithcirc.heuristics.knockouts import knock_out_heuristic, knock_out_prompt, read_prompt
+    from arithcirc.arithmetic.reading import read_prompt
+    from arithcirc.heuristics.knockouts import knock_out_heuristic, knock_out_prompt
     from arithcirc.pipeline.knockout_stages import labels_of
 
     labelled = {symbol: labels for symbol, labels, _ in labels_of(job)}

@@ -4,7 +4,6 @@ The same ablations as in `by_heuristic` and `by_prompt`, for a single case, with
 and after. One prompt is an example, not evidence; the sweeps are.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from arithcirc.arithmetic.operators import OperandRange, Prompts, operator
+from arithcirc.arithmetic.operators import Prompts
 from arithcirc.arithmetic.tokens import PromptEncoder
 from arithcirc.errors import PromptError, RequestError
 from arithcirc.heuristics.arms import outcomes
@@ -67,24 +66,6 @@ class HeuristicCase:
     inside: Side
     outside: Side
     examples: tuple[PromptCase, ...]
-
-
-def read_prompt(text: str, operands: OperandRange, limit: int | None = None) -> Prompts:
-    """`"226-68="` -> one prompt. Raises PromptError when it is not understood or not legal (None: any result is)."""
-    found = re.fullmatch(r"\s*([0-9]{1,9})\s*([^\s0-9=]+)\s*([0-9]{1,9})\s*=?\s*", text)
-    if found is None:
-        raise PromptError(f"prompt {text[:40]!r} is not understood: write two numbers and an operator, as '226-68='")
-    op = operator(found[2])
-    op1, op2 = (np.array([int(found[i])], dtype=np.int64) for i in (1, 3))
-    for value in (int(op1[0]), int(op2[0])):
-        if not operands.low <= value <= operands.high:
-            raise PromptError(f"{value} in {text.strip()!r} is outside the operands {operands}: use numbers in there")
-    answer = op.result(op1, op2)
-    if answer[0] < 0 or (limit is not None and answer[0] > limit):
-        why = "is divided by 0" if answer[0] < 0 and op.symbol == "/" else f"has the result {int(answer[0])}"
-        allowed = "whole result of 0 or more" if limit is None else f"whole result in 0..{limit}"
-        raise PromptError(f"{text.strip()!r} {why}: legal prompts have a {allowed}")
-    return Prompts(np.array([op.symbol]), op1, op2, answer)
 
 
 def knock_out_prompt(

@@ -364,6 +364,17 @@ class BridgedModel:
     def _w_out(self, layer: int) -> Float[Tensor, "neuron d_model"]:
         return by_input(self._post_readers[layer])
 
+    @torch.no_grad()
+    def head_vectors(self, layer: int, z: Float[Tensor, "head d_head"]) -> Float[Tensor, "head d_model"]:
+        """What each head writes into the residual: z W_O.
+
+        With a norm after attention its scale is applied; its division by the size of attention's output is not.
+        """
+        rows = einsum(z.float(), self.w_o(layer).float(), "head d_head, head d_head d_model -> head d_model")
+        if self.info.post_norm:
+            rows = rows * scale_of(self.bridge.blocks[layer].ln1_post.original_component).to(rows.device)
+        return rows
+
     def w_o(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
         """Each head's output matrix."""
         weight = by_input(self._z_readers[layer]).to(self.device)

@@ -220,6 +220,13 @@ class HookedModel(Protocol):
         """What the MLP's output changes by when one neuron at a time changes by `change` from `post`; exact."""
         ...
 
+    def head_vectors(self, layer: int, z: Float[Tensor, "head d_head"]) -> Float[Tensor, "head d_model"]:
+        """What each head writes into the residual: z W_O.
+
+        With a norm after attention its scale is applied; its division by the size of attention's output is not.
+        """
+        ...
+
     def w_o(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
         """Each head's output matrix."""
         ...

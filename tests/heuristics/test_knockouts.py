@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arithcirc.arithmetic.operators import ADD, DIV, OperandRange, legal_prompts
+from arithcirc.arithmetic.reading import read_prompt
 from arithcirc.arithmetic.tokens import PromptEncoder, prompt_encoder
 from arithcirc.components import Neuron
 from arithcirc.errors import PromptError, RequestError
@@ -16,7 +17,7 @@ from arithcirc.heuristics import by_heuristic, by_prompt
 from arithcirc.heuristics.arms import Replacements, replacements
 from arithcirc.heuristics.by_heuristic import as_many_others, in_and_out, knock_out_by_heuristic
 from arithcirc.heuristics.by_prompt import PER_LAYER, knock_out_by_prompt, prompt_sets
-from arithcirc.heuristics.knockouts import knock_out_heuristic, knock_out_prompt, read_prompt
+from arithcirc.heuristics.knockouts import knock_out_heuristic, knock_out_prompt
 from arithcirc.heuristics.labelled import Labelled
 from arithcirc.heuristics.labels import label_neurons
 from arithcirc.heuristics.names import parse_heuristic
