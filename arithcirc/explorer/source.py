@@ -145,16 +145,27 @@ class Source:
         Text from the browser goes in as parameters only, never into `sql`.
         """
         with duckdb.connect() as connection:
-            for name in tables:
-                relation = connection.read_parquet(str(self._file(name)))
-                if name not in OVER_STEPS:
-                    relation = _at(relation, self.checkpoint)
-                relation.create_view(name)
+            self.views(connection, tables)
             try:
                 frame: pd.DataFrame = connection.execute(sql, list(parameters)).df()
             except duckdb.Error as error:
                 raise RequestError(f"the tables {', '.join(tables)} cannot be queried: {error}") from None
         return frame
+
+    def views(self, connection: duckdb.DuckDBPyConnection, tables: Sequence[str]) -> None:
+        """Make the named tables (of this checkpoint) known to a connection. Raises MissingTable, RunConflictError."""
+        for name in tables:
+            file = self._file(name)
+            try:
+                relation = connection.read_parquet(str(file))
+                if name not in OVER_STEPS:
+                    relation = _at(relation, self.checkpoint)
+                relation.create_view(name)
+            except (OSError, duckdb.Error) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise RunConflictError(
+                    f"table {name!r} of {self.key!r} cannot be read ({reason}): run its command again"
+                ) from None
 
     def data(self, *tables: str) -> RunData:
         """What figures are drawn from: these tables, as far as they exist, and the configuration."""
