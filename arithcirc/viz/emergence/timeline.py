@@ -20,7 +20,7 @@ from arithcirc.viz.frames import require
 
 ROWS = {"heuristics": "heuristic", "families": "family"}
 """What a row can be, and the column of table `births` that names it."""
-MOST = 26
+MOST = 44
 """Rows drawn: those with the most pairs."""
 LARGEST = 20.0
 """Diameter of the largest disc, pixels."""
@@ -50,7 +50,7 @@ def birth_timeline(data: SweepData, model: str, labels: str, operator: str, rows
         legend={"y": -62 / max(20 * len(shown), 100), "yanchor": "top", "itemsizing": "constant"},
     )
     figure.update_yaxes(
-        type="category", categoryorder="array", categoryarray=[_shown(v, column) for v in shown][::-1],
+        type="category", categoryorder="array", categoryarray=[_shown(v, column) for v in shown][::-1], dtick=1,
         range=[-0.7, len(shown) - 0.3], tickfont={"size": theme.SMALL},
     )  # fmt: skip
     return dress(figure, axis, panels=1)
