@@ -262,7 +262,7 @@ class RunFolder:
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> str:
         """Write `<name>.safetensors`; returns the file's name."""
         file = f"{name}.safetensors"
-        rows = {key: np.ascontiguousarray(array) for key, array in arrays.items()}  # others would be written as they lie
+        rows = {key: np.ascontiguousarray(array) for key, array in arrays.items()}  # else as they lie
         write_atomic(self.path / file, lambda part: part.write_bytes(save(rows)))
         return file
 
