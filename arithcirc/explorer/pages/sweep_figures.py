@@ -147,13 +147,7 @@ def effect_map(source: Source, choices: Choices) -> Figure | None:
 
 def positions(source: Source) -> dict[str, str]:
     """Where effects were measured, for the map's control."""
-    held = read(source).tables.get("effects")
-    if held is None:
-        return {}
-    found = set(held.loc[held["kind"] == "head", "position"]) | (
-        {maps.MLPS} if (held["kind"] == "mlp").any() else set()
-    )
-    return {value: label for value, label in maps.CHOICES.items() if value in found}
+    return dict(_positions(source.path, state(source)))
 
 
 def sentences(source: Source, choices: Choices) -> dict[str, list[tuple[str, str]]]:
@@ -179,6 +173,16 @@ def _of_operator(path: Path, state: State, operator: str) -> SweepData:
     # Which label kind comes first is a property of the sweep, not of what is left of it here.
     kept.__dict__["label_order"] = data.label_order
     return kept
+
+
+@lru_cache(maxsize=4)
+def _positions(path: Path, state: State) -> dict[str, str]:
+    held = _data(path, state).tables.get("effects")
+    if held is None:
+        return {}
+    found = set(held.loc[held["kind"] == "head", "position"])
+    found |= {maps.MLPS} if (held["kind"] == "mlp").any() else set()
+    return {value: label for value, label in maps.CHOICES.items() if value in found}
 
 
 @lru_cache(maxsize=256)

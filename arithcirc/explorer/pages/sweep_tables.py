@@ -139,7 +139,9 @@ def tasks(source: Source, data: SweepData, operator: str) -> Any:
         ]
     ).astype(object)  # fmt: skip
     columns: list[dict[str, Any]] = [
-        {"field": "operator", "headerName": "operator", "minWidth": 130}, {"field": "checkpoint", "headerName": "step", "minWidth": 96}, {"field": "status", "headerName": "status"},
+        {"field": "operator", "headerName": "operator", "minWidth": 130},
+        {"field": "checkpoint", "headerName": "step", "minWidth": 96},
+        {"field": "status", "headerName": "status"},
         _column("seconds", "seconds", _TENTHS), _column("memory", "peak memory, MB", _TENTHS),
         _column("shared", "shared prompts", _COUNT), _column("attempts", "attempts", _COUNT),
         {"field": "reason", "headerName": "reason", "minWidth": 320, "tooltipField": "reason"},
