@@ -7,7 +7,7 @@ Logits are centred over the vocabulary, before a soft-cap, in nats; so a sum of 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -117,6 +117,7 @@ class LiveInfo:
     operators: str = field(default="+-*/")
 
 
+@runtime_checkable
 class LiveModel(Protocol):
     """A loaded model that answers single questions, one at a time; each call raises RequestError on bad input."""
 

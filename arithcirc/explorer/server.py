@@ -9,6 +9,7 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from flask import Flask, Response, request
 from waitress.server import create_server
@@ -36,6 +37,16 @@ def serve(
 
     Port 0 takes a free one. Raises RequestError when a folder has no run, EnvironmentFailure when the port is taken.
     """
+    server = listening(folders, host=host, port=port, live=live)
+    opened(address(host, int(server.effective_port)))
+    try:
+        server.run()
+    finally:
+        server.close()
+
+
+def listening(folders: Sequence[Path], *, host: str = "127.0.0.1", port: int = 0, live: Opener | None = None) -> Any:
+    """A server that holds its port and waits to be run. Raises what `serve` does."""
     missing = [str(folder) for folder in folders if not Path(folder).is_dir()]
     if missing:
         raise RequestError(f"there is no folder {missing[0]}: give a run's, a sweep's, or one that holds some")
@@ -45,17 +56,16 @@ def serve(
         raise RequestError(f"{named} holds no run and no sweep: make one with 'arithcirc analyze', or give its folder")
     secured(context, host)
     try:
-        server = create_server(context.dash.server, host=host, port=port, threads=THREADS, ident=None)
+        return create_server(context.dash.server, host=host, port=port, threads=THREADS, ident=None)
     except (OSError, socket.gaierror) as error:
         raise EnvironmentFailure(
             f"cannot listen on {host} port {port} ({error.strerror or error}): give another --port (0: any free one)"
         ) from None
-    shown = f"[{host}]" if ":" in host else host
-    opened(f"http://{shown}:{server.effective_port}/")
-    try:
-        server.run()
-    finally:
-        server.close()
+
+
+def address(host: str, port: int) -> str:
+    """What a browser opens."""
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
 def secured(context: Context, host: str) -> Flask:
