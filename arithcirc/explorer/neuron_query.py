@@ -18,11 +18,10 @@ from arithcirc.errors import RequestError
 from arithcirc.viz import theme
 
 TEXTS = ("operator", "heuristic", "family", "end", "name")
-NUMBERS = (
-    "layer", "neuron", "effect", "std", "rank", "important", "labels", "significant", "score", "base_rate", "q",
-    "birth",
+COLUMNS = (
+    "operator", "layer", "neuron", "effect", "std", "rank", "important", "labels", "significant",
+    "heuristic", "family", "end", "score", "base_rate", "q", "label_significant", "birth",
 )  # fmt: skip
-COLUMNS = (*TEXTS[:1], *NUMBERS[:8], *TEXTS[1:4], *NUMBERS[8:])
 """Columns of the table, in the order of its CSV."""
 SHOWN = {
     "all": "all neurons",
@@ -36,7 +35,8 @@ SHOWN = {
 SORT = (("effect", "desc"),)
 LONGEST = 200
 """Characters of a search that are read."""
-MOST_CONDITIONS = 40
+MOST_PARTS = 20
+"""Columns that are filtered at once, and conditions on each."""
 
 _COMPARED = {
     "equals": "{c} = ?", "notEqual": "{c} <> ?", "greaterThan": "{c} > ?", "greaterThanOrEqual": "{c} >= ?",
@@ -149,7 +149,7 @@ def query(wanted: Wanted, search: Search) -> Query:
         case "pinned":
             pins = _columns((o, n.layer, n.index) for o, n in wanted.pinned) if wanted.pinned else ([], [], [])
             add("(operator, layer, neuron) in (select unnest(?::varchar[]), unnest(?::int[]), unnest(?::int[]))", *pins)
-    for column, model in wanted.filters.items():
+    for column, model in [*wanted.filters.items()][:MOST_PARTS]:
         add(*_filter(column, model))
     return Query(labels, tuple(label_values), " and ".join(conditions) or "true", tuple(values), _order(wanted.sort))
 
@@ -171,6 +171,14 @@ def _of_labels(wanted: Wanted, search: Search) -> tuple[str, list[Any]]:
         conditions.append("operator = ?")
         values.append(wanted.operator)
     return " and ".join(conditions), values
+
+
+def read_sort(text: str) -> tuple[tuple[str, str], ...]:
+    """`"score:desc,name:asc"` as an order; the usual one where the text has none."""
+    parts = [part.partition(":") for part in text[:LONGEST].split(",") if part]
+    read = tuple((column, way or "asc") for column, _, way in parts)
+    known = (*COLUMNS, "name")
+    return read if read and all(c in known and way in ("asc", "desc") for c, way in read) else SORT
 
 
 def _columns(rows: Any) -> tuple[list[Any], ...]:
@@ -205,7 +213,7 @@ def _filter(column: Any, model: Any) -> tuple[Any, ...]:
     parts = model.get("conditions")
     if parts is None:
         return _condition(column, model)
-    if not isinstance(parts, Sequence) or isinstance(parts, str) or not 0 < len(parts) <= MOST_CONDITIONS:
+    if not isinstance(parts, Sequence) or isinstance(parts, str) or not 0 < len(parts) <= MOST_PARTS:
         raise RequestError(f"the filter of column {column} has no conditions: clear it")
     read = [_condition(column, part) for part in parts]
     join = " or " if model.get("operator") == "OR" else " and "

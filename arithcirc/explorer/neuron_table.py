@@ -28,8 +28,8 @@ MOST_TABLES = 24
 CHUNK = 4_000
 """Rows of a CSV written at a time."""
 _OF_LABELS = """
-    (select n.* exclude (heuristic, family, "end", score, base_rate, q, birth),
-            l.heuristic, l.family, l."end", l.score, l.base_rate, l.q, l.birth
+    (select n.* exclude (heuristic, family, "end", score, base_rate, q, label_significant, birth),
+            l.heuristic, l.family, l."end", l.score, l.base_rate, l.q, l.significant as label_significant, l.birth
      from held n join (select id, min(lid) as lid from labels where {} group by id) h using (id)
                  join labels l using (lid))
 """
@@ -63,14 +63,17 @@ _NEURONS = """
                          rank::int as rank, coalesce(important, false) as important
                   from neurons where method = ? and metric = ?)
     select m.*, coalesce(c.labels, 0)::int as labels, coalesce(c.significant, 0)::int as significant,
-           l.heuristic, l.family, l."end", l.score, l.base_rate, l.q, l.birth
+           l.heuristic, l.family, l."end", l.score, l.base_rate, l.q, l.significant as label_significant, l.birth
     from mine m left join counted c using (id) left join labels l on l.lid = c.best
 """
 
 
 @dataclass(frozen=True)
 class NeuronTable:
-    """The joined table. `effects` says what its effects are; `names` are its labels, the commonest first."""
+    """The joined table. Its effects are of one method and metric (nats for logit_diff, `largest` in size).
+
+    `names` are operator, label and number of neurons, the commonest first.
+    """
 
     connection: duckdb.DuckDBPyConnection
     method: str
@@ -80,6 +83,7 @@ class NeuronTable:
     layers: tuple[int, ...]
     families: tuple[str, ...]
     total: int
+    largest: float
 
     def search(self, text: str) -> Search:
         """What a search means here."""
@@ -179,6 +183,7 @@ def _joined(source: Source, connection: duckdb.DuckDBPyConnection, names: list[s
         connection.execute(f"drop view {name}")
     counted = "select operator, heuristic, count(*) from labels group by all order by 3 desc, 2, 1"
     labels = tuple((o, name, int(n)) for o, name, n in connection.execute(counted).fetchall())
+    ((total, largest),) = connection.execute("select count(*), coalesce(max(abs(effect)), 0) from held").fetchall()
     return NeuronTable(
         connection=connection,
         method=method,
@@ -187,13 +192,9 @@ def _joined(source: Source, connection: duckdb.DuckDBPyConnection, names: list[s
         keys=frozenset(key(name) for _, name, _ in labels),
         layers=tuple(layer for (layer,) in connection.execute("select distinct layer from held order by 1").fetchall()),
         families=tuple(f for (f,) in connection.execute("select distinct family from labels order by 1").fetchall()),
-        total=_total(connection),
+        total=total,
+        largest=largest,
     )
-
-
-def _total(connection: duckdb.DuckDBPyConnection) -> int:
-    ((total,),) = connection.execute("select count(*) from held").fetchall()
-    return int(total)
 
 
 def _fields() -> str:
