@@ -38,6 +38,37 @@ def fine(name: str) -> bool:
     return " mod " in name or (pattern is not None and pattern.group(2)[-1] != ".")
 
 
+def modulus(name: str) -> int | None:
+    """The period of a residue or a last-digit heuristic: 10 for "op2 = 8 mod 10" and "op2 matches ..8"."""
+    if found := re.search(r" mod (\d+)$", name):
+        return int(found[1])
+    pattern = _PATTERN.fullmatch(name)
+    fixed = [i for i, digit in enumerate(pattern[2]) if digit != "."] if pattern else []
+    return int(10 ** (3 - min(fixed))) if fixed and min(fixed) > 0 else None
+
+
+def condition(name: str) -> tuple[str, Holds] | None:
+    """What a heuristic is about (op1, op2, result, both), and its condition on values of it; None for `op1 = op2`."""
+    return _parse(name)
+
+
+def edges(where: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lines (x = op2, y = op1, NaN between them) along the borders of the cells where a mask is true."""
+    pieces = []
+    for flip in (False, True):  # borders between columns, then between rows
+        held = np.pad(where.T if flip else where, 1)
+        change = held[:, 1:] != held[:, :-1]  # (row, border): border b lies left of cell b
+        step = np.diff(np.pad(change, ((1, 1), (0, 0))).astype(np.int8), axis=0).T
+        border, start = np.nonzero(step == 1)
+        _, stop = np.nonzero(step == -1)  # runs of the same border, in the same order
+        along = np.stack([start, stop, stop], axis=1) - 1.5
+        across = np.repeat(border[:, None] - 0.5, 3, axis=1)
+        across[:, 2] = along[:, 2] = np.nan
+        pieces.append((along, across) if flip else (across, along))
+    x, y = (np.concatenate([piece[i].ravel() for piece in pieces]) + first for i in (0, 1))
+    return x.astype(np.float32), y.astype(np.float32)
+
+
 def result(operator: str, op1: np.ndarray, op2: np.ndarray) -> np.ndarray:
     """op1 operator op2, whole-number division; -1 where it is not defined."""
     if operator == "/":

@@ -1,0 +1,77 @@
+"""What one neuron does to prompts, not on average but prompt by prompt.
+
+`effect_histogram`  the exact effect of patching it on every discover pair (nats of logit difference; positive: it
+                    speaks for the answer), for pairs whose clean prompt is in the chosen heuristic and for the others,
+                    with both means
+`drop_histogram`    fall of the answer's log probability (nats) when it is knocked out, over prompts answered correctly
+                    before; those whose answer changes apart
+
+A share per bar, so that groups of different size compare. One neuron patched alone: neurons that back each other up
+look weak.
+"""
+
+import numpy as np
+import plotly.graph_objects as go
+from jaxtyping import Bool, Float
+
+from arithcirc.viz import theme
+from arithcirc.viz.gallery import MARK
+
+BINS = 40
+INSIDE, OUTSIDE, CHANGED = MARK, "#2f7ebc", "#c2255c"
+
+
+def effect_histogram(
+    effects: Float[np.ndarray, "pair"], inside: Bool[np.ndarray, "pair"] | None = None, *, name: str = "the heuristic"
+) -> go.Figure:
+    """Effects per pair; `inside` says which pairs' clean prompts the heuristic holds of."""
+    groups = [("all pairs", OUTSIDE, np.ones(len(effects), dtype=bool))]
+    if inside is not None and inside.any() and not inside.all():
+        groups = [(f"outside {name}", OUTSIDE, ~inside), (f"in {name}", INSIDE, inside)]
+    figure = _bars([(label, colour, effects[held]) for label, colour, held in groups], "effect %{x:.3g} nats")
+    _finish(figure, "patching effect (nats)")
+    for i, (label, colour, held) in enumerate(groups):
+        mean = float(effects[held].mean())
+        figure.add_vline(x=mean, line_width=1.5, line_dash="dash", line_color=colour)
+        figure.data[i].name = f"{label}: mean {theme.number(mean, 3)}, n = {int(held.sum())}"
+    return figure
+
+
+def drop_histogram(drop: Float[np.ndarray, "case"], changed: Bool[np.ndarray, "case"]) -> go.Figure:
+    """Falls of the answer's log probability; `changed` says where another answer is given."""
+    groups = [("answer stays", OUTSIDE, ~changed), ("answer changes", CHANGED, changed)]
+    held = [(f"{label}, n = {int(of.sum())}", colour, drop[of]) for label, colour, of in groups if of.any()]
+    figure = _bars(held, "falls by %{x:.3g} nats", together=True)
+    _finish(figure, "fall of the answer's log probability (nats)")
+    return figure
+
+
+def _bars(groups: list[tuple[str, str, np.ndarray]], hover: str, *, together: bool = False) -> go.Figure:
+    """Histograms with the same bins: shares of each group, or of all groups `together`."""
+    values = np.concatenate([v for *_, v in groups]) if groups else np.zeros(1)
+    low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
+    edges = np.linspace(low, high if high > low else low + 1e-3, BINS + 1)
+    figure = go.Figure(layout={"template": theme.template("light"), "height": 250})
+    for label, colour, held in groups:
+        count = np.histogram(held, bins=edges)[0]
+        figure.add_trace(
+            go.Bar(
+                x=((edges[:-1] + edges[1:]) / 2).astype(np.float32),
+                y=(count / max(len(values) if together else len(held), 1)).astype(np.float32),
+                width=float(edges[1] - edges[0]), customdata=count.astype(np.int32), name=label, opacity=0.62,
+                marker={"color": colour, "line": {"width": 0}},
+                hovertemplate=f"{hover}<br>%{{customdata}} prompts, %{{y:.1%}}<extra></extra>",
+            )
+        )  # fmt: skip
+    return figure.update_layout(barmode="stack" if together else "overlay")
+
+
+def _finish(figure: go.Figure, title: str) -> None:
+    figure.update_layout(
+        margin={"l": 48, "r": 10, "t": 8, "b": 66},
+        bargap=0,
+        showlegend=True,
+        legend={"y": -0.27, "yanchor": "top", "x": 0, "font": {"size": theme.SMALL}},
+        xaxis={"title": {"text": title, "standoff": 2}, "zeroline": True},
+        yaxis={"title": {"text": "share of prompts", "standoff": 4}, "tickformat": ".0%", "nticks": 5},
+    )

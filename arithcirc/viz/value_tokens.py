@@ -1,0 +1,82 @@
+"""What one unit of a neuron's activation writes into the logit of each number (direct logit attribution of W_out).
+
+`value_line`    that value for every number 0..limit, with the numbers of which a result heuristic holds marked
+`value_tokens`  the numbers it speaks for and against most
+
+Values are read through the final norm's scale and the unembedding, centred over the vocabulary; the final norm's
+division by the residual's size, which only rescales a prompt, is left out. A neuron whose activation is negative
+writes the opposite. What later layers make of it is not in it.
+"""
+
+import numpy as np
+import plotly.graph_objects as go
+from jaxtyping import Float
+
+from arithcirc.viz import masks, theme
+from arithcirc.viz.gallery import MARK
+from arithcirc.viz.marginals import LINE
+
+TOKENS = 10
+FOR, AGAINST = "#d6604d", "#4a90c2"
+"""The ends of the diverging scale: above and below zero."""
+
+
+def extremes(value: Float[np.ndarray, "number"], count: int = TOKENS) -> tuple[list[int], list[int]]:
+    """Numbers with the largest and with the smallest values, the most extreme first; no number is in both."""
+    order = np.argsort(-value, kind="stable").tolist()
+    count = min(count, len(order) // 2)
+    return order[:count], order[::-1][:count]
+
+
+def value_line(value: Float[np.ndarray, "number"], heuristic: str | None = None) -> go.Figure:
+    """Value against number."""
+    numbers = np.arange(len(value))
+    figure = go.Figure(layout={"template": theme.template("light"), "height": 170, "showlegend": False})
+    hover = "number %{x}: %{y:+.3f} per unit<extra></extra>"
+    figure.add_trace(
+        go.Scatter(
+            x=numbers.astype(np.int32), y=value.astype(np.float32), mode="lines", line={"color": LINE, "width": 1.2},
+            hovertemplate=hover, name="value",
+        )
+    )  # fmt: skip
+    found = masks.condition(heuristic) if heuristic is not None else None
+    if found is not None and found[0] == "result":
+        held = np.asarray(found[1](numbers))
+        figure.add_trace(
+            go.Scatter(
+                x=numbers[held].astype(np.int32), y=value[held].astype(np.float32), mode="markers", name="heuristic",
+                marker={"size": 4 if held.sum() <= 120 else 3, "color": MARK}, hovertemplate=hover,
+            )
+        )  # fmt: skip
+    figure.update_layout(
+        margin={"l": 44, "r": 10, "t": 8, "b": 38},
+        xaxis={"title": {"text": "number", "standoff": 2}, "showgrid": False, "zeroline": False},
+        yaxis={"title": {"text": "logit per unit", "standoff": 4}, "nticks": 5},
+    )
+    return figure
+
+
+def value_tokens(value: Float[np.ndarray, "number"], *, count: int = TOKENS) -> go.Figure:
+    """Bars of the numbers most spoken for, above those most spoken against."""
+    top, bottom = extremes(value, count)
+    shown = [*top, *bottom[::-1]]
+    names = [str(n) for n in shown]
+    heights = value[shown].astype(np.float64)
+    figure = go.Figure(layout={"template": theme.template("light"), "height": 70 + 15 * len(shown)})
+    figure.add_trace(
+        go.Bar(
+            x=heights, y=names, orientation="h", marker={"color": [FOR if h > 0 else AGAINST for h in heights]},
+            text=[theme.number(h, 2) for h in heights], textposition="auto", textangle=0,
+            textfont={"size": theme.SMALL - 1}, hovertemplate="%{y}: %{x:+.3f} per unit<extra></extra>",
+            insidetextanchor="end", name="value",
+        )
+    )  # fmt: skip
+    figure.update_layout(
+        margin={"l": 38, "r": 10, "t": 8, "b": 38},
+        bargap=0.18,
+        xaxis={"title": {"text": "logit per unit", "standoff": 2}, "nticks": 5},
+        yaxis={"type": "category", "autorange": "reversed", "showgrid": False, "dtick": 1, "tickfont": {"size": 10}},
+    )
+    if top and bottom:
+        figure.add_hline(y=len(top) - 0.5, line_width=1, line_dash="dot")
+    return figure
