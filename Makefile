@@ -52,9 +52,9 @@ bench-gpu: $(STAMP)
 	$(BIN)/python tests/bench/scale.py --shape meta-llama-3-8b --jobs localize maps
 	$(BIN)/python tests/bench/sweep.py --gpu pythia-6.9b
 
-# The explorer is not built yet; the report of the shipped model's run is what there is to look at.
+# Analyses the shipped model first; finished stages are reused.
 explore: demo
-	$(BIN)/python -m webbrowser -t "file://$(CURDIR)/$(RUN)/step4000/report.html"
+	$(BIN)/arithcirc explore runs
 
 train: $(STAMP)
 	$(BIN)/arithcirc train --recipe neox-arith

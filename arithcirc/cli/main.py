@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from arithcirc.cli import analyze, check, compare, mechanism, models, show, sweep, train
+from arithcirc.cli import analyze, check, compare, explore, mechanism, models, show, sweep, train
 from arithcirc.cli.options import COMMAND_LINE
 from arithcirc.errors import ArithcircError
 
@@ -34,6 +34,7 @@ def build() -> App:
         app.command(getattr(mechanism, f"{name}_command"), name=name)
     app.command(analyze.report_command, name="report")
     app.command(analyze.export_command, name="export")
+    app.command(explore.explore)
     app.command(compare.compare_command, name="compare")
     app.command(compare.pairs_command, name="pairs")
     app.command(sweep.sweep_command, name="sweep")

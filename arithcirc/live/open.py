@@ -52,7 +52,7 @@ def _open(run: RunFolder, typed: str | None, loading: Mapping[str, Any], device:
         operands, fmt = OperandRange.parse(prompts["operands"]), PromptFormat(prompts["prefix"], prompts["template"])
     except (KeyError, TypeError):
         raise RunConflictError(
-            f"the manifest of {run.path} does not say which model and prompts it is of: run 'arithcirc analyze' again"
+            f"the manifest of {run.path.name} does not say which model it is of: run 'arithcirc analyze' again"
         ) from None
     model = _load(typed or name, name, revision, dtype, loading.get("cache_dir"), device)
     if model.info.weights_sha256 != named["weights_sha256"]:
@@ -102,4 +102,4 @@ def _means(run: RunFolder, n_layers: int) -> Means | None:
         z, post = ([torch.from_numpy(arrays[f"{part}.{i}"]) for i in range(n_layers)] for part in ("z", "post"))
         return Means(z, post, int(arrays["n"][0]))
     except KeyError as error:
-        raise RequestError(f"{_MEANS} of {run.path} lacks {error}: run 'arithcirc analyze' again") from None
+        raise RequestError(f"{_MEANS} of {run.path.name} lacks {error}: run 'arithcirc analyze' again") from None

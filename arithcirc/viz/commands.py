@@ -12,6 +12,7 @@ from arithcirc.config import (
     CircuitConfig,
     HeuristicConfig,
     KnockoutConfig,
+    MapsConfig,
     NeuronConfig,
     ProbeConfig,
     PromptConfig,
@@ -38,6 +39,7 @@ _OPTIONS: dict[str, tuple[Any, dict[str, str]]] = {
     "knockout": (KnockoutConfig, {
         "prompts": "knockout-prompts", "by_prompt": "by-prompt", "failures": "failures", "labels": "labels",
     }),
+    "maps": (MapsConfig, {"top": "maps"}),
 }  # fmt: skip
 MADE_BY = {
     "accuracy": "prompts",
@@ -71,10 +73,12 @@ MADE_BY = {
 """Which command makes which table."""
 
 _CIRCUIT = ("prompts", "circuit")
+_LABELS = (*_CIRCUIT, "probe", "neurons", "heuristics")
 _SECTIONS = {
     "prompts": ("prompts",), "localize": ("prompts",), "faithfulness": _CIRCUIT, "probe": ("prompts", "probe"),
     "neurons": (*_CIRCUIT, "probe", "neurons"), "heads": (*_CIRCUIT, "probe"),
-    "heuristics": (*_CIRCUIT, "probe", "neurons", "heuristics"),
+    "heuristics": _LABELS, "knockout": (*_LABELS, "knockout"), "failures": (*_LABELS, "knockout"),
+    "maps": (*_LABELS, "maps"),
 }  # fmt: skip
 """Sections of the configuration a command takes options for; all of them where it is not listed."""
 
