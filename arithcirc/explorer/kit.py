@@ -54,7 +54,9 @@ def graph(
         html.Button(form.upper(), title=f"download {name}.{form}", **{"data-download": form, "data-name": name})
         for form in ("png", "svg")
     ]
-    plot = dcc.Graph(id=id, figure=figure, config=CONFIG, className="plot", responsive=True)
+    tall = height or (figure["layout"].get("height") if isinstance(figure, dict) else figure.layout.height)
+    style = {"height": f"{tall:g}px"} if tall else {}
+    plot = dcc.Graph(id=id, figure=figure, config=CONFIG, className="plot", responsive=True, style=style)
     return html.Div([html.Div(buttons, className="downloads"), plot], className="figure")
 
 
