@@ -46,6 +46,16 @@ def follow(context: Context, graph: str) -> None:
     )  # fmt: skip
 
 
+def follow_rows(context: Context, grid: str) -> None:
+    """Register clicks on a grid whose rows are identified by their address (`getRowId="params.data.href"`)."""
+    context.dash.clientside_callback(
+        ClientsideFunction("follow", "row"),
+        Output("url", "pathname", allow_duplicate=True), Output("url", "search", allow_duplicate=True),
+        Input(grid, "cellClicked"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+
+
 def shown(page: str, values: Mapping[str, Any], *, drops: Mapping[str, list[str]] | None = None) -> dcc.Store:
     """What the page's redrawing controls show, and which parameters each makes void; part of the page's layout."""
     return dcc.Store(id=f"{page}-shown", data={"values": dict(values), "drops": dict(drops or {})})
@@ -67,6 +77,6 @@ def choose(context: Context, component: str, prop: str = "value") -> None:
 
 def bare(figure: go.Figure, **margin: int) -> go.Figure:
     """The figure without titles of its own, for a panel that has one: fits figures of one operator."""
-    kept = [a for a in figure.layout.annotations if a.text not in _PANEL_TITLES]
+    kept = [a for a in figure.layout.annotations if (a.text or "") not in _PANEL_TITLES]
     figure.layout.annotations = tuple(kept)
     return figure.update_layout(title=None, margin={"t": 10, "b": 44, "l": 48, "r": 8} | margin)

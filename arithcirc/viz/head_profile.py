@@ -47,7 +47,7 @@ def attention_bars(rows: pd.DataFrame, *, colour: str) -> go.Figure:
 
 def prompt_attention(tokens: Sequence[tuple[str, str]], attention: np.ndarray, *, colour: str) -> go.Figure:
     """`tokens` are (position, text), `attention` one number for each."""
-    labels = [f"{theme.POSITION_LABELS.get(place, place)}  {text}" for place, text in tokens]
+    labels = [_named(theme.POSITION_LABELS.get(place, place), text) for place, text in tokens]
     figure = go.Figure(
         go.Bar(
             x=np.asarray(attention, dtype=np.float64),
@@ -63,9 +63,18 @@ def prompt_attention(tokens: Sequence[tuple[str, str]], attention: np.ndarray, *
     return _bars(figure, labels, "attention from = on this prompt")
 
 
+def _named(place: str, text: str) -> str:
+    return place if place == text.strip() else f"{place}  {text}"
+
+
+def _single() -> go.Figure:
+    """One empty panel that `heat` can draw into."""
+    return theme.facets([""]).update_layout(annotations=())
+
+
 def _bars(figure: go.Figure, labels: Sequence[str], title: str) -> go.Figure:
     figure.update_layout(template=theme.template("light"), bargap=0.35, showlegend=False)
-    figure.update_xaxes(title=title, range=[0, 1.04], zeroline=False, tickvals=[0, 0.25, 0.5, 0.75, 1])
+    figure.update_xaxes(title=title, range=[0, 1.12], zeroline=False, tickvals=[0, 0.25, 0.5, 0.75, 1])
     order = {"type": "category", "categoryorder": "array", "categoryarray": list(labels)[::-1]}
     return figure.update_yaxes(**order, showgrid=False, ticks="")
 
@@ -97,8 +106,7 @@ def decoded_bars(rows: pd.DataFrame, *, colour: str) -> go.Figure:
             ),
         ]
     )
-    _bars(figure, parts, "held-out accuracy")
-    return figure.update_layout(showlegend=True, legend={"y": 1.02, "yanchor": "bottom", "x": 0})
+    return _bars(figure, parts, "held-out accuracy (mark: base rate)")
 
 
 def head_effects(effects: pd.DataFrame, *, layer: int, head: int, metric: str = "logit_diff") -> go.Figure:
@@ -112,7 +120,7 @@ def head_effects(effects: pd.DataFrame, *, layer: int, head: int, metric: str = 
     facts[y, x] = numbers(rows, ["mean", "median", "sem", "n"])
     z = drawn(facts[..., 0], metric)
     unit = f" {theme.METRICS[metric].unit}".rstrip() if metric != "E" else ""
-    figure = theme.facets([""])
+    figure = _single()
     heat(
         figure, 1, z, [theme.POSITION_LABELS[p] for p in places], [theme.CHANGE_LABELS[c] for c in changes],
         hover=f"patched at %{{x}}, %{{y}} differs<br>mean %{{customdata[0]:.4~g}}{unit}<br>median "
@@ -129,7 +137,7 @@ def head_effects(effects: pd.DataFrame, *, layer: int, head: int, metric: str = 
 def logit_map(values: np.ndarray, *, chosen: tuple[int, int] | None = None, number: int | str = "") -> go.Figure:
     """`values` has shape (layer, head): what each head writes into the logit of `number`, in nats."""
     z = np.asarray(values, dtype=np.float64)
-    figure = theme.facets([""])
+    figure = _single()
     hover = f"L%{{y}}H%{{x}} writes %{{z:.3f}} nats into the logit of {number}<extra></extra>"
     heat(figure, 1, z, range(z.shape[1]), range(z.shape[0]), hover=hover, decimals=1)
     limit = float(np.abs(z).max(initial=0.0)) or 1.0

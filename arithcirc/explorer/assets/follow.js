@@ -40,6 +40,14 @@
         const path = "/" + meta.page;
         return [path === window.location.pathname ? no() : path, search === window.location.search ? no() : search];
       },
+      // A row of a grid, identified by its address.
+      row(cell) {
+        if (!cell || !cell.rowId || !String(cell.rowId).startsWith("/")) return [no(), no()];
+        const to = new URL(cell.rowId, window.location.origin);
+        if (to.origin !== window.location.origin) return [no(), no()];
+        return [to.pathname === window.location.pathname ? no() : to.pathname,
+          to.search === window.location.search ? no() : to.search];
+      },
       // A control that redraws the page, named page-parameter. `shown` is what the page was drawn with.
       choose(value, view, shown) {
         const triggered = window.dash_clientside.callback_context.triggered[0];

@@ -1,16 +1,256 @@
-"""Page Heads."""
+"""Page Heads: where each head looks from `=`, what it copies there, and how much the answer needs it.
+
+A sweep has effects and circuits of heads but neither attention nor probes on their outputs; the page shows what there
+is and says how to get the rest. On a typed prompt the live model gives one head's attention and every head's direct
+logit attribution.
+"""
 
 from typing import Any
 
+import dash_mantine_components as dmc
+import pandas as pd
+from dash import Input, Output, State, dcc, html
+
+from arithcirc.errors import RequestError
 from arithcirc.explorer import kit
 from arithcirc.explorer.context import Context, Page
+from arithcirc.explorer.follow import bare, follow, follow_rows, leads_to
+from arithcirc.explorer.pages.heads_live import live_part
+from arithcirc.explorer.pages.heads_tables import head_rows, sentence
+from arithcirc.explorer.pages.overview_tables import absent
 from arithcirc.explorer.source import Source
 from arithcirc.explorer.view import View
+from arithcirc.viz import theme
+from arithcirc.viz.head_profile import attention_bars, decoded_bars, head_effects
+from arithcirc.viz.heads import head_attention, head_copies, head_cuts
+
+POLL = 700
+HELP = {
+    "all": "Every head with its patching effect at = (nats of the answer's lead), its rank, whether the circuit keeps "
+    "it, the position it attends to most from =, and the part of the prompt a linear probe reads best off its output. "
+    "Click a row; the arrow keys step through the ranks.",
+    "attention": "Mean attention weights from =. They say where the head looks, not what it takes from there.",
+    "decoded": "A linear probe is trained on the head's output at = and tested on prompts it has not seen. Beside it "
+    "what always naming the most frequent value would score. That it can be read does not mean that it is used.",
+    "effects": "The head's output at one position is replaced by that in a prompt where only one part differs. Red: "
+    "the answer needs what the head brings there about that part.",
+    "cuts": "All attention from one position to an earlier one is cut in every layer. Accuracy that stays says that "
+    "the later position does not need what it would read there.",
+    "live": "Attention of the chosen head on this very prompt, and what every head writes directly into the logit of "
+    "the true answer (read through the final norm with its scale held fixed; effects through later layers are not in "
+    "it).",
+}  # fmt: skip
 
 
 def layout(context: Context, view: View, source: Source) -> Any:
     """The page."""
-    return kit.panel("Heads", kit.small(f"{source.title} {view.op}"))
+    if not source.has("effects") or source.table("effects", view.op).empty:
+        return kit.empty("No heads to show", *absent(source, "effects", view.op))
+    rows = head_rows(view, source)
+    at = _chosen(view, rows)
+    row = {str(name): value for name, value in rows.iloc[at].items()}
+    columns = dmc.Grid(
+        [
+            dmc.GridCol(_all(view, rows, at), span={"base": 12, "md": 5}),
+            dmc.GridCol(_one(view, source, rows, row), span={"base": 12, "md": 7}),
+            dmc.GridCol(_prompt(context, view, source, row), span=12),
+            *_circuit(view, source),
+        ],
+        gutter=12,
+    )
+    return html.Div(columns)
 
 
-PAGE = Page("heads", "Heads", "", layout, sweep=False)
+def _chosen(view: View, rows: pd.DataFrame) -> int:
+    """The row of the head in the address, by default the first. Raises RequestError for a head there is not."""
+    layer, head = view.whole("layer"), view.whole("head")
+    if layer is None and head is None:
+        return 0
+    hit = rows.index[(rows["layer"] == layer) & (rows["head"] == (0 if head is None else head))]
+    if hit.empty:
+        last = f"L{rows['layer'].max()}H{rows['head'].max()}"
+        raise RequestError(f"there is no head L{layer}H{head}: heads go from L0H0 to {last}")
+    return int(hit[0])
+
+
+# -- all heads ---------------------------------------------------------------------------------------------------------
+
+
+def _all(view: View, rows: pd.DataFrame, at: int) -> Any:
+    fixed = {"function": "params.value == null ? '–' : d3.format('.2f')(params.value)"}
+    offered: list[dict[str, Any]] = [
+        {"field": "name", "headerName": "head", "width": 78, "cellClass": "cell-link"},
+        {"field": "rank", "headerName": "rank", "width": 68, "type": "rightAligned"},
+        {"field": "circuit", "headerName": "circuit", "width": 78},
+        {"field": "effect", "headerName": "effect (nats)", "valueFormatter": fixed, "width": 104,
+         "type": "rightAligned"},
+        {"field": "looks", "headerName": "looks at", "width": 88},
+        {"field": "share", "headerName": "share", "valueFormatter": fixed, "width": 70, "type": "rightAligned"},
+        {"field": "decodes", "headerName": "decodes", "width": 86},
+        {"field": "accuracy", "headerName": "acc.", "valueFormatter": fixed, "width": 66, "type": "rightAligned"},
+    ]  # fmt: skip
+    layer, head = int(rows["layer"][at]), int(rows["head"][at])
+    shown = rows
+    if "in_circuit" in rows:
+        shown = rows.assign(circuit=["✓" if inside else "" for inside in rows["in_circuit"]])
+    columns = [c for c in offered if c["field"] in shown.columns]
+    fields = ["href", "layer", "head", *(c["field"] for c in columns)]
+    shown = shown[fields].astype(object).where(shown[fields].notna(), None)
+    grid = kit.grid(
+        shown, columns, id="heads-all", name=f"heads_{theme.OPERATOR_NAMES.get(view.op, '')}", height=486,
+        getRowId="params.data.href", scrollTo={"rowIndex": at, "rowPosition": "middle"},
+        defaultColDef={"sortable": True, "filter": False, "resizable": True, "minWidth": 54},
+        rowClassRules={"chosen-row": f"params.data.layer == {layer} && params.data.head == {head}"},
+    )  # fmt: skip
+    return kit.panel("All heads", html.Div(grid, style={"marginTop": 8}), help=HELP["all"], h="100%")
+
+
+# -- one head ---------------------------------------------------------------------------------------------------------
+
+
+def _one(view: View, source: Source, rows: pd.DataFrame, row: dict[str, Any]) -> Any:
+    at = int(rows.index[rows["name"] == row["name"]][0])
+    steps = dmc.Group(
+        [_step("←", "ArrowLeft", rows, at - 1, "stronger head"), _step("→", "ArrowRight", rows, at + 1, "weaker head")],
+        gap=4,
+    )
+    colour = theme.operator_colour(view.op)
+    parts: list[Any] = [dmc.Text(sentence(row, len(rows), view.op), size="sm", mt=4)]
+    name, where = row["name"], (int(row["layer"]), int(row["head"]))
+    if source.has("heads"):
+        mine = _of(source.table("heads", view.op), *where)
+        copies = source.table("head_copies") if source.has("head_copies") else None
+        attention = attention_bars(mine, colour=colour)
+        both = [_figure("Attention from =", bare(attention, l=64), "heads-attention", f"{name}_attention", 178,
+                        HELP["attention"])]  # fmt: skip
+        if copies is not None:
+            held = _of(copies[copies["operator"].isin([view.op, "all"])], *where)
+            if not held.empty:
+                drawn = bare(decoded_bars(held, colour=colour), l=64)
+                both.append(
+                    _figure("What its output holds", drawn, "heads-decoded", f"{name}_decoded", 178, HELP["decoded"])
+                )
+        parts.append(dmc.SimpleGrid(both, cols=2, spacing=12, mt=8))
+    else:
+        parts.append(html.Div(kit.empty("Attention was not measured", *_without(source)), className="inset"))
+    effects = bare(head_effects(source.table("effects", view.op), layer=where[0], head=where[1]), l=96)
+    effects.update_layout(coloraxis_colorbar={"title": {"text": "nats"}, "thickness": 10})
+    parts.append(_figure("Patching effect by position and by what differs", effects, "heads-effects", f"{name}_effects",
+                         212, HELP["effects"]))  # fmt: skip
+    return kit.panel(f"Head {name}", *parts, actions=steps, h="100%")
+
+
+def _step(text: str, key: str, rows: pd.DataFrame, at: int, title: str) -> Any:
+    """A link to the head at this place of the ranking, by key; nothing beyond the ends."""
+    if not 0 <= at < len(rows):
+        return html.Span(text, className="step-link off")
+    href, label = str(rows["href"][at]), f"{title}: {rows['name'][at]}"
+    return dmc.Anchor(
+        text, href=href, className="step-link", underline="never", **{"aria-label": label, "data-key": key}
+    )
+
+
+def _of(table: pd.DataFrame, layer: int, head: int) -> pd.DataFrame:
+    return table[(table["layer"] == layer) & (table["head"] == head)]
+
+
+def _without(source: Source) -> tuple[str, str | None]:
+    """Why there is no attention, and what to run."""
+    if not source.sweep:
+        return "the stage heads has not run", source.command("heads")
+    at = source.checkpoint
+    line = (
+        f"arithcirc analyze {source.model.get('name', at.model if at else '')} --revision={at.revision if at else ''}"
+    )
+    return (
+        "a sweep measures effects, circuits and labels, not what heads attend to and copy; one checkpoint analysed by "
+        "itself has it", line,
+    )  # fmt: skip
+
+
+def _figure(title: str, figure: Any, id_: str, name: str, height: int, help_: str) -> html.Div:
+    head = dmc.Group([html.Span(title, className="map-title"), kit.hint(help_)], gap=6)
+    return html.Div([head, kit.graph(figure, id=id_, name=name, height=height)])
+
+
+# -- one prompt ------------------------------------------------------------------------------------------------------
+
+
+def _prompt(context: Context, view: View, source: Source, row: dict[str, Any]) -> Any:
+    prompt = view.choices.get("prompt") or _example(source, view.op)
+    field = dmc.TextInput(
+        id="heads-prompt", value=prompt, debounce=600, size="xs", w=150, placeholder="226-68=",
+        **{"data-key": "/", "aria-label": "prompt"},
+    )  # fmt: skip
+    state = context.live.state(source)
+    return kit.panel(
+        f"{row['name']} and all heads on one prompt",
+        html.Div(live_part(context, source, view.op, prompt, int(row["layer"]), int(row["head"])), id="heads-live"),
+        dcc.Interval(id="heads-poll", interval=POLL, disabled=state.name != "loading"),
+        actions=dmc.Group([html.Span("prompt", className="control-label"), field], gap=6), help=HELP["live"],
+    )  # fmt: skip
+
+
+def _example(source: Source, op: str) -> str:
+    if source.has("prompts"):
+        prompts = source.table("prompts", op)
+        if not prompts.empty:
+            return str(prompts["prompt"].iloc[0])
+    return f"226{op}68="
+
+
+def _answer(context: Context, prompt: str | None, data: Any) -> tuple[Any, bool]:
+    """The part about one prompt; the browser asks again while the model loads."""
+    source, view = context.source(data), View.of(data)
+    rows = head_rows(view, source)
+    row = rows.iloc[_chosen(view, rows)]
+    state = context.live.state(source)
+    part = live_part(context, source, view.op, str(prompt or ""), int(row["layer"]), int(row["head"]))
+    return part, state.name != "loading"
+
+
+# -- the circuit's heads together -------------------------------------------------------------------------------------
+
+
+def _circuit(view: View, source: Source) -> list[Any]:
+    """All heads of the circuit side by side, and the cuts."""
+    drawn = [
+        ("heads", "Where the circuit’s heads look", head_attention, "heads-circuit", HELP["attention"]),
+        ("head_copies", "What can be read off their outputs", head_copies, "heads-copies", HELP["decoded"]),
+        ("head_cuts", "Cutting one position off from another", head_cuts, "heads-cuts", HELP["cuts"]),
+    ]
+    cells = []
+    for table, title, draw, id_, help_ in drawn:
+        if not source.has(table):
+            continue
+        rows = source.table(table)
+        rows = rows[rows["operator"].isin([view.op, "all"])]
+        if rows[rows["operator"] == view.op].empty:
+            continue
+        figure = bare(draw(rows))
+        figure.update_layout(coloraxis_colorbar={"title": {"text": ""}, "thickness": 10})
+        if table != "head_cuts":
+            words = {str(n): str(n) for n in figure.data[0].y}
+            leads_to(figure, "heads", {"layer": "y", "head": "y"}, values={
+                "layer": {n: n[1:].split("H")[0] for n in words}, "head": {n: n.split("H")[1] for n in words},
+            })  # fmt: skip
+        height = max(260, min(520, int(figure.layout.height or 300) - 60))
+        graph = kit.graph(figure, id=id_, name=id_.replace("-", "_"), height=height)
+        cells.append(dmc.GridCol(kit.panel(title, graph, help=help_, h="100%"), span={"base": 12, "md": 4}))
+    return cells
+
+
+def register(context: Context) -> None:
+    """A typed prompt is answered; rows and cells lead to their head."""
+    context.dash.callback(
+        Output("heads-live", "children"), Output("heads-poll", "disabled"),
+        Input("heads-prompt", "value"), Input("heads-poll", "n_intervals"), State("view", "data"),
+        prevent_initial_call=True,
+    )(lambda prompt, _, data: _answer(context, prompt, data))  # fmt: skip
+    kit.remember(context, "heads-prompt")
+    follow_rows(context, "heads-all")
+    for graph in ("circuit", "copies"):
+        follow(context, f"heads-{graph}")
+
+
+PAGE = Page("heads", "Heads", "Where heads look and what they bring to =", layout, register)

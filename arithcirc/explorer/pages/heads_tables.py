@@ -1,0 +1,109 @@
+"""What is known about every head of one operator, as rows; and one head in a sentence."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from arithcirc.explorer.source import Source
+from arithcirc.explorer.view import View
+from arithcirc.viz import theme
+from arithcirc.viz.effects import head_names
+from arithcirc.viz.findings import DECODED, LOOKS
+from arithcirc.viz.frames import flags, numbers
+from arithcirc.viz.theme import number
+
+
+@dataclass(frozen=True)
+class Looks:
+    """The position that gets most of a head's attention from `=`."""
+
+    position: str
+    share: float
+
+
+def head_rows(view: View, source: Source) -> pd.DataFrame:
+    """One row per head, in the circuit's order: href, name, layer, head, rank, in_circuit, effect, looks, decodes ...
+
+    Columns of tables that are missing are left out. Raises MissingTable without effects.
+    """
+    rows = _effects(source, view.op)
+    if source.has("circuit"):
+        circuit = source.table("circuit", view.op)
+        circuit = circuit[circuit["kind"] == "head"]
+        ranks = circuit.set_index(_names(circuit))
+        rows["rank"] = rows["name"].map(ranks["rank"])
+        rows["in_circuit"] = rows["name"].map(pd.Series(flags(ranks, "in_circuit"), index=ranks.index))
+        rows["in_circuit"] = rows["in_circuit"].astype("boolean").fillna(False).astype(bool)
+    if source.has("heads"):
+        rows = rows.merge(_looks(source.table("heads", view.op)), on="name", how="left")
+    if source.has("head_copies"):
+        rows = rows.merge(_decodes(source.table("head_copies"), view.op), on="name", how="left")
+    rows = rows.sort_values(["rank"] if "rank" in rows else ["effect"], ascending="rank" in rows, kind="stable")
+    rows["href"] = [
+        view.url(layer=int(layer), head=int(head)) for layer, head in zip(rows["layer"], rows["head"], strict=True)
+    ]
+    return rows.reset_index(drop=True)
+
+
+def _names(rows: pd.DataFrame) -> pd.Index:
+    return pd.Index(head_names(rows))
+
+
+def _effects(source: Source, op: str) -> pd.DataFrame:
+    """Effect at `=` against a random prompt, per head."""
+    rows = source.table("effects", op)
+    wanted = (rows["kind"] == "head") & (rows["position"] == "equals")
+    rows = rows[wanted & (rows["change"] == "any") & (rows["metric"] == "logit_diff")]
+    found = rows[["layer", "head"]].astype(int).assign(name=head_names(rows))
+    found["effect"], found["sem"] = numbers(rows, ["mean", "sem"]).T
+    return found
+
+
+def _looks(table: pd.DataFrame) -> pd.DataFrame:
+    """`looks` and `share`: the position with most attention; attention that is missing is not looked at."""
+    held = table.assign(name=head_names(table)).dropna(subset=["attention"])
+    best = held.loc[held.groupby("name")["attention"].idxmax(), ["name", "position", "attention"]]
+    labels = {p: theme.POSITION_LABELS.get(p, p) for p in theme.ALL_POSITIONS}
+    return best.assign(looks=best["position"].map(labels)).rename(columns={"attention": "share"})[
+        ["name", "looks", "share"]
+    ]
+
+
+def _decodes(table: pd.DataFrame, op: str) -> pd.DataFrame:
+    """`decodes`, `accuracy`, `base_rate`: the part of the prompt decoded best above its base rate."""
+    held = table[table["operator"].isin([op, "all"])].dropna(subset=["accuracy"])
+    held = held.assign(name=head_names(held), gain=held["accuracy"] - held["base_rate"].fillna(0.0))
+    if held.empty:
+        return pd.DataFrame({"name": [], "decodes": [], "accuracy": [], "base_rate": []})
+    best = held.loc[held.groupby("name")["gain"].idxmax()]
+    return best.rename(columns={"what": "decodes"})[["name", "decodes", "accuracy", "base_rate"]]
+
+
+def sentence(row: dict[str, Any], total: int, operator: str) -> str:
+    """One head in words."""
+    name, parts = row["name"], []
+    if "rank" in row and not pd.isna(row["rank"]):
+        where = "in the circuit" if row["in_circuit"] else "not in the circuit"
+        said = theme.OPERATOR_NAMES.get(operator, operator)
+        parts.append(f"{name} is {where} of {said}, number {row['rank']:.0f} of {total} heads by effect.")
+    parts.append(
+        f"With its output at = taken from a random other prompt, the answer’s lead falls by {number(row['effect'], 2)} "
+        f"nats (standard error {number(row.get('sem'), 2)})."
+    )
+    looks = row.get("looks")
+    if isinstance(looks, str):
+        share = f"{number(row['share'], 2)} of its attention on average"
+        most = row["share"] >= LOOKS
+        parts.append(f"From = it looks mostly at {looks} ({share})." if most else
+                     f"From = its attention is spread; most of it goes to {looks} ({share}).")  # fmt: skip
+    what = row.get("decodes")
+    if isinstance(what, str):
+        part = what if what.startswith("op") and what != "operator" else f"the {what}"
+        gain = row["accuracy"] - (0.0 if pd.isna(row["base_rate"]) else row["base_rate"])
+        scores = f"{number(row['accuracy'], 2)} of held-out prompts, base rate {number(row['base_rate'], 2)}"
+        if gain >= DECODED:
+            parts.append(f"A linear probe reads {part} off its output ({scores}), so it can bring {part} to =.")
+        else:
+            parts.append(f"No part of the prompt can be read off its output well; best is {part} ({scores}).")
+    return " ".join(parts)
