@@ -14,7 +14,6 @@ from arithcirc.explorer import kit
 from arithcirc.explorer.context import Context
 from arithcirc.explorer.pins import (
     FILE,
-    LONGEST_NOTE,
     Pin,
     as_json,
     joined,
@@ -68,7 +67,7 @@ def _row(view: View, source: Source, pin: Pin) -> html.Div:
     where = view.url("neuron", op=pin.operator, layer=pin.layer, neuron=pin.neuron, **at)
     note = dmc.Textarea(
         id={"type": "neurons-note", "pin": index}, value=pin.note, placeholder="a note", autosize=True, minRows=1,
-        maxRows=6, size="xs", debounce=700, maxLength=LONGEST_NOTE, variant="unstyled", className="note",
+        maxRows=6, size="xs", debounce=700, variant="unstyled", className="note",
         disabled=not savable(source), **{"aria-label": f"note on {pin.component}"},
     )  # fmt: skip
     remove = html.Button(
