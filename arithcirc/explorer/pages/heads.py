@@ -51,8 +51,8 @@ def layout(context: Context, view: View, source: Source) -> Any:
     row = {str(name): value for name, value in rows.iloc[at].items()}
     columns = dmc.Grid(
         [
-            dmc.GridCol(_all(view, rows, at), span={"base": 12, "md": 5}),
-            dmc.GridCol(_one(view, source, rows, row), span={"base": 12, "md": 7}),
+            dmc.GridCol(_all(view, rows, at), span={"base": 12, "md": 5.2}),
+            dmc.GridCol(_one(view, source, rows, row), span={"base": 12, "md": 6.8}),
             dmc.GridCol(_prompt(context, view, source, row), span=12),
             *_circuit(view, source),
         ],
@@ -78,17 +78,17 @@ def _chosen(view: View, rows: pd.DataFrame) -> int:
 
 def _all(view: View, rows: pd.DataFrame, at: int) -> Any:
     fixed = {"function": "params.value == null ? '–' : d3.format('.2f')(params.value)"}
+    right: dict[str, Any] = {"valueFormatter": fixed, "type": "rightAligned"}
     offered: list[dict[str, Any]] = [
-        {"field": "name", "headerName": "head", "width": 78, "cellClass": "cell-link"},
-        {"field": "rank", "headerName": "rank", "width": 68, "type": "rightAligned"},
-        {"field": "circuit", "headerName": "circuit", "width": 78},
-        {"field": "effect", "headerName": "effect (nats)", "valueFormatter": fixed, "width": 104,
-         "type": "rightAligned"},
-        {"field": "looks", "headerName": "looks at", "width": 88},
-        {"field": "share", "headerName": "share", "valueFormatter": fixed, "width": 70, "type": "rightAligned"},
-        {"field": "decodes", "headerName": "decodes", "width": 86},
-        {"field": "accuracy", "headerName": "acc.", "valueFormatter": fixed, "width": 66, "type": "rightAligned"},
-    ]  # fmt: skip
+        {"field": "name", "headerName": "head", "width": 62, "cellClass": "ov-cell-link"},
+        {"field": "rank", "headerName": "rank", "width": 50, "type": "rightAligned"},
+        {"field": "circuit", "headerName": "circuit", "width": 62},
+        {"field": "effect", "headerName": "nats", "headerTooltip": "effect at =", "width": 62} | right,
+        {"field": "looks", "headerName": "looks at", "width": 76},
+        {"field": "share", "headerName": "share", "headerTooltip": "share of its attention", "width": 56} | right,
+        {"field": "decodes", "headerName": "decodes", "width": 76},
+        {"field": "accuracy", "headerName": "acc.", "headerTooltip": "held-out accuracy", "width": 50} | right,
+    ]
     layer, head = int(rows["layer"][at]), int(rows["head"][at])
     shown = rows
     if "in_circuit" in rows:
@@ -97,12 +97,14 @@ def _all(view: View, rows: pd.DataFrame, at: int) -> Any:
     fields = ["href", "layer", "head", *(c["field"] for c in columns)]
     shown = shown[fields].astype(object).where(shown[fields].notna(), None)
     grid = kit.grid(
-        shown, columns, id="heads-all", name=f"heads_{theme.OPERATOR_NAMES.get(view.op, '')}", height=486,
+        shown, columns, id="heads-all", name=f"heads_{theme.OPERATOR_NAMES.get(view.op, '')}", height=520,
         getRowId="params.data.href", scrollTo={"rowIndex": at, "rowPosition": "middle"},
-        defaultColDef={"sortable": True, "filter": False, "resizable": True, "minWidth": 54},
-        rowClassRules={"chosen-row": f"params.data.layer == {layer} && params.data.head == {head}"},
+        defaultColDef={"sortable": True, "filter": False, "resizable": True, "minWidth": 44},
+        rowClassRules={"ov-chosen-row": f"params.data.layer == {layer} && params.data.head == {head}"},
     )  # fmt: skip
-    return kit.panel("All heads", html.Div(grid, style={"marginTop": 8}), help=HELP["all"], h="100%")
+    return kit.panel(
+        "All heads", html.Div(grid, className="ov-heads", style={"marginTop": 8}), help=HELP["all"], h="100%"
+    )
 
 
 # -- one head ---------------------------------------------------------------------------------------------------------
@@ -132,21 +134,21 @@ def _one(view: View, source: Source, rows: pd.DataFrame, row: dict[str, Any]) ->
                 )
         parts.append(dmc.SimpleGrid(both, cols=2, spacing=12, mt=8))
     else:
-        parts.append(html.Div(kit.empty("Attention was not measured", *_without(source)), className="inset"))
+        parts.append(html.Div(kit.empty("Attention was not measured", *_without(source)), className="ov-inset"))
     effects = bare(head_effects(source.table("effects", view.op), layer=where[0], head=where[1]), l=96)
-    effects.update_layout(coloraxis_colorbar={"title": {"text": "nats"}, "thickness": 10})
-    parts.append(_figure("Patching effect by position and by what differs", effects, "heads-effects", f"{name}_effects",
-                         212, HELP["effects"]))  # fmt: skip
+    effects.update_layout(coloraxis_colorbar={"title": {"text": ""}, "thickness": 10})
+    title = "Patching effect by position and by what differs (nats)"
+    parts.append(_figure(title, effects, "heads-effects", f"{name}_effects", 212, HELP["effects"]))
     return kit.panel(f"Head {name}", *parts, actions=steps, h="100%")
 
 
 def _step(text: str, key: str, rows: pd.DataFrame, at: int, title: str) -> Any:
     """A link to the head at this place of the ranking, by key; nothing beyond the ends."""
     if not 0 <= at < len(rows):
-        return html.Span(text, className="step-link off")
+        return html.Span(text, className="ov-step-link off")
     href, label = str(rows["href"][at]), f"{title}: {rows['name'][at]}"
     return dmc.Anchor(
-        text, href=href, className="step-link", underline="never", **{"aria-label": label, "data-key": key}
+        text, href=href, className="ov-step-link", underline="never", **{"aria-label": label, "data-key": key}
     )
 
 
@@ -169,7 +171,7 @@ def _without(source: Source) -> tuple[str, str | None]:
 
 
 def _figure(title: str, figure: Any, id_: str, name: str, height: int, help_: str) -> html.Div:
-    head = dmc.Group([html.Span(title, className="map-title"), kit.hint(help_)], gap=6)
+    head = dmc.Group([html.Span(title, className="ov-map-title"), kit.hint(help_)], gap=6)
     return html.Div([head, kit.graph(figure, id=id_, name=name, height=height)])
 
 

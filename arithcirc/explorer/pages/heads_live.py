@@ -40,15 +40,17 @@ def _drawn(found: Explanation, op: str, layer: int, head: int) -> Any:
     colour = theme.operator_colour(reply.operator if reply.operator in theme.OPERATOR_NAMES else op)
     attention = prompt_attention(reply.tokens, found.attention[layer, head], colour=colour)
     attribution = logit_map(found.heads[..., 0], chosen=(layer, head), number=reply.answer)
-    attribution.update_layout(coloraxis_colorbar={"title": {"text": "nats"}, "thickness": 10})
+    attribution.update_layout(coloraxis_colorbar={"title": {"text": ""}, "thickness": 10})
     leads_to(attribution, "heads", {"layer": "y", "head": "x"})
     name = f"L{layer}H{head}"
     left = [
-        html.Div(f"Attention of {name} from =", className="map-title"),
+        html.Div(f"Attention of {name} from =", className="ov-map-title"),
         kit.graph(bare(attention, l=96), id="heads-prompt-attention", name=f"{name}_prompt_attention", height=230),
     ]
     right = [
-        html.Div(f"What each head writes into the logit of {reply.answer}: layer × head", className="map-title"),
+        html.Div(
+            f"What each head writes into the logit of {reply.answer} (nats): layer × head", className="ov-map-title"
+        ),
         kit.graph(bare(attribution), id="heads-attribution", name="head_attribution", height=230),
     ]
     grid = dmc.Grid(

@@ -72,7 +72,7 @@ def _story(view: View, source: Source, facts: Facts) -> Any:
     name = theme.OPERATOR_NAMES.get(view.op, view.op)
     return kit.panel(
         f"How {source.title} does {name}",
-        html.Ol(steps, className="story"),
+        html.Ol(steps, className="ov-story"),
         help="Every number is read off this run's tables. Choose another operator at the top right.",
         h="100%",
     )
@@ -83,7 +83,7 @@ def _operators(view: View, source: Source, facts: dict[str, Facts]) -> Any:
         html.Th(""), html.Th("accuracy"), html.Th("heads"), html.Th("F"), html.Th("labelled"), html.Th("ablated"),
     ])  # fmt: skip
     rows = [_operator_row(view, facts[o]) for o in facts]
-    table = html.Table([html.Thead(head), html.Tbody(rows)], className="operators")
+    table = html.Table([html.Thead(head), html.Tbody(rows)], className="ov-operators")
     return kit.panel(
         "All operators", table,
         kit.small(
@@ -109,18 +109,18 @@ def _operator_row(view: View, facts: Facts) -> html.Tr:
         percent(facts.labelled),
         "–" if broken is None else f"{number(broken['targeted'], 2)} vs {number(broken['random'], 2)}",
     ]
-    return html.Tr([html.Td(cell) for cell in cells], className="chosen" if facts.operator == view.op else "")
+    return html.Tr([html.Td(cell) for cell in cells], className="ov-here" if facts.operator == view.op else "")
 
 
 def _bar(value: float, base: float | None, operator: str) -> html.Div:
     """A share as a bar, with the base rate as a tick."""
     fill = html.Div(
-        className="fill", style={"width": f"{100 * value:.1f}%", "background": theme.operator_colour(operator)}
+        className="ov-fill", style={"width": f"{100 * value:.1f}%", "background": theme.operator_colour(operator)}
     )
-    tick = [] if base is None else [html.Div(className="tick", style={"left": f"{100 * base:.1f}%"})]
+    tick = [] if base is None else [html.Div(className="ov-tick", style={"left": f"{100 * base:.1f}%"})]
     title = f"accuracy {percent(value)}" + ("" if base is None else f", most frequent answer {percent(base)}")
     return html.Div(
-        [html.Div([fill, *tick], className="track"), html.Span(percent(value))], className="share", title=title
+        [html.Div([fill, *tick], className="ov-track"), html.Span(percent(value))], className="ov-share", title=title
     )
 
 
@@ -164,7 +164,7 @@ def _maps(view: View, source: Source) -> Any:
         drawn: Any = kit.small(f"No probes: {absent(source, 'probes', view.op)[0]}.", py=40)
         if figure is not None:
             drawn = kit.graph(figure, id=id_, name=f"{name}_{theme.OPERATOR_NAMES.get(view.op, '')}", height=MAP_HEIGHT)
-        cells.append(dmc.GridCol([html.Div(label, className="map-title"), drawn], span={"base": 12, "md": span}))
+        cells.append(dmc.GridCol([html.Div(label, className="ov-map-title"), drawn], span={"base": 12, "md": span}))
     return kit.panel(title, dmc.Grid(cells, gutter=12, mt=8), help=HELP_MAPS, actions=controls)
 
 
@@ -270,7 +270,7 @@ def _limits(source: Source, facts: Facts) -> Any:
     for limit in found:
         command = [dmc.Code(limit.command)] if limit.command else []
         rows.append(html.Li([html.B(f"{limit.what}: "), limit.text, *([" "] if command else []), *command]))
-    shown: Any = html.Ul(rows, className="limits") if rows else kit.small("Nothing is missing for this operator.")
+    shown: Any = html.Ul(rows, className="ov-limits") if rows else kit.small("Nothing is missing for this operator.")
     return kit.panel(
         "What this run could not say", shown, h="100%",
         help="Tables that were not computed, with the command that makes them; predictions that do not hold; numbers "
@@ -287,8 +287,8 @@ def _model(source: Source) -> Any:
             pairs.append((label, str(prompts[key])))
     tokens = token_line(facts)
     if tokens:
-        chips = [html.Span([html.Code(token), html.Span(place)], className="token") for token, place in tokens]
-        pairs.append(("tokens", html.Div(chips, className="tokens")))
+        chips = [html.Span([html.Code(token), html.Span(place)], className="ov-token") for token, place in tokens]
+        pairs.append(("tokens", html.Div(chips, className="ov-tokens")))
     return kit.panel("The model", kit.facts(pairs), h="100%")
 
 
