@@ -162,10 +162,10 @@ def _route(context: Context, path: str | None, query: str | None) -> tuple[Any, 
     keys = list(context.library.paths())
     try:
         source = context.library.open(view)
-    except ArithcircError as error:
-        return kit.problem(error), view.data(), keys, view.run or None, [], "", [], 0, view.page
-    view = _settled(view, source)
-    held = [c for c in source.checkpoints if source.checkpoint and c.model == source.checkpoint.model]
+        view = _settled(view, source)
+        held = [c for c in source.checkpoints if source.checkpoint and c.model == source.checkpoint.model]
+    except Exception as error:
+        return _told(context, error), view.data(), keys, view.run or None, [], "", [], 0, view.page
     at = held.index(source.checkpoint) if source.checkpoint in held else 0
     operators = [{"value": o, "label": theme.OPERATOR_SIGNS.get(o, o)} for o in source.operators]
     return (
@@ -196,8 +196,20 @@ def _drawn(context: Context, view: View, source: Source) -> Any:
         )
     try:
         return page.layout(context, view, source)
-    except ArithcircError as error:
+    except Exception as error:
+        return _told(context, error)
+
+
+def _told(context: Context, error: Exception) -> Any:
+    """What a page says instead of itself; an unexpected failure names its kind, the log has the rest."""
+    if isinstance(error, ArithcircError):
         return kit.problem(error)
+    context.dash.logger.error("a page failed", exc_info=error)
+    return kit.empty("This page failed", _unexpected(error))
+
+
+def _unexpected(error: Exception) -> str:
+    return f"unexpected {type(error).__name__}: please report it; the explorer's log has the details"
 
 
 def _live_badge(context: Context, data: Any) -> tuple[Any, bool]:
@@ -217,6 +229,6 @@ def _on_error(error: Exception) -> Any:
         text, colour = str(error), "orange"
     else:
         dash.get_app().logger.exception("callback failed", exc_info=error)
-        text, colour = f"unexpected {type(error).__name__}: please report it; the explorer's log has the details", "red"
+        text, colour = _unexpected(error), "red"
     note = {"action": "show", "title": "This did not work", "message": text, "color": colour, "autoClose": 9000}
     dash.set_props("notes", {"sendNotifications": [note]})

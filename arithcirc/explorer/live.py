@@ -1,9 +1,9 @@
 """A live model behind the pages: loaded in the background when it is first needed, asked one question at a time.
 
 Loading takes seconds and imports torch, so it never happens while a page is drawn: a page asks for the `state` (which
-starts loading) and shows the rest meanwhile. Models are kept by folder and checkpoint, the few used last; a question
-carries everything it depends on, so users share no state, and one lock keeps questions apart. What went wrong is kept
-as one line, and loading is tried again when asked to.
+starts loading) and shows the rest meanwhile. Models are loaded one after the other, those still wanted when their turn
+comes, and kept by folder and checkpoint, the few used last. A question carries everything it depends on, so users share
+no state, and one lock keeps questions apart. What went wrong is kept as one line; loading is tried again when asked to.
 """
 
 import threading
@@ -54,6 +54,7 @@ class Live:
     def __init__(self, opener: Opener | None) -> None:
         self._opener = opener
         self._lock = threading.Lock()
+        self._loading = threading.Lock()
         self._held: OrderedDict[Key, _Entry] = OrderedDict()
 
     def state(self, source: Source, *, start: bool = True, again: bool = False) -> LiveState:
@@ -89,17 +90,29 @@ class Live:
             return question(entry.model)
 
     def _load(self, key: Key, entry: _Entry) -> None:
+        with self._loading:
+            with self._lock:
+                if key not in list(self._held)[-KEPT:]:  # its reader went on to others while it waited
+                    if self._held.get(key) is entry:
+                        del self._held[key]
+                    return
+            self._open(key, entry)
+        with self._lock:
+            self._forget()
+
+    def _open(self, key: Key, entry: _Entry) -> None:
         start = time.perf_counter()
         try:
             if self._opener is not None:
-                entry.model = self._opener(*key)
+                model = self._opener(*key)
+                entry.seconds = time.perf_counter() - start
+                entry.model = model
         except ArithcircError as error:
             entry.problem = str(error)
         except Exception as error:
             entry.problem = (
                 f"the model could not be loaded ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
             )
-        entry.seconds = time.perf_counter() - start
 
     def _forget(self) -> None:
         """Drop models not used lately; those still loading stay."""

@@ -10,7 +10,9 @@ import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from dash.exceptions import CallbackException
 from flask import Flask, Response, request
 from waitress.server import create_server
 
@@ -20,6 +22,8 @@ from arithcirc.explorer.context import Context
 from arithcirc.explorer.live import Opener
 
 LOCAL = ("127.0.0.1", "localhost", "::1", "[::1]")
+CALLBACKS = "/_dash-update-component"
+STRANGE = "this is not a question that a page of the explorer asks: reload the page"
 THREADS = 8
 BIGGEST = 1_000_000
 """Bytes of a request's body that are read; the pages send a few kilobytes."""
@@ -84,7 +88,12 @@ def secured(context: Context, host: str) -> Flask:
     def check() -> Response | None:
         name = request.host.rsplit(":", 1)[0]
         if host in LOCAL and name not in LOCAL:
-            return Response("this explorer answers to its own address only\n", 403, mimetype="text/plain")
+            return _plain("this explorer answers to its own address only", 403)
+        origin = request.headers.get("Origin")
+        if origin is not None and urlsplit(origin).netloc != request.host:
+            return _plain("this explorer answers to its own pages only", 403)
+        if request.path == CALLBACKS and request.method == "POST" and not _asked_well(context):
+            return _plain(STRANGE, 400)
         return None
 
     def dress(response: Response) -> Response:
@@ -94,13 +103,53 @@ def secured(context: Context, host: str) -> Flask:
         return response
 
     def failed(error: Exception) -> Response:
+        if type(error) is CallbackException:  # the body's outputs are not those of its callback
+            return _plain(STRANGE, 400)
         code = getattr(error, "code", 500)
         if code >= 500:
             flask.logger.error("request failed", exc_info=error)
         text = getattr(error, "description", None) if code < 500 else "unexpected failure; the explorer's log says more"
-        return Response(f"{text}\n", code, mimetype="text/plain")
+        return _plain(str(text), code)
 
     flask.before_request(check)
     flask.after_request(dress)
     flask.register_error_handler(Exception, failed)
     return flask
+
+
+def _plain(text: str, code: int) -> Response:
+    """One line for whoever asked."""
+    return Response(f"{text}\n", code, mimetype="text/plain")
+
+
+def _asked_well(context: Context) -> bool:
+    """The request's body asks a callback that exists, with a value for each of its inputs and states."""
+    try:
+        body = request.get_json(silent=True)
+    except RecursionError:
+        return False
+    if not isinstance(body, dict) or not isinstance(body.get("output"), str):
+        return False
+    changed = body.get("changedPropIds", [])
+    if not isinstance(changed, list) or not all(isinstance(name, str) for name in changed):
+        return False
+    known = context.dash.callback_map.get(body["output"])
+    return known is not None and all(
+        _fit(body.get(part) or [], known[held]) for part, held in (("inputs", "inputs"), ("state", "state"))
+    )
+
+
+def _fit(given: Any, known: Sequence[Any]) -> bool:
+    """The values are those of these components, in order; a pattern of components has a list of them."""
+    if not isinstance(given, list) or len(given) != len(known):
+        return False
+    for one, wanted in zip(given, known, strict=True):
+        parts = one if isinstance(one, list) else [one]
+        if not all(isinstance(p, dict) and p.get("property") == wanted["property"] and "id" in p for p in parts):
+            return False
+        plain = not str(wanted["id"]).startswith("{")
+        if plain and (isinstance(one, list) or one["id"] != wanted["id"]):
+            return False
+        if not plain and not all(isinstance(p["id"], dict) for p in parts):
+            return False
+    return True

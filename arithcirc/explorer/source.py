@@ -100,7 +100,10 @@ class Source:
         """Operators with any result here, in the usual order."""
         for name in ("accuracy", "effects", "neurons", "heuristics"):
             if name in self.names:
-                found = theme.ordered(self.table(name)["operator"])
+                try:
+                    found = theme.ordered(self.table(name)["operator"])
+                except (RunConflictError, KeyError):
+                    continue
                 return [o for o in found if o in theme.OPERATOR_NAMES]
         return []
 

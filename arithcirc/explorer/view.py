@@ -30,12 +30,13 @@ class View:
     choices: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, path: str | None, query: str | None) -> "View":
+    def parse(cls, path: Any, query: Any) -> "View":
         """From the path and the query of an address. Never raises: what it does not understand is left out."""
-        text = (query or "").lstrip("?")[:LONGEST]
+        path, query = (part if isinstance(part, str) else "" for part in (path, query))
+        text = query.lstrip("?")[:LONGEST]
         held = dict(parse_qsl(text, max_num_fields=60, errors="replace")) if text.count("&") < 60 else {}
         common = {name: held.pop(name, "") for name in COMMON}
-        return cls((path or "").strip("/").lower() or "overview", **common, choices=held)
+        return cls(path[:LONGEST].strip("/").lower() or "overview", **common, choices=held)
 
     @classmethod
     def of(cls, data: Any) -> "View":
@@ -47,7 +48,7 @@ class View:
 
     def data(self) -> dict[str, str]:
         """Plain values for the browser; `of` reads them back."""
-        return {"page": self.page} | {name: getattr(self, name) for name in COMMON} | dict(self.choices)
+        return dict(self.choices) | {name: getattr(self, name) for name in ("page", *COMMON)}
 
     def url(self, page: str | None = None, **changes: Any) -> str:
         """The address of this view with another page or other parameters; None drops one.
