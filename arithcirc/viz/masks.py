@@ -74,7 +74,7 @@ def result(operator: str, op1: np.ndarray, op2: np.ndarray) -> np.ndarray:
     if operator == "/":
         return np.where(op2 > 0, op1 // np.maximum(op2, 1), -1)
     known = {"+": op1 + op2, "-": op1 - op2, "*": op1 * op2}
-    return known[operator] if operator in known else np.full_like(op1, -1)
+    return np.asarray(known[operator]) if operator in known else np.full_like(op1, -1)
 
 
 def _where(name: str, operator: str, op1: np.ndarray, op2: np.ndarray) -> np.ndarray | None:
