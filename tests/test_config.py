@@ -8,6 +8,7 @@ from arithcirc.cli.options import (
     CircuitOptions,
     HeuristicOptions,
     KnockoutOptions,
+    MapsOptions,
     NeuronOptions,
     ProbeOptions,
     PromptOptions,
@@ -16,6 +17,7 @@ from arithcirc.config import (
     CircuitConfig,
     HeuristicConfig,
     KnockoutConfig,
+    MapsConfig,
     ModelConfig,
     NeuronConfig,
     ProbeConfig,
@@ -58,6 +60,7 @@ RUN = RunConfig(ModelConfig("toy", "main", "w", "t", "float32"))
         (KnockoutConfig, "prompts", 0, "--knockout-prompts 0 "),
         (KnockoutConfig, "by_prompt", 0, "--by-prompt 0 "),
         (KnockoutConfig, "failures", -2, "--failures -2 "),
+        (MapsConfig, "top", -1, "--maps -1 "),
         (KnockoutConfig, "labels", "all", "--labels 'all'.*matched or significant"),
     ],
 )
@@ -71,7 +74,7 @@ def test_no_circuit_heads_is_allowed():
 
 
 def test_sections_are_plain_values():
-    assert set(RUN.sections()) == {"model", "prompts", "circuit", "probe", "neurons", "heuristics", "knockout"}
+    assert set(RUN.sections()) == {"model", "prompts", "circuit", "probe", "neurons", "heuristics", "knockout", "maps"}
     assert RUN.section("model")["name"] == "toy"
     assert RUN.section("prompts")["seed"] == 0
     assert RUN.section("neurons") == {"top": None, "first_layer": None, "random_draws": 5}
@@ -79,8 +82,8 @@ def test_sections_are_plain_values():
 
 
 def test_the_options_defaults_are_the_configurations():
-    made = (PromptOptions, CircuitOptions, ProbeOptions, NeuronOptions, HeuristicOptions, KnockoutOptions)
-    names = ("prompts", "circuit", "probe", "neurons", "heuristics", "knockout")
+    made = (PromptOptions, CircuitOptions, ProbeOptions, NeuronOptions, HeuristicOptions, KnockoutOptions, MapsOptions)
+    names = ("prompts", "circuit", "probe", "neurons", "heuristics", "knockout", "maps")
     assert {name: make().config() for name, make in zip(names, made, strict=True)} == {
         name: getattr(RUN, name) for name in names
     }

@@ -12,15 +12,14 @@ from arithcirc.cli.options import DEFAULT_OUT
 if TYPE_CHECKING:
     from arithcirc.questions import LiveModel
 
-LOCAL = ("127.0.0.1", "localhost", "::1")
+HERE = "127.0.0.1"
+LOCAL = (HERE, "localhost", "::1")
 LARGEST_PORT = 65535
 
 
 def explore(
     *folders: Path,
-    host: Annotated[str, Parameter(help="Address to listen on; any but the default may be reached by others.")] = LOCAL[
-        0
-    ],
+    host: Annotated[str, Parameter(help="Address to listen on; any but the default may be reached by others.")] = HERE,
     port: Annotated[int, Parameter(help="Port to listen on; 0: any free one.")] = 8050,
     live: Annotated[bool, Parameter(help="Load the model in the background to ask it questions.")] = True,
     browser: Annotated[bool, Parameter(help="Open a browser.")] = True,
