@@ -37,6 +37,7 @@ def environment() -> Environment:
         "small": theme.p_value,
         "percent": theme.percent,
         "optitle": theme.operator_title,
+        "family": theme.family_name,
         "sentences": sentences,
         "carriers": carrier_list,
     }
@@ -45,13 +46,13 @@ def environment() -> Environment:
 
 def render(template: str, content: Mapping[str, Any], groups: Mapping[str, FigureGroup]) -> str:
     """The page as text: a template with its content, its figures, the scripts and their policy."""
-    plotly, page = _script(get_plotlyjs()), _script(_asset("report.js"))
+    plotly, page = _script(get_plotlyjs()), _script(asset("report.js"))
     text = (
         environment()
         .get_template(template)
         .render(
             csp=_policy(plotly, page),
-            style=Markup(_asset("report.css")),  # noqa: S704  our own file
+            style=Markup(asset("report.css")),  # noqa: S704  our own file
             plotly=Markup(plotly),  # noqa: S704  the installed plotly.js
             page=Markup(page),  # noqa: S704  our own file
             templates=Markup(templates_json()),  # noqa: S704  escaped by embed.safe
@@ -73,7 +74,8 @@ def flat(values: Any, prefix: str = "") -> list[tuple[str, str]]:
     return pairs
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a file beside the templates."""
     return resources.files("arithcirc").joinpath("templates", name).read_text(encoding="utf-8")
 
 

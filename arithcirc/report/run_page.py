@@ -45,7 +45,7 @@ MAP_CELLS = 60
 def render_page(run: RunFolder) -> str:
     """The page as text. Tables the run does not have are named on the page; nothing is written."""
     data, target = page_data(run)
-    return render("report.html", content(run, data, target), _groups(data, target))
+    return render("report.html", content(run, data, target), groups(data, target))
 
 
 def page_data(run: RunFolder) -> tuple[RunData, float]:
@@ -133,7 +133,8 @@ def _records(data: RunData, name: str, columns: tuple[str, ...]) -> list[dict[Ha
     return table.sort_values("operator", key=lambda c: c.map(order)).to_dict("records")
 
 
-def _groups(data: RunData, target: float) -> dict[str, FigureGroup]:
+def groups(data: RunData, target: float) -> dict[str, FigureGroup]:
+    """The page's figures, as far as there are tables and room for them."""
     tables = data.tables
     groups = plate_groups(data)
     if "effects" in tables and not tables["effects"].empty:
