@@ -28,7 +28,7 @@
     const { operator, layer, neuron } = props.data;
     const href = "/neuron?" + new URLSearchParams({ op: operator, layer, neuron }).toString();
     const stay = (event) => { if (!event.ctrlKey && !event.metaKey) event.preventDefault(); };
-    return draw("a", { href, onClick: stay, className: "neuron-name" }, props.value);
+    return draw("a", { href, onClick: stay, className: "grid-neuron" }, props.value);
   };
   cells.NeuronOperator = (props) => draw("span", null, SIGNS[props.value] || props.value || "");
   cells.NeuronTick = (props) => draw("span", { className: "tick" }, props.value ? "●" : "");

@@ -1,0 +1,139 @@
+"""Accuracy inside a heuristic against accuracy outside it, after its neurons are ablated: one operator, to click on.
+
+`in_out`   one row per heuristic: neurons ablated, prompts and accuracy on both sides, the same for as many random
+           important neurons of the same layers where the run has that control, and p
+`scatter`  the rows with enough prompts on both sides; a heuristic's point lies below the diagonal where the damage is
+           to its own prompts. The chosen one is ringed and tied to its control
+
+p is McNemar's: the heuristic's neurons against the random ones on the same prompts inside. Prompts are ones the model
+answers correctly, so accuracy without ablation is 1. Points share neurons, so they are no independent evidence.
+"""
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from arithcirc.errors import RequestError
+from arithcirc.viz import theme
+from arithcirc.viz.frames import require
+from arithcirc.viz.knockouts import FEWEST
+
+NUMBERS = (
+    "neurons", "n_in", "inside", "n_out", "outside", "control", "random_inside", "random_outside", "p", "gap",
+)  # fmt: skip
+
+
+def in_out(table: pd.DataFrame, operator: str, ablation: str) -> pd.DataFrame:
+    """Columns heuristic, family and `NUMBERS` (NaN where unknown). `gap` is outside - inside."""
+    needed = ("heuristic", "family", "arm", "where", "neurons", "n", "accuracy", "p")
+    rows = require(table, "knockouts_by_heuristic", needed, {"operator": operator, "ablation": ablation})
+    sides = {
+        (arm, where): part.drop_duplicates("heuristic").set_index("heuristic")
+        for (arm, where), part in rows.groupby(["arm", "where"])
+    }
+    inside, outside = sides.get(("targeted", "in")), sides.get(("targeted", "out"))
+    if inside is None or outside is None:
+        raise RequestError(
+            "table 'knockouts_by_heuristic' has no ablation of a heuristic's own neurons here: compute it again"
+        )
+    found = pd.DataFrame({"family": inside["family"].astype(str)})
+    taken = (
+        ("neurons", "targeted", "in", "neurons"), ("n_in", "targeted", "in", "n"),
+        ("inside", "targeted", "in", "accuracy"), ("n_out", "targeted", "out", "n"),
+        ("outside", "targeted", "out", "accuracy"), ("control", "random", "in", "neurons"),
+        ("random_inside", "random", "in", "accuracy"), ("random_outside", "random", "out", "accuracy"),
+        ("p", "targeted", "in", "p"),
+    )  # fmt: skip
+    for name, arm, where, column in taken:
+        side = sides.get((arm, where))
+        found[name] = np.nan if side is None else pd.to_numeric(side[column].reindex(found.index))
+    found["gap"] = found["outside"] - found["inside"]
+    return found.reset_index(names="heuristic")
+
+
+def enough(rows: pd.DataFrame) -> np.ndarray:
+    """Rows with at least `FEWEST` prompts on both sides."""
+    counts = rows[["n_in", "n_out"]].to_numpy(dtype=np.float64)
+    return np.asarray(counts.min(axis=1) >= FEWEST)
+
+
+def scatter(rows: pd.DataFrame, *, chosen: str = "", height: int = 440) -> go.Figure:
+    """One point per heuristic with enough prompts, by family; grey: its random control; `customdata` is the name."""
+    drawn = rows[enough(rows) & rows[["inside", "outside"]].notna().all(axis=1)]
+    figure = go.Figure(layout={"template": theme.template("light")})
+    values = drawn[["inside", "outside", "random_inside", "random_outside"]].to_numpy(dtype=np.float64)
+    low = min(float(np.nanmin(values)) if len(drawn) else 0.9, 0.9) - 0.03
+    figure.add_shape(
+        type="line", x0=low, y0=low, x1=1, y1=1, line={"color": theme.GREY, "dash": "dot", "width": 1.5}, layer="below"
+    )
+    _add_points(figure, drawn, "random", "random important neurons", theme.GREY, "square-open")
+    for family in theme.family_order(drawn["family"]):
+        name, colour, symbol = theme.FAMILIES.get(family, (theme.family_name(family), theme.GREY, "circle"))
+        _add_points(figure, drawn[drawn["family"] == family], "", name, colour, symbol)
+    _add_chosen(figure, drawn[drawn["heuristic"] == chosen])
+    for text, x, y, at in (
+        ("its own prompts break", 0.99, 0.02, "right"), ("all other prompts break", 0.01, 0.9, "left"),
+    ):  # fmt: skip
+        figure.add_annotation(
+            text=text, x=x, y=y, xref="x domain", yref="y domain", xanchor=at, showarrow=False,
+            font={"size": theme.SMALL, "color": theme.GREY},
+        )  # fmt: skip
+    figure.update_layout(
+        height=height, margin={"t": 10, "b": 70, "l": 52, "r": 10}, legend={"y": -0.14, "yanchor": "top"}
+    )
+    figure.update_xaxes(title="accuracy outside", range=[low, 1.03], zeroline=False)
+    figure.update_yaxes(title="accuracy inside", range=[low, 1.03], zeroline=False)
+    return figure
+
+
+def _add_points(figure: go.Figure, rows: pd.DataFrame, arm: str, name: str, colour: str, symbol: str) -> None:
+    columns = ("random_outside", "random_inside", "control") if arm else ("outside", "inside", "neurons")
+    rows = rows[rows[list(columns[:2])].notna().all(axis=1)]
+    if rows.empty:
+        return
+    neurons = rows[columns[2]].to_numpy(dtype=np.float64)
+    facts = [
+        f"{h}<br>{_whole(k)} {'random important ' if arm else ''}neurons ablated"
+        for h, k in zip(rows["heuristic"], neurons, strict=True)
+    ]
+    figure.add_trace(
+        go.Scatter(
+            x=rows[columns[0]].to_numpy(dtype=np.float32),
+            y=rows[columns[1]].to_numpy(dtype=np.float32),
+            mode="markers",
+            marker={
+                "size": 6.0 if arm else np.clip(5 + 1.6 * np.sqrt(np.nan_to_num(neurons)), 6, 18),
+                "symbol": symbol,
+                "color": colour,
+                "opacity": 0.45 if arm else 0.8,
+            },
+            customdata=rows["heuristic"].tolist(),
+            text=facts,
+            hovertemplate="%{text}<br>inside %{y:.2f}, outside %{x:.2f}<extra></extra>",
+            name=name,
+        )
+    )
+
+
+def _whole(value: float) -> str:
+    return "?" if np.isnan(value) else f"{value:.0f}"
+
+
+def _add_chosen(figure: go.Figure, rows: pd.DataFrame) -> None:
+    """A ring around the chosen heuristic, and a line to its control."""
+    if rows.empty:
+        return
+    row = rows.iloc[0]
+    if pd.notna(row["random_inside"]):
+        figure.add_trace(
+            go.Scatter(
+                x=[row["outside"], row["random_outside"]], y=[row["inside"], row["random_inside"]], mode="lines",
+                line={"color": theme.CHOSEN, "width": 1.5}, hoverinfo="skip", showlegend=False,
+            )
+        )  # fmt: skip
+    figure.add_trace(
+        go.Scatter(
+            x=[row["outside"]], y=[row["inside"]], mode="markers", hoverinfo="skip", showlegend=False, name="chosen",
+            marker={"size": 22, "symbol": "circle-open", "color": theme.CHOSEN, "line": {"width": 2.5}},
+        )
+    )  # fmt: skip
