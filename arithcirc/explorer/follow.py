@@ -29,7 +29,7 @@ def leads_to(
 ) -> go.Figure:
     """A click on a point of the figure opens `page` with parameters read off the point.
 
-    `parameters` says for each parameter which of the point's `x`, `y`, `text` or `customdata` it is; `values` turns
+    `parameters` says for each parameter which of the point's `x`, `y`, `text` or `customdata.0` it is; `values` turns
     words on an axis into parameter values; `fixed` are the same for every point (None drops one from the address).
     """
     meta = {"page": page, "parameters": dict(parameters), "values": dict(values or {}), "fixed": dict(fixed or {})}

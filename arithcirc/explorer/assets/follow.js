@@ -15,8 +15,9 @@
   }
 
   function read(point, source) {
-    const value = point[source];
-    return Array.isArray(value) ? value[0] : value;
+    const [name, place] = source.split(".");
+    const value = point[name];
+    return place === undefined || value === null || value === undefined ? value : value[Number(place)];
   }
 
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
