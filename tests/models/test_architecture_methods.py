@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from arithcirc.arithmetic.operators import ADD, SUB, OperandRange, all_prompts, concatenate, fitting_prompts
 from arithcirc.arithmetic.tokens import PromptEncoder, prompt_encoder
 from arithcirc.components import Head, Mlp, Neuron
+from arithcirc.live.model import LiveHooked
 from arithcirc.measure.answers import predictions
 from arithcirc.measure.exactness import TOLERANCE, check_exactness, random_tokens
 from arithcirc.measure.interventions import CircuitMasks, ablate_to_means
@@ -23,6 +24,7 @@ from arithcirc.measure.means import mean_activations
 from arithcirc.models.bridge import BridgedModel
 from arithcirc.models.load import load
 from arithcirc.models.suffix import Patch, SuffixEngine
+from arithcirc.questions import Off
 from arithcirc.training.tokenizer import build_tokenizer
 
 LOCAL = {"mistral": (0, 1, 2), "gemma2": (0, 2), "gemma3": (0, 2)}
@@ -228,3 +230,30 @@ def test_the_model_is_left_as_found(wide: BridgedModel, tokens: Tensor) -> None:
         lambda logits, _: logits,
     )  # fmt: skip
     assert state(wide) == before
+
+
+BIASED = ("neox-parallel", "neox-sequential", "gpt2", "gptj")
+"""Architectures whose attention or MLP adds a bias to what heads and neurons write."""
+
+
+def test_contributions_sum_to_the_logits(name: str, model: BridgedModel, encoder: PromptEncoder) -> None:
+    live = LiveHooked(model, encoder, OPERANDS)
+    for off in (Off(), Off((Neuron(0, 3), Neuron(LAST, 5)), (Head(1, 1),))):
+        e = live.explain("7+8=", off, numbers=range(0, toys.LIMIT, 7))
+        parts = [e.heads.sum((0, 1)), e.neurons.sum((0, 1)), e.attention_bias.sum(0), e.mlp_bias.sum(0), e.embedding]
+        np.testing.assert_allclose(sum(parts) + e.constant, e.logits, rtol=1e-5, atol=1e-4)
+        capped = e.reply.guesses[0].probability / np.array([g.probability for g in e.reply.guesses])
+        said = np.array([g.logit for g in e.reply.guesses])
+        bent = said if model.info.softcap is None else uncentred(live, off, said)
+        np.testing.assert_allclose(bent[0] - bent, np.log(capped), rtol=1e-3, atol=1e-3)
+        if name not in BIASED:
+            assert np.abs(e.attention_bias).max() + np.abs(e.mlp_bias).max() < 1e-4
+
+
+def uncentred(live: LiveHooked, off: Off, centred: np.ndarray) -> np.ndarray:
+    """Logits behind a soft-cap, from centred ones before it: their common shift is the only unknown."""
+    run = live._run("7+8=", off, parts=())
+    raw = live.model.bridge.unembed(live.model.bridge.ln_final(run.run.resid[-1][:, -1]))[0]
+    cap = live.model.info.softcap
+    bent: np.ndarray = cap * np.tanh((centred + float(raw.mean())) / cap)
+    return bent
