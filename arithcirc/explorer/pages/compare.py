@@ -67,17 +67,15 @@ def _heading(context: Context, view: View, a: Side, b: Side) -> Any:
     """What A and B are, the choice of B, and what can be compared."""
     first = html.Div(
         [
-            html.Span("A", className="ov-badge ov-a"),
-            html.B(a.title),
-            kit.small(f"{a.source.key}; chosen in the header", size="xs"),
+            html.Div([html.Span("A", className="ov-badge ov-a"), html.B(a.title)]),
+            kit.small(f"{a.source.key}; chosen in the header", size="sm"),
         ],
         className="ov-side",
     )
     keys = list(context.library.paths())
     second = html.Div(
         [
-            html.Span("B", className="ov-badge ov-b"),
-            html.B(b.title),
+            html.Div([html.Span("B", className="ov-badge ov-b"), html.B(b.title)]),
             _choosers(b.view, b.source, keys, kind=_kind(view)),
         ],
         className="ov-side",
@@ -85,7 +83,7 @@ def _heading(context: Context, view: View, a: Side, b: Side) -> Any:
     exchange = kit.link("⇄ exchange A and B", swapped(view, a, b))
     return kit.panel(
         "Two sides", html.Div([first, second], className="ov-sides"), dmc.Text(comparability(a, b), size="sm", mt=8),
-        actions=exchange, help="A follows the header's run, checkpoint and operator. Choose B here; the address keeps it.",
+        actions=exchange, help="A follows the header's run, checkpoint and operator; B is chosen here.",
     )  # fmt: skip
 
 

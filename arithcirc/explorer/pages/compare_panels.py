@@ -18,7 +18,7 @@ from arithcirc.viz import comparison, theme
 from arithcirc.viz.frames import flags
 from arithcirc.viz.theme import number, percent
 
-HEIGHT = 320
+HEIGHT = 352
 BY = {"effect": "effect", "rank": "rank in its layer"}
 
 
@@ -67,7 +67,7 @@ _MEASURES: tuple[tuple[str, str, Any], ...] = (
     ("faithfulness F", "number", lambda f: getattr(_best(f), "faithfulness", None)),
     ("F, random heads", "number", lambda f: f.summary.random.mean if f.summary and f.summary.random else None),
     ("answer readable from layer", "count", lambda f: None if f.first_layer is None else float(f.first_layer["layer"])),
-    ("important neurons", "count", lambda f: _labelled(f, "important")),
+    ("neurons tested for labels", "count", lambda f: _labelled(f, "important")),
     ("… with a significant label", "share", lambda f: f.labelled),
     ("accuracy, own heuristics zeroed", "number", lambda f: f.by_prompt["targeted"] if f.by_prompt else None),
     ("accuracy, random neurons zeroed", "number", lambda f: f.by_prompt["random"] if f.by_prompt else None),
@@ -102,7 +102,7 @@ def heads_figure(a: Side, b: Side, position: str, change: str, metric: str) -> g
         for s in (a, b)
     ]
     figure = comparison.effect_pair(grids[0], grids[1], metric=metric)
-    figure.update_layout(title=None, margin={"t": 28, "b": 44, "l": 48, "r": 8}, height=HEIGHT)
+    figure.update_layout(title=None, margin={"t": 28, "b": 44, "l": 48, "r": 8}, height=320)
     return leads_to(figure, "heads", {"layer": "y", "head": "x"})
 
 
@@ -118,7 +118,7 @@ def neurons_panels(view: View, a: Side, b: Side, controls: Any) -> list[Any]:
     by = view.choice("by", list(BY), "effect")
     shared = comparison.shared_by_layer(both)
     scatter = kit.graph(neuron_figure(both, by), id="compare-neurons", name="neurons_a_b", height=380)
-    bars = bare(comparison.overlap_layers(shared), b=90)
+    bars = _legend(bare(comparison.overlap_layers(shared), b=76))
     overlap = kit.graph(bars, id="compare-overlap", name="important_a_b", height=380)
     help_ = (
         "Each point is one neuron: the exact effect of patching it at =, in A and in B. On the dotted line it matters "
@@ -153,8 +153,12 @@ def matched(a: Side, b: Side) -> pd.DataFrame | str:
 
 def neuron_figure(both: pd.DataFrame, by: str) -> go.Figure:
     """The scatter; its points lead to the neuron in A."""
-    figure = bare(comparison.neuron_pair(both, by=by), b=90)
+    figure = _legend(bare(comparison.neuron_pair(both, by=by), b=90))
     return leads_to(figure, "neuron", {"layer": "customdata.0", "neuron": "customdata.1"})
+
+
+def _legend(figure: go.Figure) -> go.Figure:
+    return figure.update_layout(legend_y=-0.17)
 
 
 def overlap_words(by_layer: pd.DataFrame) -> str:
@@ -244,15 +248,16 @@ def _label_grid(a: Side, rows: pd.DataFrame) -> Any:
         family=[theme.family_name(f) for f in rows["family"]],
         href=[view.url("heuristics", label=heuristic) for heuristic in rows["heuristic"]],
     )
-    right = {"type": "rightAligned", "width": 82, "filter": "agNumberColumnFilter"}
+    right = {"type": "rightAligned", "width": 62, "filter": False}
     columns: list[dict[str, Any]] = [
-        {"field": "heuristic", "width": 190, "cellClass": "ov-cell-link"},
-        {"field": "family", "width": 120},
-        {"field": "a", "headerName": "neurons A"} | right,
-        {"field": "b", "headerName": "neurons B"} | right,
-        *([{"field": "same", "headerName": "same"} | right] if "same" in rows else []),
+        {"field": "heuristic", "headerName": "heuristic", "width": 190, "cellClass": "ov-cell-link"},
+        {"field": "family", "headerName": "family", "width": 120},
+        {"field": "a", "headerName": "A", "headerTooltip": "neurons with it in A"} | right,
+        {"field": "b", "headerName": "B", "headerTooltip": "neurons with it in B"} | right,
+        *([{"field": "same", "headerName": "same", "headerTooltip": "the same neurons"} | right]
+          if "same" in rows else []),
         {"field": "difference", "headerName": "B − A"} | right,
-    ]
+    ]  # fmt: skip
     grid = kit.grid(
         shown, columns, id="compare-labels-grid", name="labels_a_b", height=370, getRowId="params.data.href"
     )

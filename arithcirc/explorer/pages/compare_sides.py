@@ -107,8 +107,8 @@ def comparability(a: Side, b: Side) -> str:
         (la, ha, na), (lb, hb, nb) = a.shape, b.shape
         return (
             f"Different architectures ({la} layers × {ha} heads, {na:,} neurons each, against {lb} × {hb}, {nb:,}): "
-            "heads and neurons do not correspond, so differences of maps, matched neurons and their overlap are left out. "
-            "Accuracy, circuit size, faithfulness and families compare."
+            "heads and neurons do not correspond, so differences of maps, matched neurons and their overlap are left "
+            "out. Accuracy, circuit size, faithfulness and families compare."
         )
     if a.model != b.model:
         return (

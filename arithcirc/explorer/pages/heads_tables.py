@@ -1,6 +1,5 @@
 """What is known about every head of one operator, as rows; and one head in a sentence."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -12,14 +11,6 @@ from arithcirc.viz.effects import head_names
 from arithcirc.viz.findings import DECODED, LOOKS
 from arithcirc.viz.frames import flags, numbers
 from arithcirc.viz.theme import number
-
-
-@dataclass(frozen=True)
-class Looks:
-    """The position that gets most of a head's attention from `=`."""
-
-    position: str
-    share: float
 
 
 def head_rows(view: View, source: Source) -> pd.DataFrame:
@@ -94,12 +85,11 @@ def sentence(row: dict[str, Any], total: int, operator: str) -> str:
     looks = row.get("looks")
     if isinstance(looks, str):
         share = f"{number(row['share'], 2)} of its attention on average"
-        most = row["share"] >= LOOKS
-        parts.append(f"From = it looks mostly at {looks} ({share})." if most else
-                     f"From = its attention is spread; most of it goes to {looks} ({share}).")  # fmt: skip
+        spread = "it looks mostly at" if row["share"] >= LOOKS else "its attention is spread; most of it goes to"
+        parts.append(f"From = {spread} {_said(looks)} ({share}).")
     what = row.get("decodes")
     if isinstance(what, str):
-        part = what if what.startswith("op") and what != "operator" else f"the {what}"
+        part = _said(what)
         gain = row["accuracy"] - (0.0 if pd.isna(row["base_rate"]) else row["base_rate"])
         scores = f"{number(row['accuracy'], 2)} of held-out prompts, base rate {number(row['base_rate'], 2)}"
         if gain >= DECODED:
@@ -107,3 +97,8 @@ def sentence(row: dict[str, Any], total: int, operator: str) -> str:
         else:
             parts.append(f"No part of the prompt can be read off its output well; best is {part} ({scores}).")
     return " ".join(parts)
+
+
+def _said(part: str) -> str:
+    """`operator` -> `the operator`; op1, op2 and = are names."""
+    return f"the {part}" if part in ("operator", "result") else part
