@@ -1,16 +1,339 @@
-"""Page Neuron."""
+"""Page Neuron: one neuron under one operator, from where it is active to what it breaks.
 
+The address names the neuron (`layer`, `neuron`), one of its labels (`label`), how the maps are shown (`zoom`, `map`)
+and what the arrow keys step through (`order`). Maps come from the run; where it has none, the live model computes them
+in the background and the rest of the page stands meanwhile.
+"""
+
+import re
+from collections.abc import Mapping
 from typing import Any
 
-from arithcirc.explorer import kit
+import dash
+import dash_mantine_components as dmc
+from dash import Input, Output, State, dcc, html
+from dash.dependencies import ClientsideFunction
+
+from arithcirc.components import Neuron
+from arithcirc.errors import EnvironmentFailure, RequestError
+from arithcirc.explorer import follow, kit
 from arithcirc.explorer.context import Context, Page
+from arithcirc.explorer.pages import neuron_knockout, neuron_more
+from arithcirc.explorer.pages.neuron_body import MAP_HELP, MAPS, ZOOMS, maps, rest
+from arithcirc.explorer.pages.neuron_computed import computed, map_of
+from arithcirc.explorer.pages.neuron_facts import ORDERS, Facts, chosen, effects, facts, marked, neighbours
+from arithcirc.explorer.pins import pin_of, remove_pin, savable, set_pin
 from arithcirc.explorer.source import Source
 from arithcirc.explorer.view import View
+from arithcirc.neuron_maps import NeuronMap
+from arithcirc.viz import theme
+from arithcirc.viz.neuron_hits import hits
+from arithcirc.viz.neuron_words import matters, where_active, writes
+
+POLL = 1_000
+"""Milliseconds between looks at a map that is being computed."""
+LINKS = ("neuron-before", "neuron-after", "neuron-below", "neuron-above")
+_NAME = re.compile(r"\s*[lL]?(\d{1,5})\s*[nN./, ]\s*(\d{1,7})\s*")
 
 
 def layout(context: Context, view: View, source: Source) -> Any:
     """The page."""
-    return kit.panel("Neuron", kit.small(f"{source.title} {view.op}"))
+    ranked = effects(source, view.op)
+    neuron = chosen(view, source, ranked)
+    found = facts(source, view.op, neuron, ranked)
+    label = found.label(view.choices.get("label", ""))
+    held = map_of(context.live, source, view.op, neuron)
+    order = view.choice("order", list(ORDERS), "effect")
+    parts = [
+        _head(view, source, found, label, order, ranked, held),
+        _maps_panel(context, view, source, found, label, held),
+        dmc.Grid(
+            [
+                dmc.GridCol(neuron_more.label_table(source, found), span=7),
+                dmc.GridCol(neuron_more.other_operators(source, view, found), span=5),
+            ],
+            gutter=12,
+        ),
+        html.Div(rest(source, found, held, label) if held is not None else None, id="neuron-rest"),
+        neuron_knockout.panel(context, view, source, view.op, neuron),
+        neuron_more.checkpoints(source, found, label),
+        dcc.Store(id="neuron-who", data={"layer": neuron.layer, "neuron": neuron.index}),
+        dcc.Interval(id="neuron-poll", interval=POLL, disabled=held is not None),
+        follow.shown("neuron", {"order": order}),
+    ]
+    return dmc.Stack([part for part in parts if part is not None], gap=12)
 
 
-PAGE = Page("neuron", "Neuron", "", layout, sweep=False)
+# -- head --------------------------------------------------------------------------------------------------------------
+
+
+def _head(
+    view: View, source: Source, found: Facts, label: Mapping[str, Any] | None, order: str, ranked: Any,
+    held: NeuronMap | None,
+) -> Any:  # fmt: skip
+    """Name, place in the order, effect, label, pin; and the neuron in words."""
+    heuristic = str(label["heuristic"]) if label is not None else ""
+    beside = neighbours(source, found, order, heuristic, ranked)
+    kept = heuristic if order == "label" else None
+    places = f"{theme.count(beside.place)} of {theme.count(beside.total)}" if beside.place else "not in this order"
+    orders = dmc.Select(
+        id="neuron-order", value=order, data=[{"value": k, "label": v} for k, v in ORDERS.items()], size="xs", w=170,
+        allowDeselect=False, **{"aria-label": "what the arrow keys step through"},
+    )  # fmt: skip
+    find = dmc.TextInput(
+        id="neuron-find", placeholder="L3N17", size="xs", w=96, debounce=True, leftSection=html.Kbd("/"),
+        **{"aria-label": "go to a neuron", "data-key": "/"},
+    )  # fmt: skip
+    row = html.Div(
+        [
+            _step(view, "‹", beside.before, "neuron-before", "ArrowLeft", "before in this order: ←", kept),
+            html.Span(str(found.neuron), className="neuron-name"),
+            _step(view, "›", beside.after, "neuron-after", "ArrowRight", "next in this order: →", kept),
+            dmc.Text(places, size="xs", c="dimmed"), orders,
+            _step(view, "layer −", beside.below, "neuron-below", "[", "strongest of the layer before: [", None),
+            _step(view, "layer +", beside.above, "neuron-above", "]", "strongest of the next layer: ]", None),
+            find,
+            html.Div(className="spring"), *_badges(found), _pin(source, found),
+        ],
+        className="neuron-head",
+    )  # fmt: skip
+    words = html.Div(_words(source, found, label, held), id="neuron-words", className="neuron-words")
+    return dmc.Paper([row, words], className="panel")
+
+
+def _step(view: View, text: str, to: Neuron | None, id: str, key: str, title: str, label: str | None) -> Any:
+    """A link to another neuron, pressed by a key; grey where there is none."""
+    if to is None:
+        return dmc.Anchor(
+            text, id=id, href="", className="neuron-step off", underline="never", **{"aria-disabled": True}
+        )
+    href = view.url(layer=to.layer, neuron=to.index, label=label)
+    said = f"{title} ({to})"
+    names = {"data-key": key, "aria-label": said, "attributes": {"root": {"title": said}}}
+    return dmc.Anchor(text, id=id, href=href, className="neuron-step", underline="never", **names)
+
+
+def _badges(found: Facts) -> list[Any]:
+    """Effect, importance and number of labels, short."""
+    plain = {"variant": "light", "tt": "none", "size": "md", "radius": "sm"}
+    badges = []
+    if found.effect is not None:
+        text = f"{theme.number(found.effect.effect, 4)} nats"
+        badges.append(dmc.Badge(text, color="red" if found.effect.effect > 0 else "blue", **plain))
+        if found.effect.important:
+            badges.append(dmc.Badge("important", color="teal", **plain))
+    many = found.carried
+    badges.append(dmc.Badge(f"{many} label{'' if many == 1 else 's'}", color="yellow" if many else "gray", **plain))
+    return badges
+
+
+def _words(source: Source, found: Facts, label: Mapping[str, Any] | None, held: NeuronMap | None) -> list[Any]:
+    """The neuron in three or four sentences."""
+    heuristic, level = marked(label), source.data().level
+    agreement = None
+    if held is not None and heuristic is not None:
+        agreement = hits(held, heuristic.name, heuristic.kind, heuristic.end)
+    said = [where_active(str(found.neuron), label, agreement, level=level)]
+    if held is not None:
+        said.append(writes(held.value, active_below=bool((held.k < 0).any()) and _below(heuristic)))
+    e = found.effect
+    if e is not None:
+        said.append(matters(e.effect, e.rank, e.of_layer, e.overall, e.of_all, found.neuron.layer))
+    else:
+        said.append("Its patching effect under this operator was not measured.")
+    return [html.P(text) for text in said if text]
+
+
+def _below(heuristic: Any) -> bool:
+    return heuristic is not None and heuristic.end == "bottom"
+
+
+# -- pin ---------------------------------------------------------------------------------------------------------------
+
+
+def _pin(source: Source, found: Facts) -> Any:
+    """A button that opens the pin's note."""
+    pin = pin_of(source, found.operator, found.neuron)
+    can = savable(source)
+    note = dmc.Textarea(
+        id="neuron-note", value=pin.note if pin else "", placeholder="a note, kept beside the run", autosize=True,
+        minRows=2, maxRows=8, size="xs", disabled=not can, **{"aria-label": "note"},
+    )  # fmt: skip
+    small = {"size": "compact-xs", "disabled": not can}
+    buttons = dmc.Group(
+        [
+            dmc.Button("save", id="neuron-pin", **small),
+            dmc.Button("take away", id="neuron-unpin", color="gray", variant="light", **small),
+            dmc.Text("" if can else "this folder cannot be written: page Neurons downloads its pins", size="xs"),
+        ],
+        gap=8, mt=6,
+    )  # fmt: skip
+    target = dmc.Button(
+        "pinned" if pin else "pin", id="neuron-pinned", size="compact-sm", variant="filled" if pin else "default",
+    )  # fmt: skip
+    return dmc.Popover(
+        [dmc.PopoverTarget(target), dmc.PopoverDropdown([note, buttons])],
+        width=320, position="bottom-end", shadow="md", withArrow=True, trapFocus=True,
+    )  # fmt: skip
+
+
+def _save(context: Context, save: Any, remove: Any, note: Any, who: Any, data: Any) -> tuple[str, str, Any]:
+    """Save or take away the pin; the button says which it is."""
+    source, view = context.source(data), View.of(data)
+    neuron = _who(who)
+    if dash.ctx.triggered_id == "neuron-unpin" and remove:
+        remove_pin(source, view.op, neuron)
+        return "pin", "default", ""
+    if not save:
+        return dash.no_update, dash.no_update, dash.no_update
+    try:
+        set_pin(source, view.op, neuron, str(note or ""))
+    except EnvironmentFailure as error:
+        raise RequestError(str(error)) from None
+    return "pinned", "filled", dash.no_update
+
+
+def _who(who: Any) -> Neuron:
+    """The neuron a page was drawn for. Raises RequestError for what is none."""
+    layer, index = (who.get(k) if isinstance(who, dict) else None for k in ("layer", "neuron"))
+    if not isinstance(layer, int) or not isinstance(index, int):
+        raise RequestError("this neuron cannot be read: reload the page")
+    return Neuron(layer, index)
+
+
+# -- maps --------------------------------------------------------------------------------------------------------------
+
+
+def _maps_panel(
+    context: Context, view: View, source: Source, found: Facts, label: Mapping[str, Any] | None, held: NeuronMap | None
+) -> Any:
+    """The large maps with their controls, or what is done to get them."""
+    keys = found.keys
+    labelled = dmc.Select(
+        id="neuron-label", value=str(label["key"]) if label is not None else None, data=keys, size="xs", w=230,
+        placeholder="no label", allowDeselect=False, searchable=len(keys) > 8, disabled=not keys,
+        comboboxProps={"width": 300, "position": "bottom-end"}, **{"aria-label": "label"},
+    )  # fmt: skip
+    zoom = dmc.Select(
+        id="neuron-zoom", value=view.choice("zoom", list(ZOOMS), "auto"), size="xs", w=136, allowDeselect=False,
+        data=[{"value": k, "label": f"zoom: {v}" if k == "auto" else v} for k, v in ZOOMS.items()],
+        **{"aria-label": "zoom"},
+    )  # fmt: skip
+    which = dmc.SegmentedControl(
+        id="neuron-map", value=view.choice("map", list(MAPS), "all"), size="xs",
+        data=[{"value": k, "label": v} for k, v in MAPS.items()],
+    )  # fmt: skip
+    shown = maps(found, held, label, zoom.value, which.value) if held is not None else _waiting(context, source, found)
+    return kit.panel(
+        "Activation on every prompt", html.Div(shown, id="neuron-body"), help=MAP_HELP,
+        actions=dmc.Group([html.Span("label", className="control-label"), labelled, zoom, which], gap=8),
+    )  # fmt: skip
+
+
+def _waiting(context: Context, source: Source, found: Facts, said: str = "") -> Any:
+    """No stored map: the live model makes one, or a command does."""
+    state = context.live.state(source)
+    how: list[Any] = [
+        dmc.Text(f"No map of {found.neuron} under {theme.operator_title(found.operator)} is stored.", fw=600, size="sm")
+    ]
+    if state.name in ("loading", "ready"):
+        text = said or (state.text if state.name == "loading" else "computing it with the live model")
+        how.append(dmc.Group([dmc.Loader(size="xs"), dmc.Text(f"{text} …", size="sm", c="dimmed")], gap=8))
+    else:
+        how.append(kit.small(said or state.text, "."))
+    if source.sweep:
+        how.append(kit.small("A sweep keeps no maps: the live model computes them, for the checkpoint chosen above."))
+    else:
+        how += [
+            kit.small("Maps of the strongest labelled neurons are made with"),
+            dmc.Code(source.command("maps"), block=True),
+        ]
+    return dmc.Stack(how, gap=6, className="waiting", maw=760)
+
+
+def _poll(
+    context: Context, _: Any, label: Any, zoom: Any, which: Any, who: Any, data: Any
+) -> tuple[Any, Any, Any, bool]:
+    """Have the map computed; draw it when it is there."""
+    source, view, neuron = context.source(data), View.of(data), _who(who)
+    found = facts(source, view.op, neuron)
+    chosen_label = found.label(str(label or ""))
+    held = map_of(context.live, source, view.op, neuron)
+    if held is not None:
+        body = maps(found, held, chosen_label, str(zoom), str(which))
+        return body, rest(source, found, held, chosen_label), _words(source, found, chosen_label, held), True
+    state = context.live.state(source)
+    said, going = "", state.name == "loading"
+    if state.ready:
+        status, said = computed(context.live).want(context.live, source, view.op, neuron)
+        going = status != "failed"
+    return _waiting(context, source, found, said), dash.no_update, dash.no_update, not going
+
+
+def _redraw(context: Context, label: Any, zoom: Any, which: Any, who: Any, data: Any) -> tuple[Any, Any, Any]:
+    """Another label, zoom or map."""
+    source, view, neuron = context.source(data), View.of(data), _who(who)
+    found = facts(source, view.op, neuron)
+    chosen_label = found.label(str(label or ""))
+    held = map_of(context.live, source, view.op, neuron)
+    relabelled = dash.ctx.triggered_id == "neuron-label"
+    words = _words(source, found, chosen_label, held) if relabelled else dash.no_update
+    if held is None:
+        return dash.no_update, dash.no_update, words
+    body = maps(found, held, chosen_label, str(zoom), str(which))
+    return body, rest(source, found, held, chosen_label) if relabelled else dash.no_update, words
+
+
+def _find(text: Any, data: Any) -> str:
+    """The address of a neuron by its name."""
+    read = _NAME.fullmatch(str(text or ""))
+    if read is None:
+        raise RequestError(f"{str(text)[:40]!r} names no neuron: write layer and index as in L3N17")
+    return View.of(data).url(layer=int(read[1]), neuron=int(read[2]), label=None).partition("?")[2]
+
+
+def register(context: Context) -> None:
+    """Controls, keys and links, pins, knockouts, computed maps."""
+    app = context.dash
+    controls = [(name, "value") for name in ("neuron-label", "neuron-zoom", "neuron-map")]
+    held = State("neuron-who", "data"), State("view", "data")
+    outputs = [("neuron-body", "children"), ("neuron-rest", "children"), ("neuron-words", "children")]
+    app.callback(
+        *(Output(i, p) for i, p in outputs), *(Input(i, p) for i, p in controls), *held, prevent_initial_call=True
+    )(lambda label, zoom, which, who, data: _redraw(context, label, zoom, which, who, data))
+    app.callback(
+        *(Output(i, p, allow_duplicate=True) for i, p in outputs), Output("neuron-poll", "disabled"),
+        Input("neuron-poll", "n_intervals"), *(State(i, p) for i, p in controls), *held,
+        prevent_initial_call=True,
+    )(lambda n, label, zoom, which, who, data: _poll(context, n, label, zoom, which, who, data))  # fmt: skip
+    app.callback(
+        Output("neuron-pinned", "children"), Output("neuron-pinned", "variant"), Output("neuron-note", "value"),
+        Input("neuron-pin", "n_clicks"), Input("neuron-unpin", "n_clicks"), State("neuron-note", "value"), *held,
+        prevent_initial_call=True,
+    )(lambda save, remove, note, who, data: _save(context, save, remove, note, who, data))  # fmt: skip
+    app.callback(
+        Output("url", "search", allow_duplicate=True), Input("neuron-find", "value"), State("view", "data"),
+        prevent_initial_call=True,
+    )(lambda text, data: f"?{_find(text, data)}" if text else dash.no_update)  # fmt: skip
+    app.clientside_callback(
+        ClientsideFunction("neuron", "readout"),
+        Output("neuron-readout", "children"), Input("neuron-plot", "hoverData"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+    app.clientside_callback(
+        ClientsideFunction("neuron", "links"), *(Output(name, "href") for name in LINKS),
+        Input("neuron-zoom", "value"), Input("neuron-map", "value"), *(State(name, "href") for name in LINKS),
+        prevent_initial_call=True,
+    )  # fmt: skip
+    app.clientside_callback(
+        ClientsideFunction("neuron", "label"), Output("neuron-label", "value"), Input("neuron-labels", "cellClicked"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+    for name, _ in controls:
+        kit.remember(context, name)
+    follow.choose(context, "neuron-order")
+    follow.follow(context, "neuron-steps")
+    neuron_knockout.register(context)
+
+
+PAGE = Page("neuron", "Neuron", "Where is a neuron active, what does it write, what does it matter?", layout, register)
