@@ -69,6 +69,7 @@ MADE_BY = {
     "bag_of_heuristics": "knockout",
     "failures": "failures",
     "failure_tests": "failures",
+    "maps": "maps",
 }
 """Which command makes which table."""
 
