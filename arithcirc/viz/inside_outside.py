@@ -72,7 +72,7 @@ def scatter(rows: pd.DataFrame, *, chosen: str = "", height: int = 440) -> go.Fi
         _add_points(figure, drawn[drawn["family"] == family], "", name, colour, symbol)
     _add_chosen(figure, drawn[drawn["heuristic"] == chosen])
     for text, x, y, at in (
-        ("its own prompts break", 0.99, 0.02, "right"), ("all other prompts break", 0.01, 0.9, "left"),
+        ("its own prompts break", 0.99, 0.02, "right"), ("all other prompts break", 0.02, 0.8, "left"),
     ):  # fmt: skip
         figure.add_annotation(
             text=text, x=x, y=y, xref="x domain", yref="y domain", xanchor=at, showarrow=False,

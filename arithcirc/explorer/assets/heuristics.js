@@ -19,7 +19,11 @@
       if (triggered.prop_id.startsWith("heuristics-grid")) return cell && cell.rowId ? [cell.rowId, no()] : [no(), no()];
       const point = click.points && click.points[0];
       const label = point && point.customdata;
-      return label ? [String(label), { ids: [String(label)] }] : [no(), no()];
+      if (!label) return [no(), no()];
+      const grid = window.dash_ag_grid.getApi("heuristics-grid");
+      const node = grid && grid.getRowNode(String(label));
+      if (node) grid.ensureNodeVisible(node, "middle");
+      return [String(label), { ids: [String(label)] }];
     },
     open(cell, label, view) {
       if (!cell || !cell.rowId || !view || String(window.getSelection())) return [no(), no()];

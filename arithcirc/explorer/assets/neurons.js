@@ -37,7 +37,7 @@
   cells.NeuronSmall = function (props) {
     const x = props.value;
     if (x === null || x === undefined) return draw("span", null, "–");
-    return draw("span", null, x >= 0.001 ? x.toFixed(3) : x === 0 ? "0" : x.toExponential(0).replace("e-", "e−"));
+    return draw("span", null, x >= 0.001 ? x.toFixed(3) : x === 0 ? "≈ 0" : x.toExponential(0).replace("e-", "e−"));
   };
   cells.NeuronLabel = function (props) {
     if (!props.data) return null;

@@ -138,13 +138,14 @@ def _grid(table: pd.DataFrame, family: str, chosen: str, *, known: bool) -> dag.
         defaultColDef={"sortable": True, "filter": True, "resizable": True, "minWidth": 44, "suppressMovable": True},
         getRowId="params.data.heuristic",
         selectedRows={"ids": [chosen]},
+        scrollTo={"rowId": chosen, "rowPosition": "middle"},
         dashGridOptions={
             "animateRows": False, "headerHeight": 32, "rowHeight": 28, "theme": kit.GRID_THEME,
             "rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True},
         },
         columnSize="responsiveSizeToFit",
         className="ag-theme neurons-grid",
-        style={"height": 446},
+        style={"height": 424},
     )  # fmt: skip
 
 

@@ -20,6 +20,8 @@ from arithcirc.viz.meaning import meaning
 
 CONVINCING = 0.01
 """p below which the neurons' own damage is called different from random ones'."""
+SMALL = 0.02
+"""A fall in accuracy up to this is not spoken of."""
 _DONE = {
     "zero": "Zeroing {}",
     "mean": "Setting {} to the mean over prompts",
@@ -91,7 +93,13 @@ def _verdict(row: Mapping[Any, Any]) -> str:
     p = row["p"]
     shown = f"p {theme.p_value(p)}" if theme.p_value(p).startswith("<") else f"p = {theme.p_value(p)}"
     harm, control = 1 - row["inside"], 1 - row["random_inside"]
-    if harm <= 0.02:
+    outside = 1 - row["outside"]
+    if harm <= SMALL < outside:
+        return (
+            f"So its own prompts survive and {theme.percent(outside)} of the others break: what these neurons do "
+            "here, they do for prompts outside it."
+        )
+    if harm <= SMALL:
         return (
             "So the model does without them: other neurons carry these prompts as well, or the label is not what the "
             "neurons are for."
@@ -120,10 +128,10 @@ def _grid(source: Source, operator: str, neurons: pd.DataFrame) -> dag.AgGrid:
     columns = [
         {"field": "name", "headerName": "neuron", "cellRenderer": "NeuronLink", "width": 90},
         {"field": "effect", "headerName": "effect (nats)", "valueFormatter": three, "width": 100, **number},
-        {"field": "rank", "headerName": "rank", "headerTooltip": "rank by effect within its layer", "width": 70, **number},
+        {"field": "rank", "headerTooltip": "rank by effect within its layer", "width": 70, **number},
         {
-            "headerName": "score", "field": "score", "cellRenderer": "NeuronBar", "cellRendererParams": {"largest": 1.0, "signed": False},
-            "width": 92, **number,
+            "headerName": "score", "field": "score", "width": 92, "cellRenderer": "NeuronBar",
+            "cellRendererParams": {"largest": 1.0, "signed": False}, **number,
         },
         {"field": "base_rate", "headerName": "base rate", "cellRenderer": "NeuronSmall", "width": 86, **number},
         {"field": "q", "headerName": "q", "cellRenderer": "NeuronSmall", "width": 70, **number},

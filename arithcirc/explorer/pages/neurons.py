@@ -66,7 +66,7 @@ def _grid_panel(view: View, source: Source) -> Any:
     )
     actions = dmc.Group([found, csv], gap=12)
     return kit.panel(
-        "All neurons and what they matter for", *parts, _grid(view, source, table),
+        "All neurons by patching effect", *parts, _grid(view, source, table),
         dcc.Store(id="neurons-sort"), dcc.Store(id="neurons-filter"), dcc.Store(id="neurons-open"),
         help=HELP, actions=actions,
     )  # fmt: skip

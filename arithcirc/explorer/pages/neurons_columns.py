@@ -24,7 +24,7 @@ def columns(table: NeuronTable, *, sweep: bool) -> list[dict[str, Any]]:
         _column("operator", "op", 54, "operator of the prompts", cellRenderer="NeuronOperator", **_TEXT),
         _column("layer", "layer", 60, "layer, counted from 0", **_NUMBER),
         _column(
-            "effect", f"effect{unit}", 116, f"mean drop in logit difference when the neuron is patched, {exact}",
+            "effect", f"effect{unit}", 126, f"mean drop in logit difference when the neuron is patched, {exact}",
             cellRenderer="NeuronBar", cellRendererParams=bars, **_NUMBER,
         ),
         _column("std", "std", 66, "standard deviation of the effect over pairs", format="d3.format('.3f')", **_NUMBER),
@@ -32,16 +32,16 @@ def columns(table: NeuronTable, *, sweep: bool) -> list[dict[str, Any]]:
         _column("important", "imp.", 50, "among the important neurons of its layer", cellRenderer="NeuronTick",
                 filter=False, sortingOrder=["desc", "asc"]),
         _column("labels", "labels", 66, "heuristics that match at the score threshold", **_NUMBER),
-        _column("heuristic", "label", 196, "the best label, or the best one searched for; filled dot: significant",
+        _column("heuristic", "label", 172, "the best label, or the best one searched for; filled dot: significant",
                 cellRenderer="NeuronLabel", cellRendererParams={"colours": colours}, **_TEXT),
         _column("family", "family", 104, "family of the label", cellRenderer="NeuronFamily",
                 cellRendererParams={"names": names}, **_TEXT),
         _column("end", "end", 70, "whether the strongest or the weakest activations match", **_TEXT),
         _column("score", "score", 92, "share of the neuron's k strongest prompts that the heuristic is about",
                 cellRenderer="NeuronBar", cellRendererParams={"largest": 1.0, "signed": False}, **_NUMBER),
-        _column("base_rate", "base rate", 82, "score of a random map: k / n", cellRenderer="NeuronSmall", **_NUMBER),
-        _column("q", "q", 66, "false discovery rate of the label", cellRenderer="NeuronSmall", **_NUMBER),
-        *([_column("birth", "from step", 82, "step from which the label stays", format="d3.format(',')", **_NUMBER)]
+        _column("base_rate", "base rate", 86, "score of a random map: k / n", cellRenderer="NeuronSmall", **_NUMBER),
+        _column("q", "q", 72, "false discovery rate of the label", cellRenderer="NeuronSmall", **_NUMBER),
+        *([_column("birth", "since", 66, "step from which the label stays", format="d3.format(',')", **_NUMBER)]
           if sweep else []),
         _column("pinned", "", 34, "pinned", cellRenderer="NeuronPin", sortable=False, filter=False),
     ]  # fmt: skip
