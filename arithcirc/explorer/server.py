@@ -51,6 +51,10 @@ def serve(
 
 def listening(folders: Sequence[Path], *, host: str = "127.0.0.1", port: int = 0, live: Opener | None = None) -> Any:
     """A server that holds its port and waits to be run. Raises what `serve` does."""
+    try:
+        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise EnvironmentFailure(f"no address for --host {host!r} ({error.strerror}): give 127.0.0.1") from None
     missing = [str(folder) for folder in folders if not Path(folder).is_dir()]
     if missing:
         raise RequestError(f"there is no folder {missing[0]}: give a run's, a sweep's, or one that holds some")
@@ -61,9 +65,10 @@ def listening(folders: Sequence[Path], *, host: str = "127.0.0.1", port: int = 0
     secured(context, host)
     try:
         return create_server(context.dash.server, host=host, port=port, threads=THREADS, ident=None)
-    except (OSError, socket.gaierror) as error:
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise EnvironmentFailure(
-            f"cannot listen on {host} port {port} ({error.strerror or error}): give another --port (0: any free one)"
+            f"cannot listen on {host} port {port} ({reason}): give another --port (0: any free one)"
         ) from None
 
 
