@@ -10,6 +10,7 @@ Attention says where a head looks, not what it takes from there; a decodable par
 attribution leaves out what a head does through later layers. All take plain rows or arrays of one operator.
 """
 
+import html
 from collections.abc import Sequence
 
 import numpy as np
@@ -47,7 +48,7 @@ def attention_bars(rows: pd.DataFrame, *, colour: str) -> go.Figure:
 
 def prompt_attention(tokens: Sequence[tuple[str, str]], attention: np.ndarray, *, colour: str) -> go.Figure:
     """`tokens` are (position, text), `attention` one number for each."""
-    labels = [_named(theme.POSITION_LABELS.get(place, place), text) for place, text in tokens]
+    labels = [_named(theme.POSITION_LABELS.get(place, place), html.escape(text)) for place, text in tokens]
     figure = go.Figure(
         go.Bar(
             x=np.asarray(attention, dtype=np.float64),

@@ -14,7 +14,7 @@ from dash import Input, Output, State, dcc, html
 from arithcirc.errors import RequestError
 from arithcirc.explorer import kit
 from arithcirc.explorer.context import Context, Page
-from arithcirc.explorer.follow import bare, follow, follow_rows, leads_to
+from arithcirc.explorer.follow import bare, choose, follow, follow_rows, leads_to, shown
 from arithcirc.explorer.pages.heads_live import live_part
 from arithcirc.explorer.pages.heads_tables import head_rows, sentence
 from arithcirc.explorer.pages.overview_tables import absent
@@ -90,14 +90,14 @@ def _all(view: View, rows: pd.DataFrame, at: int) -> Any:
         {"field": "accuracy", "headerName": "acc.", "headerTooltip": "held-out accuracy", "width": 50} | right,
     ]
     layer, head = int(rows["layer"][at]), int(rows["head"][at])
-    shown = rows
+    listed = rows
     if "in_circuit" in rows:
-        shown = rows.assign(circuit=["✓" if inside else "" for inside in rows["in_circuit"]])
-    columns = [c for c in offered if c["field"] in shown.columns]
+        listed = rows.assign(circuit=["✓" if inside else "" for inside in rows["in_circuit"]])
+    columns = [c for c in offered if c["field"] in listed.columns]
     fields = ["href", "layer", "head", *(c["field"] for c in columns)]
-    shown = shown[fields].astype(object).where(shown[fields].notna(), None)
+    listed = listed[fields].astype(object).where(listed[fields].notna(), None)
     grid = kit.grid(
-        shown, columns, id="heads-all", name=f"heads_{theme.OPERATOR_NAMES.get(view.op, '')}", height=520,
+        listed, columns, id="heads-all", name=f"heads_{theme.OPERATOR_NAMES.get(view.op, '')}", height=520,
         getRowId="params.data.href", scrollTo={"rowIndex": at, "rowPosition": "middle"},
         defaultColDef={"sortable": True, "filter": False, "resizable": True, "minWidth": 44},
         rowClassRules={"ov-chosen-row": f"params.data.layer == {layer} && params.data.head == {head}"},
@@ -181,15 +181,16 @@ def _figure(title: str, figure: Any, id_: str, name: str, height: int, help_: st
 def _prompt(context: Context, view: View, source: Source, row: dict[str, Any]) -> Any:
     prompt = view.choices.get("prompt") or _example(source, view.op)
     field = dmc.TextInput(
-        id="heads-prompt", value=prompt, debounce=600, size="xs", w=150, placeholder="226-68=",
+        id="heads-prompt", value=prompt, debounce=True, size="xs", w=150, placeholder="226-68=",
         **{"data-key": "/", "aria-label": "prompt"},
     )  # fmt: skip
     state = context.live.state(source)
+    now = shown("heads", {"prompt": prompt})
     return kit.panel(
         f"{row['name']} and all heads on one prompt",
         html.Div(live_part(context, source, view.op, prompt, int(row["layer"]), int(row["head"])), id="heads-live"),
         dcc.Interval(id="heads-poll", interval=POLL, disabled=state.name != "loading"),
-        actions=dmc.Group([html.Span("prompt", className="control-label"), field], gap=6), help=HELP["live"],
+        actions=dmc.Group([html.Span("prompt", className="control-label"), field, now], gap=6), help=HELP["live"],
     )  # fmt: skip
 
 
@@ -201,13 +202,14 @@ def _example(source: Source, op: str) -> str:
     return f"226{op}68="
 
 
-def _answer(context: Context, prompt: str | None, data: Any) -> tuple[Any, bool]:
-    """The part about one prompt; the browser asks again while the model loads."""
+def _answer(context: Context, data: Any) -> tuple[Any, bool]:
+    """The part about one prompt, asked for again while the model loads."""
     source, view = context.source(data), View.of(data)
     rows = head_rows(view, source)
     row = rows.iloc[_chosen(view, rows)]
     state = context.live.state(source)
-    part = live_part(context, source, view.op, str(prompt or ""), int(row["layer"]), int(row["head"]))
+    prompt = view.choices.get("prompt") or _example(source, view.op)
+    part = live_part(context, source, view.op, prompt, int(row["layer"]), int(row["head"]))
     return part, state.name != "loading"
 
 
@@ -243,13 +245,13 @@ def _circuit(view: View, source: Source) -> list[Any]:
 
 
 def register(context: Context) -> None:
-    """A typed prompt is answered; rows and cells lead to their head."""
+    """A typed prompt draws the page anew; rows and cells lead to their head."""
     context.dash.callback(
         Output("heads-live", "children"), Output("heads-poll", "disabled"),
-        Input("heads-prompt", "value"), Input("heads-poll", "n_intervals"), State("view", "data"),
+        Input("heads-poll", "n_intervals"), State("view", "data"),
         prevent_initial_call=True,
-    )(lambda prompt, _, data: _answer(context, prompt, data))  # fmt: skip
-    kit.remember(context, "heads-prompt")
+    )(lambda _, data: _answer(context, data))  # fmt: skip
+    choose(context, "heads-prompt")
     follow_rows(context, "heads-all")
     for graph in ("circuit", "copies"):
         follow(context, f"heads-{graph}")

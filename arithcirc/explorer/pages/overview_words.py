@@ -104,7 +104,7 @@ def _neurons(view: View, source: Source, facts: Facts) -> Step | None:
     if share < 0.05:
         claim = "Hardly any neuron there is a heuristic."
     text = (
-        f"Of {total:,} important neurons {percent(share)} fire by a simple rule about op1, op2 or the result (a label "
+        f"Of {total:,} {_important(source)} {percent(share)} fire by a simple rule about op1, op2 or the result (a label "
         f"with score ≥ {facts.threshold:g} that chance does not explain, q < {facts.level:g})"
     )
     example = example_label(source, facts.operator)
@@ -117,6 +117,11 @@ def _neurons(view: View, source: Source, facts: Facts) -> Step | None:
         href = view.url("neuron", **where, label=example["heuristic"])
         return Step(claim, f"{text}.", href, f"See L{where['layer']}N{where['neuron']}")
     return Step(claim, f"{text}.", view.url("heuristics"), "Heuristics")
+
+
+def _important(source: Source) -> str:
+    """Which neurons were given labels."""
+    return "neurons important here or at the reference checkpoint" if source.sweep else "important neurons"
 
 
 def example_label(source: Source, operator: str) -> pd.Series | None:
@@ -204,7 +209,7 @@ def _weak(source: Source, facts: Facts) -> list[Limit]:
     found = []
     if facts.labels is not None and int(facts.labels["unlabelled"]):
         many, total = int(facts.labels["unlabelled"]), int(facts.labels["important"])
-        text = f"{many:,} of {total:,} important neurons match no heuristic that chance does not explain."
+        text = f"{many:,} of {total:,} {_important(source)} match no heuristic that chance does not explain."
         found.append(Limit("Neurons without a label", text))
     for prediction in facts.predictions:
         if prediction.holds is False:
