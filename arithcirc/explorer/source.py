@@ -221,9 +221,14 @@ class Source:
 
 def open_source(key: str, path: Path, model: str = "", revision: str = "") -> Source:
     """A run, or a sweep at a checkpoint (by default its last). RunConflictError for neither, or a damaged one."""
-    if not (path / SWEEP).is_file():
-        return Source(key, path, False, RunFolder.open(path).manifest)
-    sweep = Source(key, path, True, SweepFolder.open(path).manifest)
+    if not path.is_dir():
+        raise RunConflictError(f"the folder of {key!r} is no longer there: choose another run")
+    try:
+        if not (path / SWEEP).is_file():
+            return Source(key, path, False, RunFolder.open(path).manifest)
+        sweep = Source(key, path, True, SweepFolder.open(path).manifest)
+    except RunConflictError as error:  # readers may be elsewhere: they are told the key, not where it lies
+        raise RunConflictError(str(error).replace(str(path), key)) from None
     held = sweep.checkpoints
     if not held:
         raise RunConflictError(f"sweep {key!r} has no tables yet: let 'arithcirc sweep' finish a task, then reload")
