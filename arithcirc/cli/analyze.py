@@ -1,4 +1,4 @@
-"""`analyze`, the stages up to the circuit, `report` and `export` as commands. Heavy imports stay in the functions."""
+"""`analyze`, the stages up to the circuit and `report` as commands. Heavy imports stay in the functions."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -119,25 +119,6 @@ def report_command(
     from arithcirc.report import open_folder
 
     write_the_report(open_folder(run), form=form)
-
-
-def export_command(run: Path, *, out: Path, formats: str = "html") -> None:
-    """Write a run's or a sweep's figures as files, each with a .json sidecar that says where it came from.
-
-    Parameters
-    ----------
-    run
-        A run folder, OUT/<model>/<revision>, or a sweep's folder.
-    out
-        Folder for the figures.
-    formats
-        Any of html, png, svg, pdf, separated by commas; all but html need the extra `figures` and chromium.
-    """
-    from arithcirc.report import open_folder
-    from arithcirc.viz.export import write_figures
-
-    written = write_figures(open_folder(run), out, [f.strip() for f in formats.split(",")])
-    show.out.print(f"{len(written)} figures: {out}")
 
 
 def _strongest(run: "RunFolder") -> None:

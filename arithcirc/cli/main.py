@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from arithcirc.cli import analyze, check, compare, explore, mechanism, models, show, sweep, train
+from arithcirc.cli import analyze, check, compare, explore, export, mechanism, models, show, sweep, train
 from arithcirc.cli.options import COMMAND_LINE
 from arithcirc.errors import ArithcircError
 
@@ -33,7 +33,7 @@ def build() -> App:
     for name in ("probe", "neurons", "heads", "heuristics", "knockout", "failures", "maps"):
         app.command(getattr(mechanism, f"{name}_command"), name=name)
     app.command(analyze.report_command, name="report")
-    app.command(analyze.export_command, name="export")
+    app.command(export.export_command, name="export")
     app.command(explore.explore)
     app.command(compare.compare_command, name="compare")
     app.command(compare.pairs_command, name="pairs")

@@ -24,6 +24,8 @@ from arithcirc.viz.value_tokens import value_line, value_tokens
 LABELS = 40
 BROKEN = 12
 """Prompts listed whose answer changes when the neuron is zeroed."""
+RIGHT = ("value", "tokens", "drops")
+"""Figures of the right column."""
 Label = dict[str, Any]
 Drawn = tuple[str, str, str, go.Figure]
 View = tuple[Label | None, Marked | None, Hits | None]
@@ -46,7 +48,9 @@ def page(
         "k": site_pack.pack_map(held.k),
         "value": site_pack.pack_floats(held.value),
         "first": held.first,
-        "figures": [{"key": key, "title": title, "help": said} for key, title, said, _ in drawn],
+        "figures": [
+            {"key": key, "title": title, "help": said, "side": int(key in RIGHT)} for key, title, said, _ in drawn
+        ],
         "packed": text,
         "arrays": arrays,
         "labels": labels[:LABELS],

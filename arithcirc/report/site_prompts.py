@@ -16,7 +16,7 @@ from arithcirc.components import Neuron
 from arithcirc.report.site_neurons import Chosen
 from arithcirc.viz import theme
 from arithcirc.viz.frames import RunData, has
-from arithcirc.viz.masks import holds
+from arithcirc.viz.masks import mask
 
 RIGHT, WRONG = 90, 60
 """Prompts listed per operator, answered correctly and not."""
@@ -40,10 +40,22 @@ def rows(data: RunData, labels: Labels, chosen: list[Chosen]) -> list[dict[str, 
         answers = data.tables["answers"]
         answers = answers[answers["operator"] == operator].set_index(["op1", "op2"])
         carried = _carried(operator, labels.get(operator, {}), effects)
-        for op1, op2 in _chosen_prompts(data, operator, answers):
-            row = answers.loc[(op1, op2)]
-            found.append(_row(operator, op1, op2, row, carried, pages))
+        listed = _chosen_prompts(data, operator, answers)
+        where = _where(operator, [name for name, _ in carried], listed, data.operands)
+        for at, (op1, op2) in enumerate(listed):
+            here = [item for item, held in zip(carried, where, strict=True) if held[at]]
+            found.append(_row(operator, op1, op2, answers.loc[(op1, op2)], here, pages))
     return found
+
+
+def _where(
+    operator: str, names: list[str], prompts: list[tuple[int, int]], operands: tuple[int, int]
+) -> list[np.ndarray]:
+    """Per heuristic, at which of the prompts it holds."""
+    first, size = operands[0], operands[1] - operands[0] + 1
+    at = np.array(prompts, dtype=np.int64).reshape(-1, 2) - first
+    planes = (mask(name, operator, first, (size, size)) for name in names)
+    return [np.zeros(len(at), dtype=bool) if p is None else p[at[:, 0], at[:, 1]] for p in planes]
 
 
 def _effects(data: RunData) -> dict[tuple[str, int, int], float]:
@@ -96,10 +108,9 @@ def _row(
     op1: int,
     op2: int,
     row: Any,
-    carried: list[tuple[str, list[tuple[float, Neuron]]]],
+    here: list[tuple[str, list[tuple[float, Neuron]]]],
     pages: Mapping[tuple[str, Neuron], Chosen],
 ) -> dict[str, Any]:
-    here = [(name, neurons) for name, neurons in carried if holds(name, operator, op1, op2)]
     shown = []
     for name, neurons in here[:SHOWN]:
         links = [

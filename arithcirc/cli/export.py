@@ -1,0 +1,65 @@
+"""`arithcirc export`: a run as static pages that open from disk, or its figures as files."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from arithcirc.cli import show
+
+if TYPE_CHECKING:
+    from arithcirc.store import RunFolder
+
+
+def export_command(
+    run: Path,
+    *,
+    out: Path,
+    top: Annotated[int, Parameter(help="Neurons that get a page, by effect, the operators in turn.")] = 200,
+    formats: Annotated[str | None, Parameter(help="Figures as files instead: html, png, svg, pdf, by commas.")] = None,
+) -> None:
+    """Write a run as static pages that open from disk; with --formats, or of a sweep, its figures as files.
+
+    The pages need no network: overview, prompts, neurons, a page per top neuron. Each figure file has a .json sidecar
+    that says where it came from; formats other than html need the extra `figures` and chromium.
+
+    Parameters
+    ----------
+    run
+        A run folder, OUT/<model>/<revision>, or a sweep's folder.
+    out
+        Folder for the pages or the figures; an earlier export of pages in it is replaced.
+    """
+    from arithcirc.catalogue import SweepFolder
+    from arithcirc.report import open_folder
+
+    folder = open_folder(run)
+    if formats is None and not isinstance(folder, SweepFolder):
+        _site(folder, out, top)
+        return
+    from arithcirc.viz.export import write_figures
+
+    written = write_figures(folder, out, [f.strip() for f in (formats or "html").split(",")])
+    show.out.print(f"{len(written)} figures: {out}")
+
+
+def _site(run: "RunFolder", out: Path, top: int) -> None:
+    """The pages, announced, counted and weighed."""
+    from arithcirc.report.site import plan_site, write_site
+
+    plan = plan_site(run, top=top)
+    for note in plan.notes:
+        show.err.print(note, markup=False)
+    show.err.print(
+        f"pages: overview, prompts, neurons and {len(plan.chosen)} single neurons, "
+        f"about {show.memory(plan.expected_bytes)} in {out}",
+        markup=False,
+    )
+    where = "/".join(run.path.resolve().parts[-2:])  # no path of the machine
+    again = shlex.join(["arithcirc", "export", where, "--out", out.name, "--top", str(top)])
+    with show.progress() as report:
+        progress: Callable[[str, int, int], None] = report
+        site = write_site(run, out, plan, command=again, progress=progress)
+    show.out.print(f"{site.pages} pages, {show.memory(site.size)}: {out / 'index.html'}", markup=False)
