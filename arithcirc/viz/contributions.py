@@ -34,6 +34,8 @@ GROUPS: Mapping[str, tuple[str, str]] = {
     "rest": ("embedding and biases", theme.GREY),
 }
 """Name and colour of each group."""
+SHORT = {"heads": "heads", "holding": "heuristics that hold", "important": "other important", "others": "other neurons"}
+"""Names for legends and columns."""
 MOST_LAYERS = 12
 """Layers drawn one by one; of a deeper model, those that contribute most."""
 _LINES = ("#2f7ebc", "#d9731a", "#1b9e77", "#b267a8", "#c9a227")
@@ -166,7 +168,8 @@ def by_layer(explanation: Explanation, numbers: Sequence[int], words: Mapping[in
         zeroline=False, showgrid=False,
     )  # fmt: skip
     figure.update_yaxes(title="logit so far (nats)")
-    return figure.update_layout(margin={"t": 12, "r": 8, "b": 44}, legend={"y": 1.02, "yanchor": "bottom"})
+    inside = {"orientation": "v", "x": 0.02, "y": 1.0, "yanchor": "top", "bgcolor": "rgba(0,0,0,0)"}
+    return figure.update_layout(margin={"t": 12, "r": 8, "b": 44}, legend=inside)
 
 
 def at_equals(explanation: Explanation, target: Target) -> go.Figure:
@@ -203,8 +206,10 @@ def at_equals(explanation: Explanation, target: Target) -> go.Figure:
         tickvals=[layer * n_heads + middle for layer in range(0, n_layers, every)],
         ticktext=[f"L{layer}" for layer in range(0, n_layers, every)], showgrid=False, zeroline=False, ticklen=0,
     )  # fmt: skip
-    for layer in range(1, n_layers):
-        figure.add_vline(x=layer * n_heads - 0.5, line={"width": 1, "color": theme.GREY, "dash": "dot"}, opacity=0.5)
+    dots = {"width": 1, "color": theme.GREY, "dash": "dot"}
+    border = {"type": "line", "y0": 0, "y1": 1, "xref": "x", "yref": "paper", "line": dots, "opacity": 0.5}
+    ends = [layer * n_heads - 0.5 for layer in range(1, n_layers)]
+    figure.layout.shapes = [border | {"x0": x, "x1": x} for x in ends]
     figure.update_yaxes(autorange="reversed", type="category", showgrid=False, row=2, col=1)
     figure.update_yaxes(title="nats", row=1, col=1)
     figure.update_xaxes(title=f"heads H0 to H{n_heads - 1} of each layer", row=2, col=1)

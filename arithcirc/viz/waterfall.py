@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from arithcirc.viz import theme
-from arithcirc.viz.contributions import GROUPS, Part, Parts
+from arithcirc.viz.contributions import GROUPS, SHORT, Part, Parts
 
 _GAP = 0.8
 _LABELLED = 0.05
@@ -32,7 +32,7 @@ def waterfall(found: Parts) -> go.Figure:
     for group, (name, colour) in GROUPS.items():
         at = [i for i, step in enumerate(steps) if step.group == group]
         if at:
-            figure.add_trace(_bars(steps, at, x, starts, span, name, colour))
+            figure.add_trace(_bars(steps, at, x, starts, span, SHORT.get(group, name), colour))
     figure.add_trace(
         go.Bar(
             x=[last], y=[found.total], width=1, marker={"color": theme.CHOSEN}, name=str(found.target),
@@ -42,7 +42,7 @@ def waterfall(found: Parts) -> go.Figure:
         )
     )  # fmt: skip
     figure.update_xaxes(
-        tickvals=[*ticks.values(), last], ticktext=[*ticks, "logit" if found.target.minus is None else "difference"],
+        tickvals=[*ticks.values(), last], ticktext=[*ticks, "sum"],
         showgrid=False, zeroline=False, ticklen=0, range=[x[0] - 0.9, last + 0.9], tickangle=0,
     )  # fmt: skip
     low, high = min(0.0, ends.min(), found.total), max(0.0, ends.max(), found.total)

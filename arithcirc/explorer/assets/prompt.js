@@ -135,7 +135,8 @@
     if (props.value === null || props.value === undefined) return element("span", { className: "faint" }, "–");
     const share = Math.min(1, Math.abs(props.value) / props.most) * 50;
     const style = { width: share + "%", left: props.value < 0 ? 50 - share + "%" : "50%" };
-    const text = (props.value > 0 ? "+" : props.value < 0 ? "−" : "") + Math.abs(props.value).toFixed(2);
+    const size = Math.abs(props.value).toFixed(2);
+    const text = (Number(size) === 0 ? "" : props.value > 0 ? "+" : "−") + size;
     return element("div", { className: "cell-bar" },
       element("div", { className: "track" }, element("div", { className: props.value < 0 ? "against" : "for", style })),
       element("span", null, text));

@@ -28,6 +28,7 @@ from arithcirc.explorer.pages.prompt_bench import bench, items, read_seed, said_
 from arithcirc.explorer.pages.prompt_case import Case
 from arithcirc.explorer.source import Source
 from arithcirc.explorer.view import View
+from arithcirc.questions import LiveModel
 
 KEPT = ("off", "ablation", "seed", "target")
 """Choices that a control of the page changes without a reload."""
@@ -90,16 +91,18 @@ def _bar(view: View, source: Source, text: str, prompt: Prompt | None) -> dmc.Pa
 
 
 def _examples(view: View, source: Source, operator: str, right: bool) -> dmc.Group | None:
-    """Prompts to click, answered rightly or wrongly."""
+    """Prompts to click, answered rightly or wrongly; wrong ones of other operators where this one has none."""
     flagship = f"{facts.FLAGSHIP[0]}-{facts.FLAGSHIP[1]}="
     known = [text for text, correct in facts.examples(source, operator) if correct == right]
     if right and "-" in source.operators and flagship not in known:
         known = [flagship, *known]
+    if not right and not known:
+        others = [facts.examples(source, o, wrong=3) for o in source.operators if o != operator]
+        known = [text for found in others for text, correct in found if not correct]
     if not known:
         return None
-    links = [
-        kit.link(text, view.url(prompt=text, op=read(text).operator, target=None, **{"with": None})) for text in known
-    ]
+    fresh = {"target": None, "with": None}
+    links = [kit.link(text, view.url(prompt=text, op=read(text).operator, **fresh)) for text in known[:6]]
     return dmc.Group([html.Span("right:" if right else "wrong:", className="control-label examples"), *links], gap=12)
 
 
@@ -117,7 +120,7 @@ def _tokens(reply_tokens: Sequence[tuple[str, str]]) -> html.Div:
 def _live(context: Context, view: View, source: Source, prompt: Prompt, labels: facts.Labels) -> Any:
     """The page of an explained prompt."""
     case = context.live.ask(source, lambda model: cases.explain(model, prompt, labels))
-    left: list[Any] = [_words(context, source, case)]
+    left: list[Any] = [_words(case)]
     if other := _other(context, view, source):
         left.append(
             other if not isinstance(other, Case) else panels.comparison(case, other, view.choices.get("target", ""))
@@ -132,20 +135,34 @@ def _columns(left: Sequence[Any], right: Any) -> html.Div:
     )
 
 
-def _words(context: Context, source: Source, case: Case) -> dmc.Paper:
-    """The explanation in words; a problem of the knockout leaves it out."""
-    trial = context.live.ask(source, lambda model: _trial(model, case))
+def _words(case: Case) -> dmc.Paper:
+    """The explanation in words; what knockouts show is asked for once the page stands."""
     title = f"Why the model answers {words.said(case.reply.guesses[0])} to {case.prompt.shown}"
-    return kit.panel(title, _tokens(case.reply.tokens), _story(words.sentences(case, trial)))
+    trial = html.Div(kit.small("asking what knockouts show …", ml=18, mt=4), id="prompt-trial")
+    return kit.panel(title, _tokens(case.reply.tokens), _story(words.sentences(case)), trial)
 
 
-def _trial(model: Any, case: Case) -> cases.Trial | None:
-    off = named([ALL], case.labels.carriers, case.shape[1], "zero")
-    return cases.try_labels(model, case, off, 0)
+def _tried(context: Context, data: Any) -> Any:
+    """What knockouts show, and a link to the last of them."""
+    view, source = View.of(data), context.source(data)
+    prompt, labels = _asked(view, source)
+
+    def question(model: LiveModel) -> tuple[Case, cases.Trial | None]:
+        case = cases.explain(model, prompt, labels)
+        return case, cases.try_out(model, case, named([ALL], labels.carriers, case.shape[1], "zero"), 0)
+
+    case, trial = context.live.ask(source, question)
+    parts: list[Any] = [_story(words.knockouts(case, trial))]
+    if trial is not None and trial.turning:
+        n = len(trial.turning)
+        text = f"switch {'these ' + str(n) + ' neurons' if n > 1 else 'this neuron'} off"
+        off = ",".join(str(neuron) for neuron in trial.turning)
+        parts.append(kit.link(text, view.url(off=off, ablation=None), className="prompt-try"))
+    return parts
 
 
 def _story(sentences: Sequence[str]) -> html.Ul:
-    return html.Ul([html.Li(_bold(text)) for text in sentences], className="story")
+    return html.Ul([html.Li(_bold(text)) for text in sentences], className="prompt-story")
 
 
 def _bold(text: str) -> list[Any]:
@@ -181,7 +198,7 @@ def _parts(view: View, source: Source, case: Case) -> dmc.Stack:
             panels.heuristics_list(case.labels, known, off, view, "nats", _labels_choice(view)),
             panels.neurons_list(neurons, off, "nats"),
             dmc.SimpleGrid(pair, cols=2, spacing=12),
-            panels.heads_panel(case, target, off),
+            panels.heads_panel(case, target),
         ],
         gap=12,
     )
@@ -266,6 +283,9 @@ def register(context: Context) -> None:
         Output("prompt-parts", "children"), Input("prompt-target", "value"), *held[:3], State("view", "data"),
         prevent_initial_call=True,
     )(lambda target, off, how, seed, data: _retargeted(context, data, target, off, how, seed))  # fmt: skip
+    app.callback(Output("prompt-trial", "children"), Input("prompt-trial", "id"), State("view", "data"))(
+        lambda _, data: _tried(context, data)
+    )
     for name in KEPT:
         kit.remember(context, f"prompt-{name}")
     app.clientside_callback(

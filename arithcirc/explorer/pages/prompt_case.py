@@ -6,14 +6,15 @@ same layers. The fall of the answer's logit splits into what the parts wrote dir
 later layers and by the final norm.
 """
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from arithcirc.components import Neuron
 from arithcirc.explorer.pages import prompt_facts as facts
-from arithcirc.explorer.pages.prompt_ask import Prompt, as_many
+from arithcirc.explorer.pages.prompt_ask import MOST, Prompt, as_many
 from arithcirc.explorer.pages.prompt_facts import Labels
 from arithcirc.questions import Explanation, LiveModel, Off, Reply
 from arithcirc.viz.contributions import Parts, Target, parts
@@ -21,6 +22,8 @@ from arithcirc.viz.contributions import Parts, Target, parts
 RIVALS = 4
 DRAWS = 5
 """Random sets that the words compare with."""
+FAST = 0.15
+"""Seconds for an answer up to which all draws and the search are made."""
 TARGETS = ("difference", "answer", "given")
 
 
@@ -128,12 +131,19 @@ def _written(explanation: Explanation, off: Off) -> float:
 
 @dataclass(frozen=True)
 class Trial:
-    """The neurons of the heuristics that hold set to zero, against draws of as many others: what is said then."""
+    """What knockouts to zero show: what holds, against draws of as many others; all important neurons; the strongest.
+
+    `turning` are the fewest of the strongest neurons, for the answer given against the next (or the true) one, whose
+    loss changes whether the model is right; None where no search was made or none was found.
+    """
 
     off: Off
     without: Reply
     draws: tuple[Reply, ...]
     drawn: int
+    nothing: Reply
+    turning: tuple[Neuron, ...] | None = None
+    turned: Reply | None = None
 
     @property
     def kept(self) -> int:
@@ -141,10 +151,46 @@ class Trial:
         return sum(reply.correct for reply in self.draws)
 
 
-def try_labels(model: LiveModel, case: Case, off: Off, seed: int) -> Trial | None:
-    """Knock out what holds, and as many others `DRAWS` times; None where no neuron carries what holds."""
+def try_out(model: LiveModel, case: Case, off: Off, seed: int) -> Trial | None:
+    """Knock out what holds, as many others `DRAWS` times, all important neurons, and the strongest ones.
+
+    A model that takes long for an answer is asked less. None where no neuron carries what holds.
+    """
     if not off.neurons:
         return None
-    random = [as_many(off, case.labels.important, model.info.n_heads, seed + i) for i in range(DRAWS)]
+    start = time.monotonic()
+    without = model.answer(case.prompt.text, off)
+    fast = time.monotonic() - start < FAST
+    random = [as_many(off, case.labels.important, model.info.n_heads, seed + i) for i in range(DRAWS if fast else 1)]
     draws = tuple(model.answer(case.prompt.text, r) for r in random if r)
-    return Trial(off, model.answer(case.prompt.text, off), draws, len(random[0].neurons))
+    inside = [n for n in case.labels.important if n.layer < case.shape[0] and n.index < case.shape[1]]
+    nothing = model.answer(case.prompt.text, Off(tuple(inside)))
+    trial = Trial(off, without, draws, len(random[0].neurons), nothing)
+    found = _turning(model, case) if fast and case.rivals else None
+    return trial if found is None else replace(trial, turning=found[0], turned=found[1])
+
+
+def _turning(model: LiveModel, case: Case) -> tuple[tuple[Neuron, ...], Reply] | None:
+    """The fewest strongest neurons whose loss turns right into wrong or wrong into right, by doubling and bisection."""
+    sign = 1 if case.reply.correct else -1
+    written = sign * case.written(case.target("difference"))
+    order = [Neuron(*(int(v) for v in divmod(int(i), case.shape[1]))) for i in np.argsort(-written, axis=None)[:MOST]]
+    order = [n for n in order if written[n.layer, n.index] > 0]
+
+    def ask(k: int) -> Reply:
+        return model.answer(case.prompt.text, Off(tuple(order[:k])))
+
+    low, high, reply = 0, 1, ask(1)
+    while reply.correct == case.reply.correct:
+        if high >= len(order):
+            return None
+        low, high = high, min(2 * high, len(order))
+        reply = ask(high)
+    while high - low > 1:
+        middle = (low + high) // 2
+        now = ask(middle)
+        if now.correct == case.reply.correct:
+            low = middle
+        else:
+            high, reply = middle, now
+    return tuple(order[:high]), reply

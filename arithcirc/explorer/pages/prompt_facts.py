@@ -8,6 +8,7 @@ by the size of the prompt's residual stream, which no table holds: stored contri
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -38,10 +39,18 @@ class Labels:
     holding: tuple[str, ...]
     legal: int | None = None
 
-    @property
+    @cached_property
     def held(self) -> pd.DataFrame:
         """Label rows of heuristics that hold."""
         return self.rows[self.rows["heuristic"].isin(self.holding)]
+
+    @cached_property
+    def by_name(self) -> dict[str, list[Neuron]]:
+        """The neurons of each heuristic that holds."""
+        out: dict[str, list[Neuron]] = {name: [] for name in self.holding}
+        for layer, neuron, name in self.held[["layer", "neuron", "heuristic"]].itertuples(index=False, name=None):
+            out[str(name)].append(Neuron(int(layer), int(neuron)))
+        return {name: list(dict.fromkeys(neurons)) for name, neurons in out.items()}
 
     def carriers(self, name: str) -> tuple[Neuron, ...]:
         """Neurons of a heuristic, or with `*` of all that hold. Raises RequestError where no neuron has it."""
@@ -155,21 +164,24 @@ def stored_writing(source: Source, prompt: Prompt, numbers: Sequence[int]) -> St
 
 def heuristic_rows(labels: Labels, contribution: dict[Neuron, float]) -> pd.DataFrame:
     """One row per heuristic that holds: its neurons, their summed contribution, the share of prompts it holds of."""
+    carriers = labels.by_name
+    first = labels.held.drop_duplicates("heuristic").set_index("heuristic")
+    best = labels.held.groupby("heuristic", sort=False)["score"].max().to_dict()
+    family, value = first["family"].to_dict(), first["value"].to_dict()
+    size = first["size"].to_dict() if "size" in first.columns else {}
     rows = []
-    for name, part in labels.held.groupby("heuristic", sort=False):
-        carriers = neurons_of(part)
-        known = [contribution[n] for n in carriers if n in contribution]
-        size = float(part["size"].iloc[0]) if "size" in part.columns else np.nan
+    for name in labels.holding:
+        known = [contribution[n] for n in carriers[name] if n in contribution]
         rows.append(
             {
                 "id": f"h:{name}",
-                "heuristic": str(name),
-                "family": theme.family_name(str(part["family"].iloc[0])),
-                "on": str(part["value"].iloc[0]),
-                "neurons": len(carriers),
+                "heuristic": name,
+                "family": theme.family_name(str(family[name])),
+                "on": str(value[name]),
+                "neurons": len(carriers[name]),
                 "contribution": float(np.sum(known)) if known else None,
-                "score": float(part["score"].max()),
-                "share": size / labels.legal if labels.legal else None,
+                "score": float(best[name]),
+                "share": float(size[name]) / labels.legal if labels.legal and name in size else None,
             }
         )
     frame = pd.DataFrame(rows)

@@ -11,12 +11,13 @@ from dash import html
 from arithcirc.components import Head, Neuron
 from arithcirc.explorer import kit
 from arithcirc.explorer.pages import prompt_facts as facts
+from arithcirc.explorer.pages import prompt_words as words
 from arithcirc.explorer.pages.prompt_ask import ALL
 from arithcirc.explorer.pages.prompt_case import Case
 from arithcirc.explorer.pages.prompt_facts import Labels
 from arithcirc.explorer.view import View
 from arithcirc.viz import theme
-from arithcirc.viz.contributions import GROUPS, Target, at_equals, by_layer, side_by_side
+from arithcirc.viz.contributions import SHORT, Target, at_equals, by_layer, side_by_side
 from arithcirc.viz.waterfall import waterfall
 
 OTHERS = 40
@@ -61,9 +62,9 @@ def waterfall_panel(case: Case, target: Target, choice: Any) -> dmc.Paper:
 def layers_panel(case: Case) -> dmc.Paper:
     """How the answer's logit and its rivals' build up."""
     numbers = list(case.explanation.numbers)[:4]
-    words = {case.reply.answer: "(true answer)"}
+    words = {case.reply.answer: "true"}
     if case.given is not None:
-        words[case.given] = "(true answer, given)" if case.reply.correct else "(given)"
+        words[case.given] = "true, given" if case.reply.correct else "given"
     figure = by_layer(case.explanation, numbers, words)
     return kit.panel(
         "Layer by layer",
@@ -73,8 +74,8 @@ def layers_panel(case: Case) -> dmc.Paper:
     )
 
 
-def heads_panel(case: Case, target: Target, off: Collection[str]) -> dmc.Paper:
-    """Attention from `=` and the heads' contributions; a list to switch them off."""
+def heads_panel(case: Case, target: Target) -> dmc.Paper:
+    """Attention from `=` and the heads' contributions; a click on a head switches it."""
     return kit.panel(
         "Attention from = and what heads write",
         kit.graph(at_equals(case.explanation, target), id="prompt-attention", name="attention", height=300),
@@ -97,11 +98,13 @@ def heads_list(case: Case, target: Target, off: Collection[str]) -> dmc.Paper:
         )  # fmt: skip
     frame = pd.DataFrame(rows).sort_values("contribution", key=abs, ascending=False, kind="stable")
     columns = [
-        OFF_COLUMN, {"field": "head", "width": 80},
-        _bar("contribution", "contribution (nats)", frame["contribution"], minWidth=130),
-        {"field": "looks", "headerName": "attends most to", "minWidth": 120},
+        OFF_COLUMN, {"field": "head", "headerName": "head", "width": 76, "filter": False},
+        _bar("contribution", "nats", frame["contribution"], minWidth=120),
+        {"field": "looks", "headerName": "attends most to", "minWidth": 140, "filter": False},
     ]  # fmt: skip
-    return kit.panel("Heads", _list(frame, columns, id="prompt-heads", name="heads", height=300))
+    return kit.panel(
+        "Heads: contribution and attention", _list(frame, columns, id="prompt-heads", name="heads", height=300)
+    )
 
 
 def heuristics_list(
@@ -124,12 +127,12 @@ def heuristics_list(
     frame["href"] = [view.url("neurons", q=name) for name in frame["heuristic"]]
     columns = [
         *([OFF_COLUMN] if switches else []),
-        {"field": "heuristic", "cellRenderer": "PromptLink", "minWidth": 160},
-        {"field": "family", "width": 112},
-        {"field": "neurons", "width": 88, "type": "rightAligned"},
+        {"field": "heuristic", "headerName": "heuristic", "cellRenderer": "PromptLink", "minWidth": 160},
+        {"field": "family", "headerName": "family", "width": 112},
+        {"field": "neurons", "headerName": "neurons", "width": 88, "type": "rightAligned", "filter": False},
         _bar("contribution", f"contribution ({unit})", frame["contribution"], minWidth=170),
         _number("score", "best score", 2, width=98),
-        _number("share", "holds of", 1, percent=True, width=92),
+        _number("share", "holds of", 1, percent=True, width=96),
     ]
     return kit.panel(
         title, _list(frame, columns, id="prompt-heuristics", name="heuristics_that_hold", height=300),
@@ -156,7 +159,7 @@ def neuron_rows(
         rows.append(
             {
                 "id": str(neuron), "neuron": str(neuron), "label": f"{label}{more}", "holds": bool(mine),
-                "group": GROUPS[group][0], "activation": activation.get(neuron),
+                "group": SHORT[group], "activation": activation.get(neuron),
                 "contribution": contribution.get(neuron), "effect": effect.get(neuron),
                 "held": [f"h:{name}" for name in mine],
                 "href": view.url("neuron", layer=neuron.layer, neuron=neuron.index, label=label or None),
@@ -177,14 +180,14 @@ def neurons_list(frame: pd.DataFrame, off: Collection[str], unit: str, *, switch
     ]
     columns = [
         *([OFF_COLUMN] if switches else []),
-        {"field": "neuron", "cellRenderer": "PromptLink", "width": 92, "minWidth": 92},
+        {"field": "neuron", "headerName": "neuron", "cellRenderer": "PromptLink", "width": 96, "minWidth": 96},
         {"field": "label", "headerName": "heuristic", "cellRenderer": "PromptLabel", "minWidth": 160},
         {"field": "group", "headerName": "group", "minWidth": 120},
-        _number("activation", "activation", 2, width=96),
+        _number("activation", "activation", 2, width=106),
         _bar("contribution", f"contribution ({unit})", frame["contribution"], minWidth=170),
-        _number("effect", "effect (nats)", 2, width=104),
+        _number("effect", "effect (nats)", 2, width=118),
     ]
-    named = int((frame["group"] != GROUPS["others"][0]).sum())
+    named = int((frame["group"] != SHORT["others"]).sum())
     title = f"{named} important neurons" + (
         f" and the {len(frame) - named} strongest others" if named < len(frame) else ""
     )
@@ -224,22 +227,29 @@ def comparison(one: Case, other: Case, kind: str) -> dmc.Paper:
     frame = pd.DataFrame({"heuristic": names, "where": where, "first": sums[0], "second": sums[1]})
     every = pd.Series([v for side in sums for v in side if v is not None], dtype=float)
     columns = [
-        {"field": "heuristic", "minWidth": 140}, {"field": "where", "headerName": "holds of", "width": 110},
-        _bar("first", f"{one.prompt.shown} (nats)", every, minWidth=130),
-        _bar("second", f"{other.prompt.shown} (nats)", every, minWidth=130),
-    ]  # fmt: skip
-    said = [f"{case.prompt.shown} → {case.reply.guesses[0].token.strip()}{' ✓' if case.reply.correct else ' ✗'}"
-            for case in (one, other)]  # fmt: skip
+        {"field": "heuristic", "headerName": "heuristic", "minWidth": 150, "filter": False},
+        {"field": "where", "headerName": "holds of", "width": 92, "filter": False},
+        _bar("first", one.prompt.shown, every, minWidth=110),
+        _bar("second", other.prompt.shown, every, minWidth=110),
+    ]
+    said = [_said(case) for case in (one, other)]
     left = kit.graph(side_by_side(found), id="prompt-two", name="two_prompts", height=320)
-    right = kit.grid(
-        frame.astype(object).where(frame.notna(), None), columns, id="prompt-shared", name="shared", height=300
-    )
+    rows = frame.astype(object).where(frame.notna(), None)
+    right = kit.grid(rows, columns, id="prompt-shared", name="shared_heuristics", height=320)
     return kit.panel(
         f"Compared: {said[0]} and {said[1]}",
-        kit.small(f"{sum(shared)} heuristics hold of both, {len(names) - sum(shared)} of one only."),
-        dmc.Grid([dmc.GridCol(left, span=6), dmc.GridCol(right, span=6)], gutter=12),
+        kit.small(
+            f"{sum(shared)} heuristics hold of both prompts, {len(names) - sum(shared)} of one only; contributions in nats."
+        ),
+        dmc.Grid([dmc.GridCol(left, span=5), dmc.GridCol(right, span=7)], gutter=12, mt=6),
         help="The same groups of parts for two prompts, each read for its own target, and the heuristics they share.",
     )
+
+
+def _said(case: Case) -> str:
+    """`226 − 68 → 158 ✓`."""
+    mark = "✓" if case.reply.correct else f"✗ ({case.reply.answer})"
+    return f"{case.prompt.shown} → {words.said(case.reply.guesses[0])} {mark}"
 
 
 def _of(frame: pd.DataFrame, name: str) -> float | None:
@@ -259,13 +269,16 @@ def _bar(field: str, title: str, values: pd.Series, **options: Any) -> dict[str,
     most = float(known.max()) if len(known) and known.notna().any() else 1.0
     return {
         "field": field, "headerName": title, "cellRenderer": "PromptBar", "cellRendererParams": {"most": most or 1.0},
-        "filter": "agNumberColumnFilter", "sortingOrder": ["desc", "asc", None],
+        "filter": False, "sortingOrder": ["desc", "asc", None],
     } | options  # fmt: skip
 
 
 def _number(field: str, title: str, digits: int, *, percent: bool = False, **options: Any) -> dict[str, Any]:
     text = f"d3.format('.{digits}{'%' if percent else 'f'}')(params.value)"
+    if percent:
+        text = f"params.value < 0.001 ? '< 0.1%' : {text}"
     return {
-        "field": field, "headerName": title, "type": "rightAligned", "filter": "agNumberColumnFilter",
+        "field": field, "headerName": title, "type": "rightAligned", "filter": False,
+        "sortingOrder": ["desc", "asc", None],
         "valueFormatter": {"function": f"params.value == null ? '–' : {text}"},
     } | options  # fmt: skip

@@ -46,14 +46,14 @@ def _card(kind: str, title: str, reply: Reply) -> html.Div:
 
 def _table(replies: Sequence[Reply]) -> html.Table:
     """Probability bars of the likeliest answers, in every column."""
-    room = (ROWS, 5, 3)
+    room = (ROWS, 4, 2) if len(replies) == 1 else (4, 4, 2)
     shown: dict[str, tuple[str, int | None]] = {}
     for reply, most in zip(replies, room, strict=False):
         for likely in [*reply.guesses[:most], reply.answer_guess]:
             shown.setdefault(likely.token, (said(likely), likely.number))
     held = [{g.token: g for g in [*reply.guesses, reply.answer_guess]} for reply in replies]
     rows, guess = [], None
-    for token, (name, value) in list(shown.items())[: ROWS + 3]:
+    for token, (name, value) in list(shown.items())[:ROWS]:
         mark = [html.Span(" ✓", className="right")] if value == replies[0].answer else []
         cells = [html.Th([name, *mark])]
         for i, column in enumerate(held):

@@ -33,8 +33,8 @@ def said(guess: Guess) -> str:
     return str(guess.number) if guess.number is not None else repr(guess.token)
 
 
-def sentences(case: Case, trial: Trial | None) -> list[str]:
-    """The explanation: the answer, what holds, who writes it, what a knockout shows."""
+def sentences(case: Case) -> list[str]:
+    """The explanation: the answer, what holds, who writes it."""
     target = case.target(case.default)
     found = case.parts(target)
     parts = [
@@ -42,10 +42,15 @@ def sentences(case: Case, trial: Trial | None) -> list[str]:
         _holding(case.prompt, case.labels, _strongest(case, target)),
         _writers(case, found),
         _single(case, target, found),
+        _fitting(case),
         _misled(case, target),
-        _tried(case, trial),
     ]
     return [part for part in parts if part]
+
+
+def knockouts(case: Case, trial: Trial | None) -> list[str]:
+    """What knockouts show."""
+    return [part for part in (_tried(case, trial), _turned(case, trial)) if part]
 
 
 def _answer(reply: Reply) -> str:
@@ -130,6 +135,27 @@ def _named(case: Case, neuron: Neuron) -> str:
     return f"{neuron} ({label})" if label else f"{neuron} (no label)"
 
 
+def _fitting(case: Case) -> str:
+    """How many of the answer's heuristics on the result the next guess fits too."""
+    if not case.reply.correct or not case.rivals:
+        return ""
+    mine = [str(n) for n in case.labels.held.loc[case.labels.held["value"] == "result", "heuristic"].unique()]
+    rival = case.rivals[0]
+    missed = [name for name in mine if not masks.holds(name, "+", rival, 0)]
+    if not mine:
+        return ""
+    which = f"; it misses {_some(missed)}" if missed else ""
+    return (
+        f"The next number, {rival}, fits {len(mine) - len(missed)} of the {len(mine)} heuristics on the result that "
+        f"{case.reply.answer} fits{which}."
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
 def _misled(case: Case, target: Target) -> str:
     """For a wrong answer: labels on the result that hold of the number given and not of the true one."""
     if case.reply.correct or target.minus is None or not len(case.labels.rows):
@@ -170,14 +196,17 @@ def _tried(case: Case, trial: Trial | None) -> str:
     if not trial.draws:
         return f"{start}; there are no other important neurons in their layers to compare with."
     same = "as many" if trial.drawn == n else f"{trial.drawn:,} (all there are)"
+    verb = "still says" if case.reply.correct else "says"
     control = (
-        f"with {same} random other important neurons of the same layers {how} it still says {case.reply.answer} in "
+        f"with {same} random other important neurons of the same layers {how} it {verb} {case.reply.answer} in "
         f"{trial.kept} of {len(trial.draws)} draws"
     )
     if not case.reply.correct:
         return f"{start}; {control}."
     if without.correct:
-        return f"{start} still, so the answer does not hang on them alone; {control}."
+        rest, every = trial.nothing.guesses[0], f"all {len(case.labels.important):,} important neurons {how}"
+        beyond = f" Even with {every} it says {said(rest)} ({chance(rest)})." if trial.nothing.correct else ""
+        return f"{start} still, so the answer does not hang on them alone; {control}.{beyond}"
     share = trial.kept / len(trial.draws)
     if trial.drawn < 0.9 * n:
         end = "fewer neurons are no fair comparison"
@@ -188,6 +217,20 @@ def _tried(case: Case, trial: Trial | None) -> str:
     else:
         end = "so the labels matter, and so does losing this many"
     return f"{start} ({case.reply.answer}: {chance(without.answer_guess)}); {control}: {end}."
+
+
+def _turned(case: Case, trial: Trial | None) -> str:
+    """The fewest strongest neurons that turn the answer."""
+    if trial is None or trial.turning is None or trial.turned is None:
+        return ""
+    n, target = len(trial.turning), case.target("difference")
+    many = f"the {n} neurons that speak" if n > 1 else "the one neuron that speaks"
+    towards, against = (target.plus, target.minus) if case.reply.correct else (target.minus, target.plus)
+    who = f"{many} most for {towards} against {against}"
+    if n <= SHOWN:
+        who += f" ({', '.join(_named(case, neuron) for neuron in trial.turning)})"
+    verb = "It breaks" if case.reply.correct else "It is **put right**"
+    return f"{verb} without {who}, whatever their labels: then the model says **{said(trial.turned.guesses[0])}**."
 
 
 def stored_sentences(prompt: Prompt, labels: Labels, stored: Stored | None, contribution: float | None) -> list[str]:
