@@ -239,7 +239,7 @@ def comparison(one: Case, other: Case, kind: str) -> dmc.Paper:
     return kit.panel(
         f"Compared: {said[0]} and {said[1]}",
         kit.small(
-            f"{sum(shared)} heuristics hold of both prompts, {len(names) - sum(shared)} of one only; contributions in nats."
+            f"{sum(shared)} heuristics hold of both, {len(names) - sum(shared)} of one only; contributions in nats."
         ),
         dmc.Grid([dmc.GridCol(left, span=5), dmc.GridCol(right, span=7)], gutter=12, mt=6),
         help="The same groups of parts for two prompts, each read for its own target, and the heuristics they share.",
