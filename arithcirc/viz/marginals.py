@@ -35,7 +35,7 @@ def marginals(neuron_map: NeuronMap, heuristic: Marked | None = None) -> go.Figu
     spectra = [spectrum(line) for line in lines]
     highest = max((float(power.max(initial=0.0)) for _, power in spectra), default=0.0)
     for at, (line, (period, power)) in enumerate(zip(lines, spectra, strict=True)):
-        upper, lower = _axes(layout, at, line.variable, name)
+        upper, lower = _axes(layout, at, line.variable, name, float(period.max(initial=4.0)))
         traces += [t | upper for t in _mean_line(line, name, _holding(line, heuristic))]
         traces.append(_power(period, power, line.variable) | lower)
         _mark_period(layout, lower, heuristic, line.variable, highest)
@@ -115,7 +115,9 @@ def _mark_period(
     })  # fmt: skip
 
 
-def _axes(layout: dict[str, Any], at: int, variable: Variable, name: str) -> tuple[dict[str, str], dict[str, str]]:
+def _axes(
+    layout: dict[str, Any], at: int, variable: Variable, name: str, longest: float
+) -> tuple[dict[str, str], dict[str, str]]:
     """Two panels, one above the other; their traces' axes."""
     width = (1 - 2 * _GAP) / 3
     domain = [at * (width + _GAP), at * (width + _GAP) + width]
@@ -140,6 +142,7 @@ def _axes(layout: dict[str, Any], at: int, variable: Variable, name: str) -> tup
             layout[f"xaxis{number}"] |= {
                 "tickvals": np.log10(_TICKS).tolist(), "ticktext": [f"{t:g}" if _shown(t) else "" for t in _TICKS],
                 "title": {"text": f"period in {variable}", "standoff": 2}, "tickangle": 0,
+                "range": [np.log10(1.9), np.log10(1.15 * longest)],
             }  # fmt: skip
             layout[f"yaxis{number}"]["tickformat"] = ".0%"
     return places[0], places[1]

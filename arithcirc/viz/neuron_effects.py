@@ -72,6 +72,6 @@ def _finish(figure: go.Figure, title: str) -> None:
         bargap=0,
         showlegend=True,
         legend={"y": -0.27, "yanchor": "top", "x": 0, "font": {"size": theme.SMALL}},
-        xaxis={"title": {"text": title, "standoff": 2}, "zeroline": True},
+        xaxis={"title": {"text": title, "standoff": 2}, "zeroline": True, "exponentformat": "power"},
         yaxis={"title": {"text": "share of prompts", "standoff": 4}, "tickformat": ".0%", "nticks": 5},
     )

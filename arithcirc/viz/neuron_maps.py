@@ -56,7 +56,7 @@ def activation_maps(
     shown = window or _whole(neuron_map)
     traces: list[dict[str, Any]] = []
     layout: dict[str, Any] = {
-        "template": theme.template("light"), "margin": {"l": 48, "r": 12, "t": 30, "b": 84}, "height": 470,
+        "template": theme.template("light"), "margin": {"l": 48, "r": 12, "t": 30, "b": 76}, "height": 470,
         "annotations": [],
     }  # fmt: skip
     comb = heuristic is not None and masks.fine(heuristic.name) and not _few(shown)
@@ -127,8 +127,8 @@ def _values(neuron_map: NeuronMap, which: str, place: "_Place") -> tuple[dict[st
         customdata=answer.astype(np.int16 if answer.max(initial=0) < 2**15 else np.int32),
     )  # fmt: skip
     bar = {
-        "orientation": "h", "x": place.middle, "xanchor": "center", "y": 0, "yref": "paper", "yanchor": "top",
-        "ypad": 44, "len": 0.7 * place.width, "thickness": 9, "outlinewidth": 0, "nticks": 5,
+        "orientation": "h", "x": place.middle, "xanchor": "center", "y": 0, "yref": "container", "yanchor": "bottom",
+        "ypad": 4, "len": 0.7 * place.width, "thickness": 9, "outlinewidth": 0, "nticks": 5,
     }  # fmt: skip
     return trace, {place.colour: {"cmin": low, "cmax": largest, "autocolorscale": True, "colorbar": bar}}
 

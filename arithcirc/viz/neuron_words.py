@@ -91,10 +91,17 @@ def breaks(cases: Cases, *, ablation: str = "zero") -> str:
     changed = int((cases.after != cases.answer).sum())
     how = {"zero": "Setting it to zero", "mean": "Setting it to its mean"}.get(ablation, "Replacing it")
     said = f"{count(changed)} of {count(n)} right answers" if changed else f"none of {count(n)} right answers"
+    largest = float(cases.drop.max())
+    if largest < 0.001:
+        return f"{how} changes {said}; no log probability of one falls by 0.001 nats or more."
     return (
-        f"{how} changes {said}; their log probability falls by {number(float(cases.drop.mean()), 3)} nats on average, "
-        f"at most by {number(float(cases.drop.max()), 2)}."
+        f"{how} changes {said}; their log probability falls by {_nats(float(cases.drop.mean()))} on average, "
+        f"at most by {_nats(largest)}."
     )
+
+
+def _nats(value: float) -> str:
+    return "less than 0.001 nats" if abs(value) < 0.001 else f"{number(value, 3)} nats"
 
 
 def _list(numbers: list[int]) -> str:

@@ -62,12 +62,12 @@ def value_tokens(value: Float[np.ndarray, "number"], *, count: int = TOKENS) -> 
     shown = [*top, *bottom[::-1]]
     names = [str(n) for n in shown]
     heights = value[shown].astype(np.float64)
-    figure = go.Figure(layout={"template": theme.template("light"), "height": 70 + 15 * len(shown)})
+    figure = go.Figure(layout={"template": theme.template("light"), "height": 60 + 20 * len(shown)})
     figure.add_trace(
         go.Bar(
             x=heights, y=names, orientation="h", marker={"color": [FOR if h > 0 else AGAINST for h in heights]},
             text=[theme.number(h, 2) for h in heights], textposition="auto", textangle=0,
-            textfont={"size": theme.SMALL - 1}, hovertemplate="%{y}: %{x:+.3f} per unit<extra></extra>",
+            textfont={"size": theme.SMALL}, hovertemplate="%{y}: %{x:+.3f} per unit<extra></extra>",
             insidetextanchor="end", name="value",
         )
     )  # fmt: skip
@@ -75,7 +75,13 @@ def value_tokens(value: Float[np.ndarray, "number"], *, count: int = TOKENS) -> 
         margin={"l": 38, "r": 10, "t": 8, "b": 38},
         bargap=0.18,
         xaxis={"title": {"text": "logit per unit", "standoff": 2}, "nticks": 5},
-        yaxis={"type": "category", "autorange": "reversed", "showgrid": False, "dtick": 1, "tickfont": {"size": 10}},
+        yaxis={
+            "type": "category",
+            "autorange": "reversed",
+            "showgrid": False,
+            "dtick": 1,
+            "tickfont": {"size": theme.SMALL},
+        },
     )
     if top and bottom:
         figure.add_hline(y=len(top) - 0.5, line_width=1, line_dash="dot")

@@ -19,7 +19,7 @@ from arithcirc.viz.neuron_effects import effect_histogram
 from arithcirc.viz.neuron_maps import Window, activation_maps
 from arithcirc.viz.value_tokens import value_line, value_tokens
 
-ZOOMS = {"auto": "auto", "all": "all", "40": "first 40", "100": "first 100", "peak": "around the peak"}
+ZOOMS = {"auto": "auto", "all": "all", "40": "first 40", "100": "first 100", "peak": "peak ± 20"}
 MAPS = {"all": "all three", "k": "K", "kv": "KV", "hits": "hits"}
 AROUND = 20
 """Operands on each side of the peak."""
@@ -101,8 +101,8 @@ def rest(source: Source, facts: Facts, neuron_map: NeuronMap, label: Mapping[str
     means = kit.graph(marginals(neuron_map, heuristic), id="neuron-marginals", name=f"{named(facts)}_marginals")
     direct = heuristic.name if heuristic is not None else None
     value = [
-        kit.graph(value_line(neuron_map.value, direct), id="neuron-value", name=f"{named(facts)}_value", height=150),
-        kit.graph(value_tokens(neuron_map.value), id="neuron-tokens", name=f"{named(facts)}_tokens", height=345),
+        kit.graph(value_line(neuron_map.value, direct), id="neuron-value", name=f"{named(facts)}_value", height=190),
+        kit.graph(value_tokens(neuron_map.value), id="neuron-tokens", name=f"{named(facts)}_tokens", height=500),
     ]
     scored = "K" if heuristic is None or heuristic.kind == "indirect" else "KV"
     return dmc.Grid(

@@ -81,10 +81,7 @@ def chosen(view: View, source: Source, ranked: pd.DataFrame) -> Neuron:
     """The neuron an address names, else the operator's strongest. Raises RequestError for one that is not there."""
     layer, index = view.whole("layer"), view.whole("neuron")
     if layer is None or index is None:
-        held = ranked if layer is None else ranked[ranked["layer"] == layer]
-        if held.empty:
-            raise RequestError("no neuron is named: add layer and neuron to the address, or choose one on page Neurons")
-        return Neuron(int(held["layer"].iloc[0]), int(held["neuron"].iloc[0]))
+        return _first(source, view.op, ranked if layer is None else ranked[ranked["layer"] == layer])
     n_layers, width = source.model.get("n_layers"), source.model.get("d_mlp")
     if layer < 0 or index < 0 or layer >= (n_layers or 10_000) or index >= (width or 10_000_000):
         raise RequestError(
@@ -92,6 +89,19 @@ def chosen(view: View, source: Source, ranked: pd.DataFrame) -> Neuron:
             f"neurons 0..{(width or 1) - 1}; choose one on page Neurons"
         )
     return Neuron(layer, index)
+
+
+def _first(source: Source, operator: str, ranked: pd.DataFrame) -> Neuron:
+    """The strongest neuron that has a label, else the strongest."""
+    if ranked.empty:
+        raise RequestError("no neuron is named: add layer and neuron to the address, or choose one on page Neurons")
+    held = ranked
+    if source.has("heuristics"):
+        rows = source.table("heuristics", operator)
+        labelled = rows[flags(rows, "matched")][["layer", "neuron"]].drop_duplicates()
+        both = ranked.merge(labelled, on=["layer", "neuron"])
+        held = both if len(both) else ranked
+    return Neuron(int(held["layer"].iloc[0]), int(held["neuron"].iloc[0]))
 
 
 def facts(source: Source, operator: str, neuron: Neuron, ranked: pd.DataFrame | None = None) -> Facts:

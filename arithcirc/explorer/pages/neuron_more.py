@@ -27,6 +27,14 @@ LABEL_HELP = (
     "shifted in a circle; q: false discovery rate over all tests. Click one to see it in the maps."
 )
 
+MARKS = "({significant: '●', matched: '○'})[params.value] || '–'"
+FIXED = "params.value == null ? '–' : d3.format('.2f')(params.value)"
+RATE = FIXED.replace(".2f", ".3f")
+SMALL = (
+    "params.value == null ? '–' : params.value >= 0.001 ? d3.format('.3f')(params.value) : "
+    "params.value == 0 ? '0' : d3.format('.0e')(params.value)"
+)
+
 
 def label_table(source: Source, facts: Facts) -> Any:
     """Every label of the neuron; a click shows it in the maps."""
@@ -34,44 +42,51 @@ def label_table(source: Source, facts: Facts) -> Any:
     if not len(facts.labels):
         if not source.has("heuristics"):
             text, command = "No neuron of this run has been labelled:", source.command("heuristics")
-            return kit.panel(title, kit.small(text), dmc.Code(command, block=True), help=LABEL_HELP)
-        text = "Only important neurons are matched against heuristics; this one was not, under this operator."
-        return kit.panel(title, kit.small(text), help=LABEL_HELP)
+            return kit.panel(title, kit.small(text), dmc.Code(command, block=True), help=LABEL_HELP, h="100%")
+        text = "Only important neurons, from the first heuristics layer on, are matched; this one was not, here."
+        return kit.panel(title, kit.small(text), help=LABEL_HELP, h="100%")
     rows = facts.labels.copy()
     rows["family"] = [theme.family_name(str(f)) for f in rows["family"]]
     rows["said"] = np.where(rows["significant"], "significant", np.where(rows["matched"], "matched", "below threshold"))
     rows = rows.replace({np.nan: None})
-    number = {"type": "numericColumn", "cellClass": "number"}
-
-    def fixed(field: str, title: str, digits: int, width: int) -> dict[str, Any]:
-        shown = {"function": f"params.value == null ? '–' : d3.format('.{digits}f')(params.value)"}
-        return number | {"field": field, "headerName": title, "valueFormatter": shown, "width": width, "minWidth": 62}
-
-    def small(field: str, title: str) -> dict[str, Any]:
-        text = "params.value == null ? '–' : params.value >= 0.001 ? d3.format('.3f')(params.value) : "
-        text += "params.value == 0 ? '0' : d3.format('.0e')(params.value)"
-        shown = {"function": text}
-        return number | {"field": field, "headerName": title, "valueFormatter": shown, "width": 72, "minWidth": 62}
-
     columns = [
-        {"field": "heuristic", "minWidth": 150, "flex": 2}, {"field": "family", "width": 104},
-        {"field": "end", "width": 72}, fixed("score", "score", 2, 66), fixed("base_rate", "base", 3, 66),
-        small("p", "p"), small("p_shift", "p shift"), small("q", "q"),
-        {"field": "said", "headerName": "verdict", "width": 108}, {"field": "kind", "width": 84, "hide": True},
+        {"field": "said", "headerName": "", "width": 34, "minWidth": 34, "tooltipField": "said"} | _shown(MARKS),
+        {"field": "heuristic", "minWidth": 150, "flex": 2}, {"field": "family", "width": 112, "minWidth": 104},
+        {"field": "end", "width": 74, "minWidth": 74}, _number("score", "score", FIXED),
+        _number("base_rate", "base", RATE),
+        _number("p", "p", SMALL), _number("p_shift", "p shift", SMALL), _number("q", "q", SMALL),
     ]  # fmt: skip
     kept = ["key", "heuristic", "family", "end", "kind", "score", "base_rate", "p", "p_shift", "q", "said"]
     table = kit.grid(
         rows[[c for c in kept if c in rows.columns]], columns, id="neuron-labels", name=f"{named(facts)}_labels",
-        height=min(330, 44 + 28 * len(rows)), getRowId="params.data.key",
+        height=min(300, 36 + 28 * len(rows)), getRowId="params.data.key",
+        defaultColDef={"sortable": True, "resizable": True, "suppressHeaderMenuButton": True},
     )  # fmt: skip
-    return kit.panel(f"Labels ({facts.carried} at the threshold)", table, help=LABEL_HELP)
+    return kit.panel(
+        f"Labels ({facts.carried} at the threshold)",
+        table,
+        kit.small("● significant (q below the level)   ○ at the score threshold only", size="xs", mt=4),
+        help=LABEL_HELP,
+        h="100%",
+    )
+
+
+def _shown(expression: str) -> dict[str, Any]:
+    """How a column shows its values; its CSV has them as they are."""
+    return {"valueFormatter": {"function": expression}, "useValueFormatterForExport": False}
+
+
+def _number(field: str, title: str, expression: str) -> dict[str, Any]:
+    return {"field": field, "headerName": title, "type": "numericColumn", "width": 66, "minWidth": 66} | _shown(
+        expression
+    )
 
 
 def other_operators(source: Source, view: View, facts: Facts) -> Any:
     """The same neuron under every operator: a small map, its effect and best label; a click opens it there."""
     cards = [_card(source, view, facts, operator) for operator in source.operators]
     return kit.panel(
-        "The same neuron under each operator", dmc.SimpleGrid(cards, cols=len(cards) or 1, spacing=8, mt=6),
+        "The same neuron under each operator", dmc.SimpleGrid(cards, cols=len(cards) or 1, spacing=8, mt=6), h="100%",
         help="The map its best label there was scored on, in per cent of its largest value; K where it has no label. "
         "Click one to open the neuron under that operator.",
     )  # fmt: skip
@@ -86,9 +101,9 @@ def _card(source: Source, view: View, facts: Facts, operator: str) -> Any:
     if held is not None:
         figure = kit.styled(small_map(held, marked(label))).update_layout(height=None)
         config = kit.CONFIG | {"staticPlot": True}
-        picture = dcc.Graph(figure=figure, config=config, className="thumb", responsive=True)
+        picture = dcc.Graph(figure=figure, config=config, className="thumb", responsive=True, style={"height": "104px"})
     lines = [
-        html.B(theme.operator_title(operator)),
+        html.B(theme.operator_title(operator), className="operator-name"),
         picture,
         html.Div(effect if effect else "no effect measured", className="muted"),
         html.Div(
