@@ -24,7 +24,7 @@ from arithcirc.errors import RequestError
 from arithcirc.live.contributions import PARTS, FinalNorm, contributions, final_norm, readout, tokens_of
 from arithcirc.measure.answers import predictions
 from arithcirc.measure.knockout import Knockouts, NeuronSets, Values, knock_out, mean_values, zero_values
-from arithcirc.measure.maps import activation_maps, value_logits
+from arithcirc.measure.maps import Maps, activation_maps, value_logits
 from arithcirc.measure.means import Means
 from arithcirc.models.protocol import CleanRun, Edit, HookedModel
 from arithcirc.neuron_maps import NeuronMap, on_plane
@@ -33,6 +33,8 @@ from arithcirc.questions import ABLATIONS, NOTHING, Ablation, Explanation, Guess
 N_GUESSES = 10
 MOST_TRIED = 25
 """Prompts tried to find one that is answered correctly: a weak model gets fewer of them than were asked for."""
+MAP_BYTES = 2**28
+"""Activation maps held: those of a neuron's neighbours cost little beside its own, and are asked for next."""
 _SEED = 0
 _TEXT = "text"
 
@@ -59,6 +61,7 @@ class LiveHooked:
         self._lock = threading.RLock()
         self._readout: Float[Tensor, "d_model number"] | None = None
         self._correct: dict[tuple[str, int], Prompts] = {}
+        self._maps: Maps | None = None
 
     @property
     def info(self) -> LiveInfo:
@@ -168,7 +171,7 @@ class LiveHooked:
     # -- many prompts -----------------------------------------------------------------------------------------------
 
     def neuron_map(self, operator: str, neuron: Neuron) -> NeuronMap:
-        """The neuron's activation on every legal prompt of an operator."""
+        """The neuron's activation on every legal prompt of an operator; its neighbours' follow at once."""
         self._check([neuron], "zero")
         op = operator_of(operator)
         prompts = fitting_prompts(op, self.operands, self.encoder.limit)
@@ -178,12 +181,25 @@ class LiveHooked:
                 "choose another operator"
             )
         with self._asking():
-            unread = np.zeros(len(prompts), dtype=np.int64)  # answers are not asked for
-            maps = activation_maps(self.model, self.encoder, prompts, [neuron], batch_size=2048, given=unread)
+            maps = self._maps_with(neuron, op, prompts)
             value = value_logits(self.model, self.encoder, [neuron])[0]
         columns = np.stack([prompts.op1, prompts.op2, prompts.answer], axis=1)
-        k, answer = on_plane(columns, maps.k[0], self.operands.low, len(self.operands))
+        line = maps.k[maps.neurons.index(neuron)]
+        k, answer = on_plane(columns, line, self.operands.low, len(self.operands))
         return NeuronMap(op.symbol, neuron, self.operands.low, k, answer, value)
+
+    def _maps_with(self, neuron: Neuron, op: Operator, prompts: Prompts) -> Maps:
+        """Maps of the neuron and of its neighbours in the layer, as many as are held; the last ones are kept."""
+        held = self._maps
+        if held is None or held.prompts.symbols[0] != op.symbol or neuron not in held.neurons:
+            self._maps = None  # gone before the next ones come
+            width = max(1, MAP_BYTES // (4 * len(prompts)))
+            first = neuron.index // width * width
+            near = [Neuron(neuron.layer, i) for i in range(first, min(first + width, self.model.info.d_mlp))]
+            unread = np.zeros(len(prompts), dtype=np.int64)  # answers are not asked for
+            held = activation_maps(self.model, self.encoder, prompts, near, batch_size=2048, given=unread)
+            self._maps = held
+        return held
 
     def knock_out(
         self, operator: str, neurons: Sequence[Neuron], ablation: Ablation = "zero", *, n: int = 200

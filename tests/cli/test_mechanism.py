@@ -1,4 +1,4 @@
-"""`probe`, `neurons`, `heads`, `heuristics`, `knockout` and `failures`: what they print, and what they refuse."""
+"""`probe`, `neurons`, `heads`, `heuristics`, `knockout`, `failures`, `maps`: what they print, and what they refuse."""
 
 import re
 from pathlib import Path
@@ -18,6 +18,7 @@ COMMANDS = {
     "heuristics": (LABELLED, ["heuristics", "label_summary", "answers"]),
     "knockout": (WHOLE, ["knockouts_by_heuristic", "knockouts_by_prompt", "bag_of_heuristics"]),
     "failures": (WHOLE, ["failures", "failure_tests"]),
+    "maps": ((*LABELLED, "--maps", "3"), []),
 }
 LINES = {
     "probe": [r"first heuristics layer \d: \d of 60 prompts tried are answered correctly, a probe needs 10"],
@@ -26,6 +27,7 @@ LINES = {
     "heuristics": [r"\d+ of 20 neurons have a label at the threshold, \d+ a significant one.*; most frequent: "],
     "knockout": [r": (holds\.|DOES NOT HOLD\.|not tested:) \S"],
     "failures": [r"(neurons|contribution): median .* when right, .* when wrong, p = "],
+    "maps": [r"activation maps of 3 neurons: \S*maps_add\.safetensors", r"of 3 neurons: \S*maps_sub\.safetensors"],
 }
 
 

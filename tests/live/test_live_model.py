@@ -15,6 +15,7 @@ from arithcirc.arithmetic.reading import read_prompt
 from arithcirc.arithmetic.tokens import prompt_encoder
 from arithcirc.components import Head, Neuron
 from arithcirc.errors import PromptError, RequestError
+from arithcirc.live import model as live_model
 from arithcirc.live.model import LiveHooked
 from arithcirc.measure.answers import predictions
 from arithcirc.measure.maps import activation_maps, value_logits
@@ -172,6 +173,23 @@ def test_a_map_is_the_activation_on_every_legal_prompt(live: LiveHooked) -> None
         np.testing.assert_allclose(found.value, value_logits(live.model, live.encoder, [neuron])[0], rtol=1e-6)
         activation = live.explain("5+9=").activations[neuron.layer, neuron.index]
         assert found.k[5, 9] == pytest.approx(activation, rel=1e-4, abs=1e-5)
+
+
+def test_neighbours_come_without_another_pass(live: LiveHooked, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [Neuron(1, 19), Neuron(1, 10), Neuron(1, 20), Neuron(1, 95)]
+    expected = [live.neuron_map("+", neuron).k for neuron in asked]
+    alone, passes = LiveHooked(live.model, live.encoder, OPERANDS), list[tuple[int, int]]()
+
+    def counted(model: object, encoder: object, prompts: object, neurons: list[Neuron], **options: object) -> object:
+        passes.append((neurons[0].index, neurons[-1].index))
+        return activation_maps(model, encoder, prompts, neurons, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(live_model, "activation_maps", counted)
+    monkeypatch.setattr(live_model, "MAP_BYTES", 4 * 10 * len(fitting_prompts(ADD, OPERANDS, toys.LIMIT)))
+    for neuron, k in zip(asked, expected, strict=True):
+        np.testing.assert_allclose(alone.neuron_map("+", neuron).k, k, rtol=1e-5, atol=1e-6)
+    assert passes == [(10, 19), (20, 29), (90, 95)]
+    assert np.isnan(alone.neuron_map("-", Neuron(1, 95)).k[0, 1]), "maps of another operator are not taken for these"
 
 
 @pytest.mark.parametrize("ablation", ["zero", "mean"])
