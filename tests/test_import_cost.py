@@ -21,7 +21,15 @@ def loaded_by(code: str) -> tuple[set[str], float]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["analyze", "--help"], ["sweep", "--help"], ["train", "--help"], ["models"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["analyze", "--help"],
+        ["sweep", "--help"],
+        ["train", "--help"],
+        ["explore", "--help"],
+        ["models"],
+    ],
 )
 def test_help_is_cheap(arguments):
     modules, seconds = loaded_by(f"from arithcirc.cli.main import run\nassert run({arguments!r}) == 0")
