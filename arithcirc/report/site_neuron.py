@@ -147,11 +147,8 @@ def broken(held: NeuronMap) -> dict[str, Any] | None:
             "prompt": f"{cases.op1[i]}{sign}{cases.op2[i]}=",
             "answer": int(cases.answer[i]),
             "after": int(cases.after[i]),
-            "drop": float(cases.drop[i]),
+            "fall": float(cases.drop[i]),
         }
         for i in order[:BROKEN]
     ]
-    return {
-        "n": len(cases.answer), "changed": int(changed.sum()), "rows": lines, "mean": float(cases.drop.mean()),
-        "largest": float(cases.drop.max()),
-    }  # fmt: skip
+    return {"n": len(cases.answer), "changed": int(changed.sum()), "rows": lines}

@@ -1,0 +1,244 @@
+"""The static export: opens from disk without a request, its packed maps are the stored ones."""
+
+import base64
+import json
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+from explorer.synthetic_explorer import make_explorer_run
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from report.pages import HOSTILE
+
+from arithcirc.cli.main import run as run_command
+from arithcirc.errors import RequestError
+from arithcirc.neuron_maps import StoredMaps
+from arithcirc.report import site_pack
+from arithcirc.report.site import MARK, Site, plan_site, write_site
+from arithcirc.report.site_neurons import MAPPED
+from arithcirc.store import RunFolder
+from arithcirc.viz import neuron_hits
+
+TOP = 3
+SIDE = 60
+TABLES = ("accuracy", "answers", "heuristics", "neurons", "prompts")
+"""Enough for every page; the report's figures have tests of their own."""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return make_explorer_run(tmp_path_factory.mktemp("runs") / "planted" / "step4000", name=HOSTILE, tables=TABLES)
+
+
+@pytest.fixture(scope="module")
+def site(run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return write_site(run, tmp_path_factory.mktemp("out") / "site", plan_site(run, top=TOP), command=HOSTILE)
+
+
+def scripts(page: str) -> dict[str, str]:
+    """Packed parts of a page by id."""
+    found = re.findall(r'<script type="application/octet-stream" id="([\w-]+)"[^>]*>(.*?)</script>', page, re.DOTALL)
+    return {name: text.strip() for name, text in found}
+
+
+@given(
+    arrays(np.float32, (7, 5), elements=st.floats(-1e4, 1e4, width=16) | st.just(float("nan"))),
+)
+def test_a_decoded_map_is_the_packed_one_within_a_255th_of_its_range(values: np.ndarray) -> None:
+    packed = site_pack.pack_map(values)
+    back = site_pack.unpack_map(packed)
+    held = np.isfinite(values)
+    assert (np.isfinite(back) == held).all()
+    assert np.abs(back[held] - values[held]).max(initial=0.0) <= (packed.high - packed.low) / 255
+
+
+def test_figures_come_back_without_what_the_page_has_anyway() -> None:
+    line = np.linspace(-3, 7, 400, dtype=np.float64)
+    figure = go.Figure([
+        go.Scatter(x=np.arange(400, dtype=np.int16), y=line),
+        go.Scatter(x=np.arange(400, dtype=np.int16), y=line),
+        go.Heatmap(z=np.ones((50, 50), dtype=np.float32), meta="k", customdata=np.ones((50, 50), dtype=np.int16)),
+        go.Heatmap(z=np.ones((50, 50), dtype=np.int8), hoverinfo="skip"),
+        go.Heatmap(z=np.ones((3, 4), dtype=np.float32), meta="k"),
+    ])  # fmt: skip
+    text, blob = site_pack.pack_figures({"one": figure})
+    stored = json.loads(zlib.decompress(base64.b64decode(text)))
+    first, second, large, shade, small = stored["figures"]["one"]["data"]
+    assert first["x"] == second["x"]
+    assert first["y"] == second["y"]
+    assert "z" not in large
+    assert "customdata" not in large
+    assert shade["meta"] == "illegal"
+    assert "z" not in shade
+    assert small["z"]["shape"].replace(" ", "") == "3,4"
+    data, sizes = zlib.decompress(base64.b64decode(blob)), {"i2": 2, "f4": 4}
+    at, held = 0, []
+    for kind, n in stored["arrays"]:
+        width = sizes[kind]
+        shuffled = np.frombuffer(data[at : at + n * width], dtype=np.uint8).reshape(width, n)
+        held.append(np.frombuffer(shuffled.T.tobytes(), dtype=f"<{kind}"))
+        at += n * width
+    assert at == len(data)
+    assert np.array_equal(held[first["x"]["$"]], np.arange(400))
+    assert np.allclose(held[first["y"]["$"]], line, rtol=2**-12, atol=1e-6)
+
+
+def test_pages_hold_the_stored_maps_and_the_exact_hits(run: RunFolder, site: Site) -> None:
+    pages = sorted((site.path / "neurons").glob("*.html"))
+    assert len(pages) == TOP
+    assert site.pages == TOP + 3
+    table = run.table("heuristics")
+    for chosen in plan_site(run, top=TOP).chosen:
+        text = (site.path / "neurons" / chosen.file).read_text(encoding="utf-8")
+        parts = scripts(text)
+        stored = StoredMaps.find(run.path, chosen.operator, (0, SIDE - 1))
+        assert stored is not None
+        held = stored.read(chosen.neuron)
+        assert held is not None
+        attributes = re.search(
+            r'id="k" data-rows="(\d+)" data-columns="(\d+)" data-low="(\S+)" data-high="(\S+)"', text
+        )
+        assert attributes is not None
+        low, high = float(attributes[3]), float(attributes[4])
+        back = site_pack.unpack_map(site_pack.Packed(parts["k"], low, high, SIDE, SIDE))
+        assert np.nanmax(np.abs(back - held.k)) <= (high - low) / 255
+        assert np.array_equal(site_pack.inflated(parts["value"], "<f4"), held.value)
+        mine = table[
+            (table["operator"] == chosen.operator)
+            & (table["layer"] == chosen.neuron.layer)
+            & (table["neuron"] == chosen.neuron.index)
+        ].sort_values(["significant", "matched", "q", "score"], ascending=[False, False, True, False], kind="stable")
+        for key, label in enumerate(mine.head(MAPPED).itertuples(index=False)):
+            found = neuron_hits.hits(held, label.heuristic, label.kind, label.end)
+            assert found is not None
+            codes = np.bincount(site_pack.inflated(parts[f"hits-{key}"], np.uint8), minlength=5)
+            assert (codes[2], codes[3], codes[4]) == (found.hit, found.miss, found.false_alarm)
+
+
+def test_it_is_small_and_says_who_made_it(run: RunFolder, site: Site) -> None:
+    assert site.size < 9_500_000  # plotly.js is 4.8 MB of it
+    assert site.size == sum(f.stat().st_size for f in site.path.rglob("*") if f.is_file())
+    assert sum(f.name == "plotly.min.js" for f in site.path.rglob("*")) == 1
+    for page in site.path.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert "Content-Security-Policy" in text
+        assert "default-src &#39;none&#39;" in text
+        assert HOSTILE not in text
+        assert "Configuration sha256" in text
+        assert str(run.path) not in text
+        assert not re.search(r'(?:src|href)="(?:https?:)?//', text)
+
+
+def test_a_folder_that_is_not_ours_is_left_alone_and_an_old_export_is_replaced(tmp_path: Path) -> None:
+    run = make_explorer_run(tmp_path / "runs" / "small" / "step1", with_maps=False, tables=("accuracy",))
+    tmp_path /= "out"
+    plan = plan_site(run, top=0)
+    mine = tmp_path / "mine"
+    mine.mkdir(parents=True)
+    (mine / "thesis.tex").write_text("years of work", encoding="utf-8")
+    with pytest.raises(RequestError, match=r"something else than an export .* give another --out"):
+        write_site(run, mine, plan)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+    assert (mine / "thesis.tex").is_file()
+    out = tmp_path / "site"
+    write_site(run, out, plan)
+    (out / "stale.html").write_text("from before", encoding="utf-8")
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_site(run, out, plan, progress=stop)
+    assert (out / "stale.html").is_file()  # the old one stands until the new one is whole
+    write_site(run, out, plan)
+    assert not (out / "stale.html").exists()
+    assert (out / MARK).is_file()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "site"]
+    with pytest.raises(RequestError, match="is a file"):
+        write_site(run, mine / "thesis.tex", plan)
+
+
+def test_a_run_without_maps_says_how_to_get_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = make_explorer_run(tmp_path / "bare" / "step1", with_maps=False, tables=("accuracy", "neurons"))
+    monkeypatch.chdir(tmp_path)
+    assert run_command(["export", str(bare.path), "--out", "site"]) == 0
+    said = capsys.readouterr()
+    assert "no activation maps are stored: make them with 'arithcirc maps" in said.err
+    assert "3 pages" in said.out
+    assert not (tmp_path / "site" / "neurons").exists()
+    assert "arithcirc maps" in (tmp_path / "site" / "neurons.html").read_text(encoding="utf-8")
+    assert run_command(["export", str(bare.path), "--out", "site", "--top", "-1"]) == 2
+    assert "--top -1 is not possible" in capsys.readouterr().err
+    assert run_command(["export", str(bare.path), "--out", "figures", "--formats", "html"]) == 0
+    assert (tmp_path / "figures" / "neuron_effects.html").is_file()
+
+
+def test_it_opens_from_disk_without_a_network(browser: Any, run: RunFolder, site: Site) -> None:
+    context = browser.new_context(offline=True, viewport={"width": 1280, "height": 800}, color_scheme="dark")
+    page, wrong = context.new_page(), []
+    page.on("console", lambda m: wrong.append(m.text) if m.type in {"error", "warning"} else None)
+    page.on("pageerror", lambda e: wrong.append(str(e)))
+    own = (site.path.as_uri(), "data:", "blob:")
+    page.on("request", lambda r: None if r.url.startswith(own) else wrong.append(r.url))
+    page.goto((site.path / "index.html").as_uri())
+    until(page, "document.querySelectorAll('.js-plotly-plot').length > 1")
+    page.get_by_role("link", name="Prompts", exact=True).click()
+    page.locator("input[type=search]").fill("wrong")
+    assert page.locator("#prompts tbody tr:visible").count() == page.locator("#prompts tbody .miss").count() > 0
+    page.get_by_role("link", name="Neurons", exact=True).click()
+    page.get_by_text("effect, nats").click()
+    effects = [
+        float(t.replace("−", "-")) for t in page.locator("#neurons tbody tr td:nth-child(3)").all_text_contents()
+    ]
+    assert effects == sorted(effects, reverse=True)
+    assert len(effects) == TOP
+    best = page.locator("#neurons tbody tr td:nth-child(5)").first.text_content().strip()
+    page.keyboard.press("/")
+    page.keyboard.type(best)
+    assert 0 < page.locator("#neurons tbody tr:visible").count() <= TOP
+    page.locator("#neurons tbody tr:visible a").first.click()
+    until(page, "document.querySelectorAll('.js-plotly-plot').length >= 5 && window.arithcircMap.hits")
+    _check_map(page, run)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    page.goto((site.path / "neurons" / plan_site(run, top=TOP).chosen[0].file).as_uri())
+    page.keyboard.press("ArrowRight")
+    until(page, f"location.href.endsWith('{plan_site(run, top=TOP).chosen[1].file}')")
+    assert page.evaluate("window.stolen") is None
+    assert wrong == []
+    context.close()
+
+
+def until(page: Any, condition: str) -> None:
+    """Wait; the policy forbids the eval that playwright's own waiting uses."""
+    for _ in range(400):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(25)
+    raise AssertionError(f"never came: {condition}")
+
+
+def _check_map(page: Any, run: RunFolder) -> None:
+    """What the browser decoded is the stored map: K, KV, answers."""
+    file = page.url.rsplit("/", 1)[1]
+    chosen = next(c for c in plan_site(run, top=TOP).chosen if c.file == file)
+    stored = StoredMaps.find(run.path, chosen.operator, (0, SIDE - 1))
+    held = stored.read(chosen.neuron) if stored is not None else None
+    assert held is not None
+    got = page.evaluate(
+        "['k', 'kv', 'answer'].map((n) => arithcircMap[n].map("
+        "(row) => Array.from(row, (v) => Number.isNaN(v) ? null : v)))"
+    )
+    k, kv, answer = (np.array(part, dtype=np.float64) for part in got)
+    step = (np.nanmax(held.k) - np.nanmin(held.k)) / 255
+    assert np.array_equal(answer, held.answer)
+    assert np.nanmax(np.abs(k - held.k)) <= step
+    assert np.nanmax(np.abs(kv - held.kv)) <= step * np.abs(held.value).max() + 1e-6
+    assert np.array_equal(np.isnan(kv), np.isnan(held.kv))
