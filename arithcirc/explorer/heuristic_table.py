@@ -41,7 +41,9 @@ def heuristic_table(source: Source, operator: str, ablation: str) -> tuple[pd.Da
 
 def _counted(source: Source, operator: str) -> pd.DataFrame:
     needed = ("operator", "layer", "neuron", "heuristic", "family", "score", "base_rate", "matched", "significant")
-    rows = require(source.table("heuristics"), "heuristics", needed, {"operator": operator})
+    rows = source.table("heuristics", operator)
+    if not rows.empty:
+        rows = require(rows, "heuristics", needed)
     rows = rows[flags(rows, "matched")]
     who = rows["layer"].astype("int64") * 10_000_000 + rows["neuron"].astype("int64")
     grouped = rows.assign(who=who, who_sure=who.where(flags(rows, "significant"))).groupby("heuristic", sort=False)

@@ -10,6 +10,7 @@ The join is made by DuckDB from the Parquet files, once per state of the files, 
 a user. Estimates stand in where a run has no exact effects.
 """
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -25,8 +26,8 @@ from arithcirc.explorer.source import Source
 MOST_ROWS = 1_500_000
 MOST_TABLES = 24
 """Neurons and tables held at once; the one in use is always held."""
-CHUNK = 4_000
-"""Rows of a CSV written at a time."""
+CHUNKS = 2
+"""DuckDB's vectors (2,048 rows each) that a CSV is written in."""
 _OF_LABELS = """
     (select n.* exclude (heuristic, family, "end", score, base_rate, q, label_significant, birth),
             l.heuristic, l.family, l."end", l.score, l.base_rate, l.q, l.significant as label_significant, l.birth
@@ -80,6 +81,7 @@ class NeuronTable:
     metric: str
     names: tuple[tuple[str, str, int], ...]
     keys: frozenset[str]
+    operators: tuple[str, ...]
     layers: tuple[int, ...]
     families: tuple[str, ...]
     total: int
@@ -101,15 +103,7 @@ class NeuronTable:
     def csv(self, wanted: Wanted) -> Iterator[str]:
         """All rows asked for as lines of a CSV, a chunk at a time."""
         asked = query(wanted, self.search(wanted.search))
-        cursor = self._run(self.connection.cursor(), asked, _fields(), f"order by {asked.order}")
-        head = True
-        while True:
-            frame = cursor.fetch_df_chunk(max(1, CHUNK // 2048))
-            if frame.empty and not head:
-                return
-            text: str = frame.to_csv(index=False, header=head)
-            head = False
-            yield text
+        return _lines(self._run(self.connection.cursor(), asked, _fields(), f"order by {asked.order}"))
 
     def names_of(self, operator: str | None) -> list[str]:
         """Labels of an operator's neurons, the commonest first."""
@@ -121,6 +115,10 @@ class NeuronTable:
         table = _OF_LABELS.format(asked.labels) if asked.labels else "held"
         sql = f"select {fields} from {table} where {asked.neurons} {tail}"  # noqa: S608 (all from fixed lists)
         return cursor.execute(sql, [*asked.label_values, *asked.neuron_values, *values])
+
+
+class NoNeurons(RequestError):
+    """No neuron was patched in this run or at this checkpoint."""
 
 
 Key = tuple[Any, ...]
@@ -152,7 +150,7 @@ def _state(source: Source, name: str) -> tuple[int, int]:
 
 
 def _built(source: Source) -> NeuronTable:
-    connection = duckdb.connect(":memory:", config={"threads": 2})
+    connection = duckdb.connect(":memory:", config={"threads": min(4, os.cpu_count() or 1)})
     names = [name for name in ("neurons", "heuristics", "births") if name == "neurons" or source.has(name)]
     source.views(connection, names)
     try:
@@ -169,7 +167,10 @@ def _built(source: Source) -> NeuronTable:
 def _joined(source: Source, connection: duckdb.DuckDBPyConnection, names: list[str]) -> NeuronTable:
     kinds = connection.execute("select distinct method, metric from neurons").fetchall()
     if not kinds:
-        raise RequestError("table 'neurons' has no rows: no neuron was patched; compute it again with more operators")
+        raise NoNeurons(
+            f"no neuron of {source.title} was patched: the model answers too few prompts correctly here, so no effect "
+            "could be measured; choose another run or a later checkpoint"
+        )
     method, metric = min(kinds, key=lambda kind: (kind[0] != "exact", kind[1] != "logit_diff", kind))
     if "heuristics" in names and "births" in names and source.checkpoint is not None:
         births = f"left join ({_BIRTHS}) using (operator, layer, neuron, heuristic)"
@@ -190,11 +191,23 @@ def _joined(source: Source, connection: duckdb.DuckDBPyConnection, names: list[s
         metric=metric,
         names=labels,
         keys=frozenset(key(name) for _, name, _ in labels),
+        operators=tuple(o for (o,) in connection.execute("select distinct operator from held order by 1").fetchall()),
         layers=tuple(layer for (layer,) in connection.execute("select distinct layer from held order by 1").fetchall()),
         families=tuple(f for (f,) in connection.execute("select distinct family from labels order by 1").fetchall()),
         total=total,
         largest=largest,
     )
+
+
+def _lines(cursor: duckdb.DuckDBPyConnection) -> Iterator[str]:
+    head = True
+    while True:
+        frame = cursor.fetch_df_chunk(CHUNKS)
+        if frame.empty and not head:
+            return
+        text: str = frame.to_csv(index=False, header=head)
+        head = False
+        yield text
 
 
 def _fields() -> str:

@@ -165,18 +165,18 @@ def _data(options: dict[str, str]) -> list[dict[str, str]]:
 # -- what the browser asks for ---------------------------------------------------------------------------------------
 
 
-def _redraw_heads(context: Context, position: str, change: str, metric: str, data: Any) -> go.Figure:
+def _redraw_heads(context: Context, position: Any, change: Any, metric: Any, data: Any) -> go.Figure:
     a, b = sides(context, View.of(data), context.source(data))
     held = View("compare", choices={"position": str(position), "change": str(change), "metric": str(metric)})
     return kit.styled(heads_figure(a, b, *_patched(held)))
 
 
-def _redraw_neurons(context: Context, by: str, data: Any) -> go.Figure:
+def _redraw_neurons(context: Context, by: Any, data: Any) -> go.Figure:
     a, b = sides(context, View.of(data), context.source(data))
     both = matched(a, b)
     if isinstance(both, str):
         return go.Figure()
-    return kit.styled(neuron_figure(both, by if by in BY else "effect").update_layout(height=380))
+    return kit.styled(neuron_figure(both, str(by) if str(by) in BY else "effect").update_layout(height=380))
 
 
 def register(context: Context) -> None:

@@ -42,8 +42,9 @@ def layout(context: Context, view: View, source: Source) -> Any:
     table, problem = heuristic_table(source, view.op, ablation_of(view))
     if table.empty:
         return kit.empty(
-            f"No heuristic of {theme.operator_title(view.op)} is matched",
-            "no important neuron's map reaches the score threshold: choose another operator or checkpoint",
+            f"No heuristic of {theme.operator_title(view.op)} here",
+            "no important neuron's map reaches the score threshold, or too few prompts are answered correctly to look "
+            "for any: choose another operator, or a later checkpoint",
         )
     families = theme.family_order(table["family"])
     family = view.choice("family", families, "")

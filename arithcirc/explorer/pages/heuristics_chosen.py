@@ -128,7 +128,7 @@ def _grid(source: Source, operator: str, neurons: pd.DataFrame) -> dag.AgGrid:
     columns = [
         {"field": "name", "headerName": "neuron", "cellRenderer": "NeuronLink", "width": 90},
         {"field": "effect", "headerName": "effect (nats)", "valueFormatter": three, "width": 100, **number},
-        {"field": "rank", "headerTooltip": "rank by effect within its layer", "width": 70, **number},
+        {"field": "rank", "headerName": "rank", "headerTooltip": "by effect, within its layer", "width": 70, **number},
         {
             "headerName": "score", "field": "score", "width": 92, "cellRenderer": "NeuronBar",
             "cellRendererParams": {"largest": 1.0, "signed": False}, **number,

@@ -16,7 +16,7 @@ from arithcirc.neuron_maps import NeuronMap
 from arithcirc.viz import masks, theme
 from arithcirc.viz.marginals import marginals
 from arithcirc.viz.neuron_effects import effect_histogram
-from arithcirc.viz.neuron_maps import Window, activation_maps
+from arithcirc.viz.neuron_maps import SPARSE, Window, activation_maps
 from arithcirc.viz.value_tokens import value_line, value_tokens
 
 ZOOMS = {"auto": "auto", "all": "all", "40": "first 40", "100": "first 100", "peak": "peak ± 20"}
@@ -62,7 +62,9 @@ def _window(neuron_map: NeuronMap, label: Mapping[str, Any] | None, zoom: str) -
     """Which operands a zoom shows; None for all."""
     first, side = neuron_map.first, neuron_map.k.shape[0]
     if zoom == "auto":
-        zoom = "40" if label is not None and masks.fine(str(label["heuristic"])) else "all"
+        sparse = float(np.isfinite(neuron_map.k).mean()) < SPARSE
+        is_fine = label is not None and masks.fine(str(label["heuristic"]))
+        zoom = "40" if is_fine else "100" if sparse else "all"
     if zoom in ("40", "100"):
         last = first + min(int(zoom), side) - 1
         return first, last, first, last

@@ -22,7 +22,7 @@ from arithcirc.errors import ArithcircError
 from arithcirc.explorer import kit
 from arithcirc.explorer.context import Context, Page
 from arithcirc.explorer.neuron_query import SHOWN, SORT, Wanted, read_sort
-from arithcirc.explorer.neuron_table import NeuronTable, neuron_table
+from arithcirc.explorer.neuron_table import NeuronTable, NoNeurons, neuron_table
 from arithcirc.explorer.pages import neurons_pinned
 from arithcirc.explorer.pages.neurons_columns import MARGIN, columns
 from arithcirc.explorer.pins import read_pins
@@ -48,6 +48,8 @@ def layout(context: Context, view: View, source: Source) -> Any:
     """The page."""
     try:
         main = _grid_panel(view, source)
+    except NoNeurons as error:
+        main = kit.empty("No neuron here", str(error))
     except ArithcircError as error:
         main = kit.problem(error)
     return dmc.Stack([main, html.Div(neurons_pinned.panel(view, source), id="neurons-pinned")], gap=12)
@@ -56,6 +58,13 @@ def layout(context: Context, view: View, source: Source) -> Any:
 def _grid_panel(view: View, source: Source) -> Any:
     table = neuron_table(source)
     parts = [_controls(view, source, table)]
+    if view.op not in table.operators:
+        parts.append(
+            kit.small(
+                f"No neuron was patched for {theme.operator_title(view.op)} here: too few of its prompts are answered "
+                "correctly. Choose another operator, or a later checkpoint."
+            )
+        )
     if not table.names:
         parts.append(
             kit.small("No neuron has a label here: compute them with ", dmc.Code(source.command("heuristics")), ".")
@@ -175,7 +184,7 @@ def _filters(text: str) -> dict[str, Any]:
     return held if isinstance(held, dict) else {}
 
 
-def _rows(context: Context, asked: Any, data: Any, *values: Any) -> tuple[dict[str, Any], Any]:
+def _rows(context: Context, asked: Any, data: Any, *values: Any) -> tuple[Any, Any]:
     """The rows a grid asked for, and what was found in words."""
     if not isinstance(asked, Mapping):
         return dash.no_update, dash.no_update

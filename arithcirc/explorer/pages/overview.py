@@ -199,8 +199,8 @@ def _flat(figure: go.Figure) -> go.Figure:
     return bare(figure).update_layout(height=MAP_HEIGHT)
 
 
-def _redraw(context: Context, position: str, change: str, metric: str, data: Any) -> tuple[go.Figure, go.Figure]:
-    """The effect maps again, after a control was moved."""
+def _redraw(context: Context, position: Any, change: Any, metric: Any, data: Any) -> tuple[go.Figure, go.Figure]:
+    """The effect maps again, after a control was moved. Raises RequestError where the table has no such effects."""
     source, op = context.source(data), View.of(data).op
     if op not in source.operators:
         raise RequestError("choose an operator first")
@@ -214,9 +214,7 @@ def _redraw(context: Context, position: str, change: str, metric: str, data: Any
 def _curve(view: View, source: Source) -> Any:
     title = "How many heads it takes"
     if not source.has("faithfulness") or source.table("faithfulness", view.op).empty:
-        return kit.panel(
-            title, kit.empty("No circuit", "the stage faithfulness has not run", source.command("circuit"))
-        )
+        return kit.panel(title, kit.empty("No circuit", *absent(source, "faithfulness", view.op)), h="100%")
     target = float(source.data().setting("circuit", "target", 0.9))
     figure = faithfulness_curves(source.table("faithfulness", view.op), target=target)
     bare(figure, b=92).update_layout(legend_y=-0.22)
@@ -255,9 +253,9 @@ def _family_figure(source: Source, op: str, kind: str) -> go.Figure:
     return leads_to(figure, "neurons", {"layer": "x", "family": "y"}, values={"family": words})
 
 
-def _redraw_families(context: Context, kind: str, data: Any) -> go.Figure:
+def _redraw_families(context: Context, kind: Any, data: Any) -> go.Figure:
     source = context.source(data)
-    chosen = str(kind) if kind in KINDS else LABELS
+    chosen = str(kind) if str(kind) in KINDS else LABELS
     return kit.styled(_family_figure(source, View.of(data).op, chosen).update_layout(height=330))
 
 

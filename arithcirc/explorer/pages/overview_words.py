@@ -104,8 +104,8 @@ def _neurons(view: View, source: Source, facts: Facts) -> Step | None:
     if share < 0.05:
         claim = "Hardly any neuron there is a heuristic."
     text = (
-        f"Of {total:,} {_important(source)} {percent(share)} fire by a simple rule about op1, op2 or the result (a label "
-        f"with score ≥ {facts.threshold:g} that chance does not explain, q < {facts.level:g})"
+        f"Of {total:,} {_important(source)} {percent(share)} fire by a simple rule about op1, op2 or the result (a "
+        f"label with score ≥ {facts.threshold:g} that chance does not explain, q < {facts.level:g})"
     )
     example = example_label(source, facts.operator)
     if example is not None:

@@ -248,7 +248,7 @@ def _stored(view: View, source: Source, prompt: Prompt, labels: facts.Labels, st
         facts.effects(source, prompt.operator),
         view,
     )
-    unit = f"to {answer}, unscaled"
+    unit = "unscaled"
     lists = [
         panels.heuristics_list(labels, known, (), view, unit, _labels_choice(view), switches=False),
         panels.neurons_list(neurons, (), unit, switches=False),

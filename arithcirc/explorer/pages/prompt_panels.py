@@ -43,7 +43,7 @@ HEADS_HELP = (
 )
 OFF_COLUMN = {
     "field": "off", "headerName": "off", "width": 58, "maxWidth": 58, "minWidth": 58, "editable": True,
-    "cellRenderer": "agCheckboxCellRenderer", "cellEditor": "agCheckboxCellEditor", "filter": False, "pinned": "left",
+    "cellRenderer": "agCheckboxCellRenderer", "cellEditor": "agCheckboxCellEditor", "filter": False,
 }  # fmt: skip
 
 

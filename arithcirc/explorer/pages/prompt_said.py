@@ -23,22 +23,22 @@ def answers(found: Said) -> html.Div:
         columns.append(("after", f"without {counted(found.off)}", found.after))
     if found.control is not None:
         columns.append(("control", "as many random", found.control))
-    cards = [_card(kind, title, reply) for kind, title, reply in columns]
+    cards = [_card(kind, title, reply, alone=len(columns) == 1) for kind, title, reply in columns]
     parts: list[Any] = [html.Div(cards, className="said-cards"), _table([reply for *_, reply in columns])]
     if found.after is not None:
         parts.append(_change(found, found.after))
     return html.Div(parts)
 
 
-def _card(kind: str, title: str, reply: Reply) -> html.Div:
+def _card(kind: str, title: str, reply: Reply, *, alone: bool) -> html.Div:
     first = reply.guesses[0]
-    verdict = "right" if reply.correct else f"wrong: {reply.answer}"
+    verdict = (", right" if reply.correct else f", wrong: the result is {reply.answer}") if alone else ""
     mark = html.Span("✓" if reply.correct else "✗", className="right" if reply.correct else "wrong")
     return html.Div(
         [
             html.Div(title, className="said-title"),
             html.Div([said(first), " ", mark], className="said-answer", id=f"prompt-said-{kind}"),
-            html.Div(f"{chance(first)}, {verdict}", className="said-title"),
+            html.Div(f"{chance(first)}{verdict}", className="said-title"),
         ],
         className=f"said-card said-{kind}",
     )

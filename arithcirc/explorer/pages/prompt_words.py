@@ -90,7 +90,7 @@ def _holding(prompt: Prompt, labels: Labels, strongest: Sequence[tuple[str, floa
     named = [f"{name} ({signed(value)})" for name, value in strongest[:SHOWN]] or list(labels.holding[:SHOWN])
     carriers = facts.neurons_of(labels.held)
     many = f"**{n} heuristics hold**" if n > 1 else "**One heuristic holds**"
-    among = ": " if n <= SHOWN else "; those whose neurons write most, in nats: "
+    among = ": " if n <= SHOWN else "; those whose neurons write most, in nats: " if strongest else ", among them "
     return (
         f"{many} of {prompt.shown}{among}{', '.join(named)}. **{len(carriers):,} neurons** carry "
         f"{'them' if n > 1 else 'it'}, of {len(labels.important):,} important ones."
