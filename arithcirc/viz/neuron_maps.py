@@ -19,12 +19,14 @@ import plotly.graph_objects as go
 
 from arithcirc.neuron_maps import NeuronMap
 from arithcirc.viz import masks, theme
-from arithcirc.viz.gallery import MARK, shrink
+from arithcirc.viz.gallery import MARK, SPARSE_CROP, shrink
 from arithcirc.viz.neuron_hits import FALSE_ALARM, HIT, MISS, Hits, hits, where
 
 PANELS = ("k", "kv", "hits")
 FEW_CELLS = 60
 """Cells along a side from which on a line around each cell of a fine heuristic is drawn."""
+SPARSE = 0.25
+"""Share of legal cells below which a map is shown by its corner of small operands."""
 HIT_COLOURS = {"hit": "#2f7ebc", "miss": "#e6a700", "false alarm": "#c2255c"}
 _NAMES = {"k": "K: activation h<sub>n</sub>", "kv": "KV: K × what it writes into the answer"}
 _SHADE = "rgba(128,136,148,0.22)"
@@ -79,6 +81,8 @@ def activation_maps(
 def small_map(neuron_map: NeuronMap, heuristic: Marked | None = None, *, cells: int = 75) -> go.Figure:
     """The scored map (K without a heuristic), averaged over square blocks, in % of its largest, without axes."""
     values = neuron_map.scored(heuristic.kind if heuristic is not None else "indirect")
+    sparse = float(np.isfinite(values).mean()) < SPARSE
+    values = values[:SPARSE_CROP, :SPARSE_CROP] if sparse else values
     block = max(1, -(-max(values.shape) // cells))
     small = shrink(values, block)
     largest = float(np.nanmax(np.abs(small), initial=0.0)) or 1.0
@@ -94,7 +98,8 @@ def small_map(neuron_map: NeuronMap, heuristic: Marked | None = None, *, cells: 
     figure.update_layout(coloraxis={"cmin": low, "cmax": 100.0, "autocolorscale": True, "showscale": False})
     inside = where(neuron_map, heuristic.name) if heuristic is not None else None
     if inside is not None and heuristic is not None and not masks.fine(heuristic.name):
-        figure.add_trace(_line(*masks.edges(inside, neuron_map.first)))
+        rows, columns = values.shape
+        figure.add_trace(_line(*masks.edges(inside[:rows, :columns], neuron_map.first)))
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
     return figure
@@ -179,10 +184,10 @@ def _marks(neuron_map: NeuronMap, heuristic: str, shown: Window) -> list[dict[st
     both = heuristic.startswith("both")
     top, right = (cut.any(axis=0), cut.any(axis=1)) if both else (cut[-1], cut[:, -1])
     found = []
-    if not top.all():
+    if top.any() and not top.all():
         at = np.flatnonzero(top) + shown[2]
         found.append(_ticks(at, np.full(len(at), shown[1] + out), "line-ns-open"))
-    if not right.all():
+    if right.any() and not right.all():
         at = np.flatnonzero(right) + shown[0]
         found.append(_ticks(np.full(len(at), shown[3] + out), at, "line-ew-open"))
     return found
