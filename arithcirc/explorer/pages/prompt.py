@@ -267,9 +267,13 @@ def register(context: Context) -> None:
     app = context.dash
     held = [State(f"prompt-{name}", "value") for name in KEPT]
     app.callback(
-        Output("prompt-root", "children"), Input("prompt-poll", "n_intervals"), State("view", "data"),
+        Output("prompt-state", "data"), Output("prompt-poll", "disabled"),
+        Input("prompt-poll", "n_intervals"), State("view", "data"), prevent_initial_call=True,
+    )(lambda _, data: _looked(context, data))  # fmt: skip
+    app.callback(
+        Output("prompt-root", "children"), Input("prompt-state", "data"), State("view", "data"),
         prevent_initial_call=True,
-    )(lambda _, data: _arrived(context, data))  # fmt: skip
+    )(lambda state, data: _arrived(context, state, data))  # fmt: skip
     app.callback(
         Output("prompt-root", "children", allow_duplicate=True), Input("prompt-again", "n_clicks"),
         State("view", "data"), prevent_initial_call=True,
@@ -315,12 +319,15 @@ def register(context: Context) -> None:
     )  # fmt: skip
 
 
-def _arrived(context: Context, data: Any) -> Any:
+def _looked(context: Context, data: Any) -> tuple[Any, bool]:
+    """Whether the model is there: a quick answer, so that looks cannot pile up behind a page being drawn."""
+    state = context.live.state(context.source(data)).name
+    return (dash.no_update, False) if state == "loading" else (state, True)
+
+
+def _arrived(context: Context, state: Any, data: Any) -> Any:
     """The page again, once the model is there or has failed."""
-    source = context.source(data)
-    if context.live.state(source).name == "loading":
-        return dash.no_update
-    return _root(context, View.of(data), source)
+    return _root(context, View.of(data), context.source(data)) if state else dash.no_update
 
 
 def _retried(context: Context, clicks: Any, data: Any) -> Any:

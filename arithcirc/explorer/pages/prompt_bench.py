@@ -99,4 +99,6 @@ def waiting(state: LiveState) -> dmc.Paper:
         parts.append(html.Button("try again", id="prompt-again", className="quiet"))
     more = "With it: probabilities, exact contributions, attention, and the answer with parts switched off."
     poll = dcc.Interval(id="prompt-poll", interval=POLL, disabled=state.name != "loading")
-    return kit.panel(TITLES.get(state.name, "The model"), *parts, kit.small(more, mt=6), poll)
+    return kit.panel(
+        TITLES.get(state.name, "The model"), *parts, kit.small(more, mt=6), poll, dcc.Store(id="prompt-state")
+    )
