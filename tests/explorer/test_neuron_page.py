@@ -1,0 +1,263 @@
+"""Page Neuron: its numbers are the run's, its controls are in the address, what is missing is computed or said."""
+
+import json
+import shutil
+import time
+
+import pytest
+from explorer import planted_live as world
+from explorer.asking import Asker, asker, fill, settled
+
+from arithcirc.components import Neuron
+from arithcirc.explorer.pages import neuron_facts
+from arithcirc.explorer.pins import read_pins
+from arithcirc.explorer.view import View
+from arithcirc.viz.neuron_hits import hits
+
+RUN = "planted/step4000"
+MINE = next(n for n, name in world.carriers("+").items() if name == "op2 = 8 mod 10")
+PLAIN = Neuron(0, 39)
+"""A neuron without a label or a stored map."""
+
+
+def address(neuron: Neuron = MINE, op: str = "%2B", **more: str) -> str:
+    rest = "".join(f"&{name}={value}" for name, value in more.items())
+    return f"/neuron?run=planted%2Fstep4000&op={op}&layer={neuron.layer}&neuron={neuron.index}{rest}"
+
+
+@pytest.fixture(scope="module")
+def planted(explorer_run, planted_live) -> Asker:
+    return asker([explorer_run.path], planted_live)
+
+
+@pytest.fixture(scope="module")
+def source(planted):
+    return planted.context.source({"run": RUN})
+
+
+def ask(planted: Asker, begins: str, values: dict, neuron: Neuron = MINE, op: str = "+", changed: str = ""):
+    known = planted.callback(begins)
+    held = {"view.data": settled(RUN, "neuron", op)}
+    held["neuron-who.data"] = {"layer": neuron.layer, "neuron": neuron.index}
+    body = fill(known, held | values)
+    if changed:
+        body["changedPropIds"] = [changed]
+    return planted.post(body).calm()
+
+
+# -- numbers -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_stored_score_is_counted_from_the_stored_map(source):
+    counted = 0
+    for operator in source.operators:
+        for neuron in source.maps(operator).neurons():
+            held, found = source.neuron_map(operator, neuron), neuron_facts.labels(source, operator, neuron)
+            for row in found[found["score"] >= 0.6].to_dict("records"):
+                agreement = hits(held, row["heuristic"], row["kind"], row["end"])
+                assert agreement.score == pytest.approx(row["score"], abs=1e-6)
+                assert (agreement.k, agreement.base_rate) == (row["size"], pytest.approx(row["base_rate"]))
+                counted += 1
+    assert counted > 40
+
+
+def test_the_page_says_what_the_tables_say(planted, source):
+    page = planted.go(address()).calm().page
+    effect = neuron_facts.facts(source, "+", MINE).effect
+    assert str(MINE) in page
+    assert f"rank {effect.rank} of {world.WIDTH} in layer {MINE.layer}" in page
+    assert "op2 = 8 mod 10" in page
+    assert "hit " in page
+    for id in ("neuron-plot", "neuron-marginals", "neuron-value", "neuron-effects", "neuron-drops", "neuron-labels"):
+        assert f'"{id}"' in page, id
+
+
+def test_an_address_without_a_neuron_opens_a_labelled_one(planted, source):
+    ranked = neuron_facts.effects(source, "+")
+    neuron = neuron_facts.chosen(View("neuron", op="+"), source, ranked)
+    assert neuron_facts.facts(source, "+", neuron).carried > 0
+    assert str(neuron) in planted.go("/neuron?run=planted%2Fstep4000&op=%2B").calm().page
+
+
+@pytest.mark.parametrize(("layer", "neuron"), [("99", "1"), ("1", "99999"), ("-1", "0"), ("x", "1"), ("1", "<script>")])
+def test_a_neuron_that_is_not_there_is_one_clear_line(planted, layer, neuron):
+    page = planted.go(f"/neuron?run=planted%2Fstep4000&op=%2B&layer={layer}&neuron={neuron}").calm().page
+    assert "not in this model" in page or "not a whole number" in page
+
+
+# -- order -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", list(neuron_facts.ORDERS))
+def test_an_order_can_be_walked_there_and_back(source, order):
+    ranked = neuron_facts.effects(source, "+")
+    label = "op2 = 8 mod 10"
+
+    def beside(neuron: Neuron) -> neuron_facts.Neighbours:
+        found = neuron_facts.facts(source, "+", neuron, ranked)
+        return neuron_facts.neighbours(source, found, order, label, ranked)
+
+    here = beside(MINE)
+    assert 1 <= here.place <= here.total
+    assert here.before is None or beside(here.before).after == MINE
+    assert here.after is None or beside(here.after).before == MINE
+    walked, at = 1, MINE
+    while (following := beside(at).after) is not None and walked < 60:
+        walked, at = walked + 1, following
+    assert walked == min(60, here.total - here.place + 1)
+    if order == "label":
+        assert here.total == sum(name == label for name in world.carriers("+").values())
+
+
+def test_the_strongest_of_the_layers_beside(source):
+    ranked = neuron_facts.effects(source, "+")
+    found = neuron_facts.neighbours(source, neuron_facts.facts(source, "+", MINE, ranked), "effect", "", ranked)
+    for step, beside in ((-1, found.below), (1, found.above)):
+        rows = ranked[ranked["layer"] == MINE.layer + step]
+        assert (beside is None) == rows.empty
+        if beside is not None:
+            assert beside.index == rows.loc[rows["effect"].abs().idxmax(), "neuron"]
+
+
+# -- labels, zoom and map ----------------------------------------------------------------------------------------------
+
+
+def redrawn(planted: Asker, **values: str):
+    held = {"neuron-label.value": "op2 = 8 mod 10", "neuron-zoom.value": "auto", "neuron-map.value": "all"}
+    held |= {f"neuron-{name}.value": value for name, value in values.items()}
+    begins = next(
+        c["output"] for c in planted.callbacks()
+        if c["output"].startswith("..neuron-body.children.") and "poll" not in c["output"]
+    )  # fmt: skip
+    return ask(planted, begins, held, changed="neuron-label.value")
+
+
+def test_the_controls_redraw_the_maps(planted):
+    whole = json.dumps(redrawn(planted, zoom="all").json)
+    first = json.dumps(redrawn(planted, zoom="40", map="k").json)
+    assert '"meta": "hits"' in whole
+    assert '"meta": "hits"' not in first
+    assert "[-0.5, 39.5]" in first
+    assert "peak" not in json.dumps(redrawn(planted, zoom="peak").json)[:200]
+
+
+def test_another_label_changes_what_is_said(planted):
+    one = redrawn(planted, label="op2 = 8 mod 10").json["response"]["neuron-words"]["children"]
+    other = redrawn(planted, label="op1 matches .5.").json["response"]["neuron-words"]["children"]
+    assert "op2 = 8 mod 10" in json.dumps(one)
+    assert "op1 matches .5." in json.dumps(other)
+
+
+def test_an_unknown_label_falls_back_to_the_best(source):
+    found = neuron_facts.facts(source, "+", MINE)
+    assert found.label("nonsense")["heuristic"] == found.label("")["heuristic"] == "op2 = 8 mod 10"
+    assert neuron_facts.facts(source, "+", PLAIN).label("") is None
+
+
+# -- live --------------------------------------------------------------------------------------------------------------
+
+
+def poll(planted: Asker, neuron: Neuron, seconds: float = 10.0):
+    begins = next(c["output"] for c in planted.callbacks() if "neuron-poll.disabled" in c["output"])
+    until = time.monotonic() + seconds
+    while True:
+        held = {"neuron-poll.n_intervals": 1, "neuron-zoom.value": "all", "neuron-map.value": "all"}
+        response = ask(planted, begins, held, neuron).json["response"]
+        if response["neuron-poll"]["disabled"] or time.monotonic() > until:
+            return response
+        time.sleep(0.05)
+
+
+def test_a_map_that_is_not_stored_is_computed(planted):
+    page = planted.go(address(PLAIN)).calm().page
+    assert f"No map of {PLAIN}" in page
+    assert "arithcirc maps" in page
+    response = poll(planted, PLAIN)
+    assert response["neuron-poll"]["disabled"]
+    assert '"neuron-plot"' in json.dumps(response["neuron-body"])
+    assert '"neuron-plot"' in planted.go(address(PLAIN)).calm().page
+
+
+def test_without_a_live_model_the_command_is_named(explorer_run):
+    plain = asker([explorer_run.path])
+    page = plain.go(address(PLAIN)).calm().page
+    assert f"No map of {PLAIN}" in page
+    assert "--no-live" in page
+    assert "arithcirc maps" in page
+    response = poll(plain, PLAIN)
+    assert response["neuron-poll"]["disabled"]
+    assert '"neuron-plot"' not in json.dumps(response)
+
+
+def test_a_model_that_fails_is_one_line(explorer_run):
+    def opener(*_):
+        raise ValueError("boom")
+
+    failing = asker([explorer_run.path], opener)
+    response = poll(failing, PLAIN)
+    assert response["neuron-poll"]["disabled"]
+    assert "could not be loaded" in json.dumps(response)
+
+
+def test_a_live_knockout_is_the_models_answer(planted, planted_live):
+    planted.context.live.state(planted.context.source({"run": RUN}))
+    held = {"neuron-knock.n_clicks": 1, "neuron-ablation.value": "mean", "neuron-n.value": "100"}
+    page = json.dumps(ask(planted, "neuron-knocked.children", held).json, ensure_ascii=False)
+    found = planted_live.knock_out("+", [MINE], "mean", n=100)
+    changed = int((found.after != found.answer).sum())
+    assert f"{changed or 'none'} of {len(found.answer)} right answers" in page
+    assert "Setting it to its mean" in page
+
+
+# -- pins and finding --------------------------------------------------------------------------------------------------
+
+
+def test_pins_are_saved_beside_the_run(explorer_run, tmp_path):
+    folder = shutil.copytree(explorer_run.path, tmp_path / "planted" / "step4000")
+    mine = asker([folder])
+    source = mine.context.source({})
+    held = {"neuron-pin.n_clicks": 1, "neuron-note.value": "ends in 8 <b>", "view.data": settled(source.key, "neuron")}
+    ask(mine, "..neuron-pinned.children", held, changed="neuron-pin.n_clicks")
+    assert [(p.operator, p.component, p.note) for p in read_pins(source)] == [("+", MINE, "ends in 8 <b>")]
+    held |= {"neuron-unpin.n_clicks": 1}
+    ask(mine, "..neuron-pinned.children", held, changed="neuron-unpin.n_clicks")
+    assert read_pins(source) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("L3N17", (3, 17)), ("l3 n17", (3, 17)), ("3/17", (3, 17)), ("3 17", (3, 17)), ("L3", None)]
+)
+def test_a_neuron_is_found_by_its_name(planted, text, found):
+    begins = next(
+        c["output"] for c in planted.callbacks() if [i["id"] for i in c["inputs"]] == ["neuron-find"]
+    )  # fmt: skip
+    answer = ask(planted, begins, {"neuron-find.value": text}).text
+    assert (f"layer={found[0]}&neuron={found[1]}" in answer) if found else "names no neuron" in answer
+
+
+# -- browser -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_reader_walks_through_neurons(browser, served):
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    said: list[str] = []
+    page.on("console", lambda m: said.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda e: said.append(str(e)))
+    page.goto(f"{served}{address()}")
+    page.wait_for_selector("#neuron-plot .js-plotly-plot")
+    drawn = page.locator("#neuron-plot .nsewdrag").first
+    drawn.hover(position={"x": 60, "y": 60})
+    page.wait_for_function("() => /activation/.test(document.querySelector('#neuron-readout').textContent)")
+    assert "answer" in page.inner_text("#neuron-readout")
+    page.click("#neuron-map label:has-text('hits')")
+    page.wait_for_function("() => /map=hits/.test(location.search)")
+    page.locator("#neuron-labels .ag-cell", has_text="op1 matches .5.").first.click()
+    page.wait_for_function("() => /op1 matches .5./.test(document.querySelector('#neuron-words').textContent)")
+    page.wait_for_function("() => /label=op1/.test(location.search)")
+    page.keyboard.press("Escape")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(f"() => document.querySelector('.neuron-name').textContent !== '{MINE}'")
+    assert "map=hits" in page.url
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert not said
+    page.close()
