@@ -29,7 +29,7 @@
       if (!cell || !cell.rowId || !view || String(window.getSelection())) return [no(), no()];
       const [op, layer, neuron] = cell.rowId.split(" ");
       const held = new URLSearchParams();
-      const wanted = { run: view.run, model: view.model, revision: view.revision, op, layer, neuron, label };
+      const wanted = { run: view.run, model: view.model, revision: view.revision, op, layer, neuron, label, order: "label" };
       Object.entries(wanted).forEach(([name, value]) => { if (value) held.set(name, value); });
       return ["/neuron", "?" + held.toString()];
     },

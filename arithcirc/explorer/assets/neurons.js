@@ -26,7 +26,10 @@
   cells.NeuronLink = function (props) {
     if (!props.data) return null;
     const { operator, layer, neuron } = props.data;
-    const href = "/neuron?" + new URLSearchParams({ op: operator, layer, neuron }).toString();
+    const held = new URLSearchParams({ op: operator, layer, neuron });
+    const now = new URLSearchParams(window.location.search);
+    ["run", "model", "revision"].forEach((name) => { if (now.get(name)) held.set(name, now.get(name)); });
+    const href = "/neuron?" + held.toString();
     const stay = (event) => { if (!event.ctrlKey && !event.metaKey) event.preventDefault(); };
     return draw("a", { href, onClick: stay, className: "grid-neuron" }, props.value);
   };
@@ -52,6 +55,12 @@
     const bar = draw("i", { className: props.value < 0 ? "below" : props.signed ? "above" : "plain", style: { width: (props.signed ? 44 : 30) * share + "px" } });
     return draw("span", { className: "bar-cell" }, draw("b", null, bar), fixed(props.value, 3));
   };
+
+  // Enter on a cell is a click on it.
+  document.addEventListener("keydown", (event) => {
+    const cell = event.key === "Enter" && event.target.closest && event.target.closest(".neurons-grid .ag-cell");
+    if (cell) cell.click();
+  });
 
   // -- what the page does in the browser ------------------------------------------------------------------------------
 
@@ -81,10 +90,13 @@
       if (!cell || !view || !cell.rowId || cell.colId === "ag-Grid-SelectionColumn") return [no(), no()];
       if (String(window.getSelection())) return [no(), no()];
       const [op, layer, neuron] = cell.rowId.split(" ");
-      const order = window.location.search.replace(/^\?/, "");
-      const held = new URLSearchParams(order);
-      ["run", "model", "revision", "op", "order"].forEach((name) => held.delete(name));
-      return ["/neuron", query(view, { op, layer, neuron, order: held.toString() })];
+      const node = api() && api().getRowNode(cell.rowId);
+      const label = node && node.data ? node.data.heuristic : null;
+      const asked = new URLSearchParams(window.location.search);
+      const plain = (text) => (text || "").toLowerCase().replace(/\s/g, "");
+      // the arrow keys of the page that opens step through what was looked for here
+      const order = label && plain(asked.get("q")) === plain(label) ? "label" : asked.get("layer") ? "layer" : "";
+      return ["/neuron", query(view, { op, layer, neuron, label, order })];
     },
     untick() {
       const grid = api();
