@@ -25,7 +25,7 @@ from arithcirc.report.site_neurons import MAPPED
 from arithcirc.store import RunFolder
 from arithcirc.viz import neuron_hits
 
-TOP = 3
+TOP = 5
 SIDE = 60
 TABLES = ("accuracy", "answers", "heuristics", "neurons", "prompts")
 """Enough for every page; the report's figures have tests of their own."""
@@ -192,8 +192,10 @@ def test_it_opens_from_disk_without_a_network(browser: Any, run: RunFolder, site
     until(page, "document.querySelectorAll('.js-plotly-plot').length > 1")
     page.get_by_role("link", name="Prompts", exact=True).click()
     page.locator("input[type=search]").fill("wrong")
+    until(page, "/ of /.test(document.querySelector('[data-count]').textContent)")
     assert page.locator("#prompts tbody tr:visible").count() == page.locator("#prompts tbody .miss").count() > 0
     page.get_by_role("link", name="Neurons", exact=True).click()
+    until(page, "/rows/.test(document.querySelector('[data-count]').textContent)")
     page.get_by_text("effect, nats").click()
     effects = [
         float(t.replace("−", "-")) for t in page.locator("#neurons tbody tr td:nth-child(3)").all_text_contents()
