@@ -66,7 +66,7 @@ def panel(title: Children, *children: Children, help: str = "", actions: Childre
     if help:
         head.append(hint(help))
     row = dmc.Group([dmc.Group(head, gap=6), *([actions] if actions is not None else [])], justify="space-between")
-    options = {"className": "panel"} | options
+    options = {"className": "panel" if actions is None else "panel has-actions"} | options
     return dmc.Paper([row, *children], **options)
 
 
