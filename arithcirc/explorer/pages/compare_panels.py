@@ -24,7 +24,10 @@ BY = {"effect": "effect", "rank": "rank in its layer"}
 
 def numbers_panel(a: Side, b: Side) -> Any:
     """One row per measure: A, B and their difference."""
-    rows = [_row(name, *(measure(s.facts) for s in (a, b)), kind) for name, kind, measure in _MEASURES]
+    rows = []
+    for name, kind, measure in _MEASURES:
+        first, second = (None if (held := measure(s.facts)) is None else float(held) for s in (a, b))
+        rows.append(_row(name, first, second, kind))
     head = html.Tr([html.Th(""), html.Th(_badge("A")), html.Th(_badge("B")), html.Th("B − A")])
     table = html.Table([html.Thead(head), html.Tbody(rows)], className="ov-operators ov-numbers")
     return kit.panel("In numbers", table, h="100%", help="Read off the tables of each side; a dash is not computed.")

@@ -1,0 +1,222 @@
+"""The overview: its words and maps say what the tables hold, admit what they do not, and lead on from a cell."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from explorer.asking import asker, fill, settled
+from explorer.synthetic_explorer import make_explorer_run
+from viz import synthetic
+
+from arithcirc.explorer.pages import overview_tables, overview_words
+from arithcirc.explorer.pages.overview_tables import Facts, absent, gather
+from arithcirc.explorer.source import Source, open_source
+from arithcirc.explorer.view import View
+from arithcirc.store import RunFolder
+from arithcirc.viz.summary import Accuracy, OperatorSummary
+from arithcirc.viz.theme import number
+
+OPERATORS = synthetic.OPERATORS
+
+
+@pytest.fixture(scope="module")
+def source(explorer_run: RunFolder) -> Source:
+    return open_source("run", explorer_run.path)
+
+
+@pytest.fixture(scope="module")
+def facts(source: Source) -> dict[str, Facts]:
+    return gather(source)
+
+
+def view(op: str) -> View:
+    return View("overview", "run", op=op)
+
+
+def said(steps: list[overview_words.Step]) -> str:
+    return " ".join(f"{s.claim} {s.text}" for s in steps)
+
+
+# -- facts -----------------------------------------------------------------------------------------------------------
+
+
+def test_facts_are_those_of_the_tables(source, facts):
+    assert list(facts) == list(OPERATORS)
+    for operator, found in facts.items():
+        assert found.summary.evaluate.n_heads == synthetic.CHOSEN[operator]
+        f = synthetic.faithfulness_value(operator, synthetic.CHOSEN[operator], "evaluate")
+        assert found.summary.evaluate.faithfulness == pytest.approx(f)
+        table = source.table("label_summary", operator).iloc[0]
+        assert found.labelled == table["significant"] / table["important"]
+
+
+def test_ablation_by_prompt_is_quoted_at_the_largest_size_up_to_25(source, facts):
+    table = source.table("knockouts_by_prompt")
+    rows = table[(table["ablation"] == "zero") & (table["per_layer"] == 25)].set_index(["operator", "arm"])
+    for operator, found in facts.items():
+        quoted = found.by_prompt
+        assert quoted["per_layer"] == 25
+        for arm in ("targeted", "random"):
+            assert quoted[arm] == rows.loc[(operator, arm), "accuracy"]
+        assert quoted["p"] == rows.loc[(operator, "random"), "p"]
+
+
+def test_labels_of_a_sweep_are_not_mixed(source):
+    table = source.table("knockouts_by_prompt")
+    other = table.assign(labels="significant", accuracy=0.123)
+    both = pd.concat([other, table.assign(labels="matched")])
+    data = type(source.data())({"knockouts_by_prompt": both}, {}, {"knockout": {"labels": "matched"}})
+    assert overview_tables._by_prompt(data, "+")["targeted"] != 0.123
+    data = type(source.data())({"knockouts_by_prompt": both}, {}, {"knockout": {"labels": "significant"}})
+    assert overview_tables._by_prompt(data, "+")["targeted"] == 0.123
+
+
+# -- words -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_story_quotes_the_numbers_of_the_operator(source, facts):
+    for operator, found in facts.items():
+        text = said(overview_words.story(view(operator), source, found))
+        accuracy = found.summary.accuracy
+        assert f"{accuracy.correct:,} of {accuracy.n:,} prompts" in text
+        assert f"{synthetic.CHOSEN[operator]} of 24 heads" in text
+        assert number(found.by_prompt["targeted"], 2) in text
+
+
+def test_a_missed_target_a_guess_and_an_insignificant_gap_are_not_sold(source, facts):
+    steps = overview_words.story(view("*"), source, facts["*"])  # its F misses the target
+    assert facts["*"].summary.reached is False
+    assert "misses the target" in said(steps)
+    assert "bring the numbers" not in said(steps)
+    guess = Facts("+", OperatorSummary("+", accuracy=Accuracy(100, 5, 0.05, 0.06)))
+    assert overview_words.story(view("+"), source, guess)[0].claim == "It cannot add."
+    for quoted, claim in (
+        ({"targeted": 0.5, "random": 0.9, "p": 1e-4}, "Breaking them breaks the answer."),
+        ({"targeted": 0.9, "random": 0.5, "p": 1e-4}, "Breaking them is no proof yet."),
+        ({"targeted": 0.5, "random": 0.9, "p": 0.2}, "Breaking them is no proof yet."),
+        ({"targeted": 0.5, "random": 0.9, "p": np.nan}, "Breaking them is no proof yet."),
+    ):
+        broken = Facts("+", by_prompt={"per_layer": 25.0, "neurons": 9.0, "n": 50.0} | quoted)
+        assert overview_words._break(view("+"), broken).claim == claim
+
+
+def test_the_example_is_a_strong_significant_label(source):
+    for operator in OPERATORS:
+        row = overview_words.example_label(source, operator)
+        table = source.table("heuristics", operator)
+        same = table[["layer", "neuron", "heuristic"]].eq([row["layer"], row["neuron"], row["heuristic"]]).all(axis=1)
+        assert bool(table[same]["significant"].iloc[0])
+
+
+def test_what_a_run_lacks_is_named_with_its_command(tmp_path):
+    kept = ("accuracy", "prompts", "effects")
+    run = make_explorer_run(tmp_path / "run", tables=kept, with_maps=False)
+    bare = open_source("run", run.path)
+    found = overview_words.limits(bare, gather(bare)["+"])
+    commands = {limit.command.split()[1] for limit in found if limit.command}
+    assert {"probe", "neurons", "heads", "heuristics", "knockout"} <= commands
+    assert len(overview_words.story(view("+"), bare, gather(bare)["+"])) == 1
+
+
+def test_predictions_that_fail_and_those_not_tested_are_told_apart(source, facts):
+    names = [limit.what for limit in overview_words.limits(source, facts["/"])]
+    assert sum(name.startswith("Does not hold") for name in names) == 2
+    names = [limit.what for limit in overview_words.limits(source, facts["*"])]
+    assert sum(name.startswith("Not tested") for name in names) == 1
+    assert not [name for name in names if name.startswith("Does not hold")]
+
+
+def test_a_sweep_says_what_it_leaves_out_and_why_a_checkpoint_has_nothing(planted_sweep):
+    first, last = (open_source("sweep", planted_sweep.path, revision=r) for r in ("step0", "step2000"))
+    found = overview_words.limits(last, gather(last)["+"])
+    assert found[0].what == "Not part of a sweep"
+    assert found[0].command.endswith("--revision=step2000")
+    text, command = absent(first, "effects", "+")
+    assert text.startswith("step0 has none for addition")
+    assert command is None
+
+
+# -- the page --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ask(explorer_run: RunFolder):
+    return asker([explorer_run.path])
+
+
+def test_every_cell_of_the_head_map_is_the_tables_and_leads_to_its_head(ask):
+    known = ask.callback("..overview-heads.figure")
+    key = ask.go("/").view["run"]
+    values = {
+        "overview-position.value": "equals",
+        "overview-change.value": "op1",
+        "overview-metric.value": "logit_diff",
+    }
+    answer = ask.post(fill(known, values | {"view.data": settled(key, "overview", "-")})).calm()
+    figure = answer.json["response"]["overview-heads"]["figure"]
+    z = np.array(_array(figure["data"][0]["z"])).reshape(6, 4)
+    for layer in range(6):
+        for head in range(4):
+            assert z[layer, head] == pytest.approx(synthetic.head_effect("-", "op1", "equals", layer, head), rel=1e-5)
+    assert figure["layout"]["meta"] == {
+        "page": "heads", "parameters": {"layer": "y", "head": "x"}, "values": {}, "fixed": {},
+    }  # fmt: skip
+
+
+def _array(held):
+    """A plotly array: a list, or base64 of float32."""
+    if isinstance(held, list):
+        return held
+    import base64
+
+    return np.frombuffer(base64.b64decode(held["bdata"]), dtype=held["dtype"]).astype(float)
+
+
+def test_families_lead_to_their_neurons_by_the_tables_word(ask):
+    known = ask.callback("overview-families.figure")
+    key = ask.go("/").view["run"]
+    answer = ask.post(fill(known, {"overview-labels.value": "matched", "view.data": settled(key, "overview", "+")}))
+    meta = answer.calm().json["response"]["overview-families"]["figure"]["layout"]["meta"]
+    assert meta["values"]["family"]["digit pattern"] == "pattern"
+
+
+def test_choices_that_do_not_exist_fall_back_or_are_said(ask):
+    answer = ask.go("/?op=%2B&position=nowhere&change=%00&metric=<b>&labels=none").calm()
+    assert "Where the answer is computed" in answer.page
+    known = ask.callback("..overview-heads.figure")
+    key = answer.view["run"]
+    values = {"overview-position.value": "nowhere", "overview-change.value": None, "overview-metric.value": 7}
+    ask.post(fill(known, values | {"view.data": settled(key, "overview")}, 3)).calm()
+
+
+@pytest.mark.parametrize("lost", ["effects", "faithfulness", "heuristics"])
+def test_a_missing_table_leaves_the_rest(lost, explorer_run, tmp_path):
+    folder = Path(shutil.copytree(explorer_run.path, tmp_path / "run", ignore=shutil.ignore_patterns("*.safetensors")))
+    (folder / f"{lost}.parquet").unlink()
+    page = asker([folder]).go("/?op=%2B").calm().page
+    assert "It can add." in page
+    assert "What this run could not say" in page
+    assert f"table '{lost}'" in page
+
+
+# -- in the browser --------------------------------------------------------------------------------------------------
+
+
+def test_a_click_on_a_head_opens_it_and_a_choice_is_kept_in_the_address(browser, served):
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    try:
+        page.goto(f"{served}/?op=-")
+        page.get_by_text("op1 only", exact=True).click()
+        page.wait_for_function("location.search.includes('change=op1')", timeout=15_000)
+        box = page.locator("#overview-heads .nsewdrag").bounding_box()
+        x, y = box["x"] + box["width"] * 1.5 / 4, box["y"] + box["height"] * 3.5 / 6  # head 1, layer 2 of 0..5
+        page.mouse.move(x, y)
+        page.mouse.click(x, y)
+        page.wait_for_url("**/heads?*", timeout=15_000)
+        assert "layer=2" in page.url
+        assert "head=1" in page.url
+        assert "change" not in page.url
+    finally:
+        page.close()
