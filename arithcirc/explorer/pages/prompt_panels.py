@@ -166,7 +166,9 @@ def neuron_rows(
             }
         )  # fmt: skip
     frame = pd.DataFrame(rows)
-    return frame.sort_values("contribution", key=abs, ascending=False, kind="stable") if len(frame) else frame
+    if frame.empty:
+        return frame
+    return frame.sort_values("contribution", key=lambda c: pd.to_numeric(c).abs(), ascending=False, kind="stable")
 
 
 def neurons_list(frame: pd.DataFrame, off: Collection[str], unit: str, *, switches: bool = True) -> dmc.Paper:
