@@ -12,6 +12,7 @@ from arithcirc.errors import RequestError
 from arithcirc.explorer.source import MissingTable, Source
 from arithcirc.viz.frames import flags, require
 from arithcirc.viz.inside_outside import NUMBERS, in_out
+from arithcirc.viz.masks import mask
 
 COUNTS = ("matched", "significant", "best", "base_rate")
 COLUMNS = ("heuristic", "family", *COUNTS, *NUMBERS)
@@ -66,6 +67,27 @@ def _lacking(source: Source, error: MissingTable) -> str:
             "analyse this checkpoint with 'arithcirc analyze' to get it"
         )
     return str(error)
+
+
+def example(source: Source, operator: str, heuristic: str | None = None) -> str | None:
+    """A prompt that the model answers correctly and, if it can be told, the heuristic holds of; None for none known."""
+    needed = {"op1", "op2", "correct"}
+    if not source.has("answers"):
+        return None
+    rows = source.table("answers", operator)
+    if rows.empty or not needed <= set(rows.columns):
+        return None
+    rows = rows[flags(rows, "correct")]
+    first, last = source.operands
+    where = mask(heuristic, operator, first, (last - first + 1,) * 2) if heuristic else None
+    if where is not None:
+        at = rows[["op1", "op2"]].to_numpy(dtype=np.int64) - first
+        legal = ((at >= 0) & (at <= last - first)).all(axis=1)
+        rows = rows[legal][where[at[legal, 0], at[legal, 1]]]
+    if rows.empty:
+        return None
+    row = rows.iloc[len(rows) // 2]
+    return f"{int(row['op1'])}{operator}{int(row['op2'])}="
 
 
 def carriers(source: Source, operator: str, heuristic: str) -> pd.DataFrame:

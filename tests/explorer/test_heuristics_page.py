@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from explorer.asking import Asker, asker, fill, settled
-from explorer.planted_live import HOLDS
+from explorer.planted_live import HOLDS, result
 from viz.synthetic_neurons import LABELS, arm_accuracy
 
 from arithcirc.catalogue import SweepFolder
 from arithcirc.errors import RequestError
-from arithcirc.explorer.heuristic_table import carriers, heuristic_table
+from arithcirc.explorer.heuristic_table import carriers, example, heuristic_table
 from arithcirc.explorer.pages.heuristics_chosen import broken, matched
 from arithcirc.explorer.source import Source, open_source
 from arithcirc.store import RunFolder
@@ -75,6 +75,28 @@ def test_its_neurons_are_those_labelled_with_their_effects(source: Source):
     effects = neurons.set_index(["layer", "neuron"])["effect"]
     for row in rows.to_dict("records"):
         assert row["effect"] == effects[row["layer"], row["neuron"]]
+
+
+@pytest.mark.parametrize("operator", ["+", "-", "*", "/"])
+def test_the_example_is_answered_correctly_and_inside(source: Source, own: Source, operator: str):
+    answers = source.table("answers", operator)
+    right = {(a, b) for a, b, ok in answers[["op1", "op2", "correct"]].itertuples(index=False) if ok}
+    for name, holds in HOLDS.items():
+        text = example(source, operator, name)
+        if text is None:
+            assert not [p for p in right if holds_of(operator, holds, *p)]
+            continue
+        op1, op2 = (int(part) for part in text.rstrip("=").split(operator))
+        assert (op1, op2) in right
+        assert holds_of(operator, holds, op1, op2)
+    assert example(source, operator, "of another form") is not None
+    (own.path / "answers.parquet").unlink(missing_ok=True)
+    assert example(own, operator) is None
+
+
+def holds_of(operator: str, holds: Any, op1: int, op2: int) -> bool:
+    a, b = np.array([op1]), np.array([op2])
+    return bool(holds(a, b, result(operator, a, b))[0])
 
 
 def test_without_ablations_the_labels_stay_and_it_says_why(own: Source, planted_sweep: SweepFolder):

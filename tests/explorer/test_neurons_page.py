@@ -3,11 +3,10 @@
 import io
 import shutil
 import threading
-import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
-import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -323,13 +322,25 @@ def test_the_csv_holds_every_row_asked_for(asking: Asker, own: Source):
     assert empty.splitlines() == [",".join(COLUMNS)]
 
 
-def test_ticked_rows_lead_to_their_neuron_and_to_the_prompt():
-    rows = [{"id": "- 4 3"}, {"id": "- 4 9"}, {"id": "+ 2 1"}, {"id": "evil"}, 7, {"id": "- x 1"}]
-    hidden, said, first, off = neurons._choose(rows, settled("planted", "neurons", "+", q="x"))
+def test_ticked_rows_lead_to_their_neuron_and_to_the_prompt(asking: Asker, own: Source):
+    rows = [
+        {"id": "- 4 3", "heuristic": "op2 = 8 mod 10"},
+        {"id": "- 4 9"},
+        {"id": "+ 2 1"},
+        {"id": "evil"},
+        7,
+        {"id": "- x 1"},
+    ]
+    view = settled("own/step4000", "neurons", "+", q="x")
+    hidden, said, first, off = neurons._choose(asking.context, rows, view)
     assert (hidden, said) == (False, "3 ticked: L4N3, L4N9, L2N1")
-    assert first == "/neuron?run=planted&op=-&layer=4&neuron=3"
-    assert off == "/prompt?run=planted&op=-&off=L4N3%2CL4N9"
-    assert neurons._choose(None, None)[0]
+    assert first == "/neuron?run=own%2Fstep4000&op=-&layer=4&neuron=3"
+    held = dict(parse_qsl(off.partition("?")[2]))
+    assert (off.partition("?")[0], held["op"], held["off"]) == ("/prompt", "-", "L4N3,L4N9")
+    answers = own.table("answers", "-")
+    right = answers[answers["correct"] & (answers["op2"] % 10 == 8)]
+    assert held["prompt"] in {f"{a}-{b}=" for a, b in zip(right["op1"], right["op2"], strict=True)}
+    assert neurons._choose(asking.context, None, None)[0]
 
 
 def test_pins_are_saved_or_handed_over(asking: Asker, own: Source):
@@ -382,61 +393,3 @@ def test_search_sort_reload_and_open_in_the_browser(served: str, browser: Any):
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert problems == []
     page.close()
-
-
-# -- the size of a large model -----------------------------------------------------------------------------------------
-
-
-def large(folder: Path, base: RunFolder, layers: int = 32, width: int = 3_600, labels: int = 300_000) -> Source:
-    """A run of four operators with `layers` x `width` neurons, three measures each, and so many label rows."""
-    folder.mkdir(parents=True)
-    for name in ("manifest.json", "accuracy.parquet"):
-        shutil.copy(base.path / name, folder)
-    sql = f"""
-        select o as operator, l::bigint as layer, n::bigint as neuron, m.method, m.metric,
-               exp(-10 * random())::double as effect, random() as std, (n + 1)::bigint as rank, n < 500 as important
-        from (values ('+'), ('-'), ('*'), ('/')) t(o), range({layers}) a(l), range({width}) b(n),
-             (values ('exact', 'logit_diff'), ('exact', 'E'), ('estimate', 'logit_diff')) m(method, metric)
-    """  # noqa: S608
-    label = f"""
-        select list_value('+', '-', '*', '/')[1 + i % 4] as operator, (i // 4 % {layers})::bigint as layer,
-               (hash(i) % 500)::bigint as neuron,
-               'op2 = ' || (hash(i + 7) % 100) || ' mod ' || (2 + hash(i + 3) % 99) as heuristic, 'modulo' as family,
-               'op2' as value, 'indirect' as kind, 'top' as "end", 100::bigint as size, random() as score,
-               .1 as base_rate, 0.0 as p_hypergeometric, .001 as p, .001 as p_shift, random() as q, true as matched,
-               i % 3 = 0 as significant
-        from range({labels}) t(i)
-    """  # noqa: S608
-    with duckdb.connect() as connection:
-        connection.execute(f"copy ({sql}) to '{folder}/neurons.parquet'")
-        connection.execute(f"copy ({label}) to '{folder}/heuristics.parquet'")
-    return open_source("large", folder)
-
-
-@pytest.mark.slow
-def test_460000_rows_stay_smooth(explorer_run: RunFolder, tmp_path: Path):
-    source = large(tmp_path / "large", explorer_run)
-    start = time.perf_counter()
-    _, count, _ = neuron_table(source).page(Wanted(), 0, 100)
-    first = time.perf_counter() - start
-    assert count == 460_800
-    asked = {
-        "sort": Wanted(sort=(("score", "desc"), ("name", "asc"))),
-        "scroll": Wanted(sort=(("std", "asc"),)),
-        "filter": Wanted(filters={"effect": {"type": "greaterThan", "filter": 0.5}}),
-        "search": Wanted(search="op2 = 8 mod 10"),
-        "part": Wanted(search="mod 1"),
-        "significant": Wanted(shown="significant"),
-    }
-    took = {}
-    for name, wanted in asked.items():
-        start = time.perf_counter()
-        neuron_table(source).page(wanted, 400_000 if name == "scroll" else 0, 400_100 if name == "scroll" else 100)
-        took[name] = time.perf_counter() - start
-    start = time.perf_counter()
-    lines = sum(part.count("\n") for part in neuron_table(source).csv(Wanted()))
-    took["csv"] = time.perf_counter() - start
-    assert lines == count + 1
-    print({"first rows": round(first, 3)} | {name: round(seconds, 3) for name, seconds in took.items()})
-    assert first <= 1.5
-    assert max(seconds for name, seconds in took.items() if name != "csv") <= 1.0

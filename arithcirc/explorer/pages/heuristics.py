@@ -114,7 +114,7 @@ def _number(field: str, header: str, width: int, explained: str, digits: int | N
 def _grid(table: pd.DataFrame, family: str, chosen: str, *, known: bool) -> dag.AgGrid:
     colours = {name: colour for name, (_, colour, _) in theme.FAMILIES.items()}
     label = {
-        "field": "heuristic", "headerName": "heuristic", "width": 158, "cellRenderer": "HeuristicName",
+        "field": "heuristic", "headerName": "heuristic", "width": 152, "cellRenderer": "HeuristicName",
         "cellRendererParams": {"colours": colours}, "filter": "agTextColumnFilter",
         "headerTooltip": "filled dot: significant for at least one neuron",
     }  # fmt: skip
@@ -122,8 +122,8 @@ def _grid(table: pd.DataFrame, family: str, chosen: str, *, known: bool) -> dag.
         label,
         _number("matched", "neurons", 74, "important neurons with this label at the score threshold", None),
         _number("significant", "signif.", 68, "of these, significant ones", None),
-        _number("best", "best score", 82, "largest score of a neuron for it"),
-        {**_number("base_rate", "base rate", 78, "score of a random map"), "cellRenderer": "NeuronSmall"},
+        _number("best", "best", 62, "largest score of a neuron for it"),
+        {**_number("base_rate", "base rate", 84, "score of a random map"), "cellRenderer": "NeuronSmall"},
     ]
     if known:
         columns += [

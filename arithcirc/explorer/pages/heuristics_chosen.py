@@ -11,7 +11,7 @@ from dash import html
 
 from arithcirc.components import Neuron
 from arithcirc.explorer import kit
-from arithcirc.explorer.heuristic_table import carriers
+from arithcirc.explorer.heuristic_table import carriers, example
 from arithcirc.explorer.source import Source
 from arithcirc.explorer.view import View
 from arithcirc.viz import theme
@@ -43,7 +43,10 @@ def panel(view: View, source: Source, table: pd.DataFrame, heuristic: str, known
     links = dmc.Group(
         [
             kit.link("its neurons on page Neurons", view.url("neurons", q=heuristic)),
-            kit.link("switch it off on page Prompt", view.url("prompt", off=f"h:{heuristic}")),
+            kit.link(
+                "switch it off on page Prompt",
+                view.url("prompt", off=f"h:{heuristic}", prompt=example(source, view.op, heuristic)),
+            ),
         ],
         gap=16,
     )

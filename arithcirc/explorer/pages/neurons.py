@@ -21,6 +21,7 @@ from arithcirc.components import Neuron
 from arithcirc.errors import ArithcircError
 from arithcirc.explorer import kit
 from arithcirc.explorer.context import Context, Page
+from arithcirc.explorer.heuristic_table import example
 from arithcirc.explorer.neuron_query import SHOWN, SORT, Wanted, read_sort
 from arithcirc.explorer.neuron_table import NeuronTable, NoNeurons, neuron_table
 from arithcirc.explorer.pages import neurons_pinned
@@ -257,17 +258,21 @@ def _ticked(rows: Any) -> list[tuple[str, Neuron]]:
     return found
 
 
-def _choose(rows: Any, data: Any) -> tuple[bool, str, str, str]:
-    """The bar of ticked rows: hidden or not, its text, and where its links lead."""
+def _choose(context: Context, rows: Any, data: Any) -> tuple[bool, str, str, str]:
+    """The bar of ticked rows: hidden or not, its text, and where its links lead.
+
+    Switched off are those of the first one's operator, on a prompt that its label holds of.
+    """
     chosen, view = _ticked(rows), View.of(data)
     if not chosen:
         return True, "", "/neuron", "/prompt"
     op, first = chosen[0]
+    label = next((str(r["heuristic"]) for r in rows if isinstance(r, Mapping) and r.get("heuristic")), None)
     off = list(dict.fromkeys(str(neuron) for operator, neuron in chosen if operator == op))
     said = f"{len(chosen)} ticked: {', '.join(str(n) for _, n in chosen[:3])}{' …' if len(chosen) > 3 else ''}"
     return (
         False, said, view.url("neuron", op=op, layer=first.layer, neuron=first.index),
-        view.url("prompt", op=op, off=",".join(off)),
+        view.url("prompt", op=op, off=",".join(off), prompt=example(context.source(data), op, label)),
     )  # fmt: skip
 
 
@@ -315,7 +320,7 @@ def register(context: Context) -> None:
         Output("neurons-off", "href"),
         Input("neurons-grid", "selectedRows"), State("view", "data"),
         prevent_initial_call=True,
-    )(_choose)  # fmt: skip
+    )(lambda rows, data: _choose(context, rows, data))  # fmt: skip
     app.callback(
         Output("neurons-pinned", "children"), Output("download", "data", allow_duplicate=True),
         Input("neurons-pin", "n_clicks"), State("neurons-grid", "selectedRows"), State("view", "data"),
