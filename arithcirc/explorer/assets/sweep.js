@@ -33,7 +33,7 @@
       if (!point) return [no(), no()];
       if (Array.isArray(point.customdata) && typeof point.customdata[1] === "string") {
         const family = triggered.prop_id.includes('"timeline"') && now.rows === "families";
-        const named = family ? { family: point.customdata[0] } : { search: point.customdata[0] };
+        const named = family ? { family: point.customdata[0] } : { q: point.customdata[0] };
         return ["/neurons", address(common, Object.assign({ revision: point.customdata[1] }, named))];
       }
       const revision = revisionOf(point, places);

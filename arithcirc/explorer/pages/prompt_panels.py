@@ -168,7 +168,8 @@ def neuron_rows(
     frame = pd.DataFrame(rows)
     if frame.empty:
         return frame
-    return frame.sort_values("contribution", key=lambda c: pd.to_numeric(c).abs(), ascending=False, kind="stable")
+    frame = frame.assign(size=pd.to_numeric(frame["contribution"]).abs())  # every one is missing without a live model
+    return frame.sort_values("size", ascending=False, kind="stable").drop(columns="size")
 
 
 def neurons_list(frame: pd.DataFrame, off: Collection[str], unit: str, *, switches: bool = True) -> dmc.Paper:
