@@ -4,7 +4,7 @@
 `curve_pair`      faithfulness of the ranked circuit against number of heads
 `neuron_pair`     exact effect of each neuron in A against B; important ones marked by where they are important
 `overlap_layers`  per layer, how many important neurons both have, beside what random sets of the same sizes share
-`family_pair`     share of the important neurons with a label of each family
+`family_pair`     share of the neurons tested for labels that have one of each family
 
 A neuron of A and one of B are the same only where the weights descend from each other (checkpoints of one run, or two
 operators of one model); between unrelated models an index means nothing, and chance is what to expect.
@@ -88,7 +88,8 @@ def curve_pair(curves: Mapping[str, pd.DataFrame], *, target: float = 0.9) -> go
                 marker={
                     "size": np.where(marked, 14, 5).tolist(),
                     "symbol": ["diamond-open" if m else "circle" for m in marked],
-                    "line": {"width": 2},
+                    "color": COLOURS[name],
+                    "line": {"width": np.where(marked, 2, 0).tolist(), "color": COLOURS[name]},
                 },
                 customdata=facts,
                 hovertemplate=f"{name}, %{{x}} heads<br>F %{{y:.3f}} ± %{{customdata[1]:.3f}}, "
@@ -201,11 +202,11 @@ def overlap_layers(by_layer: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def family_counts(labels: pd.DataFrame, important: int, *, kind: str = "matched") -> dict[str, float]:
-    """Share of the `important` neurons that have a label of each family."""
+def family_counts(labels: pd.DataFrame, tested: int, *, kind: str = "matched") -> dict[str, float]:
+    """Share of the neurons tested for labels that have one of each family."""
     rows = labels[flags(labels, kind)][["family", "layer", "neuron"]].drop_duplicates()
     counts = rows["family"].value_counts()
-    return {str(family): int(n) / max(important, 1) for family, n in counts.items()}
+    return {str(family): int(n) / max(tested, 1) for family, n in counts.items()}
 
 
 def family_pair(shares: Mapping[str, Mapping[str, float]]) -> go.Figure:
@@ -220,9 +221,11 @@ def family_pair(shares: Mapping[str, Mapping[str, float]]) -> go.Figure:
                 orientation="h",
                 name=name,
                 marker={"color": COLOURS[name], "pattern": {"shape": "" if name == "A" else "/"}},
-                hovertemplate=f"{name}, %{{y}}: %{{x:.1%}} of the important neurons<extra></extra>",
+                hovertemplate=f"{name}, %{{y}}: %{{x:.1%}} of the neurons tested<extra></extra>",
             )
         )
     figure.update_layout(barmode="group", bargap=0.3)
-    figure.update_xaxes(title="share of important neurons with such a label", tickformat=".0%", rangemode="tozero")
+    figure.update_xaxes(
+        title="share of the neurons tested that have such a label", tickformat=".0%", rangemode="tozero"
+    )
     return figure.update_yaxes(autorange="reversed", showgrid=False)

@@ -100,6 +100,9 @@ def curves_panel(a: Side, b: Side) -> Any:
 
 def heads_figure(a: Side, b: Side, position: str, change: str, metric: str) -> go.Figure:
     """Both maps and their difference. Raises RequestError or MissingTable where a side has none."""
+    for s in (a, b):
+        if s.source.table("effects", s.op).empty:
+            raise RequestError(f"{s.name} ({s.title}) has no effects of heads")
     grids = [
         comparison.effect_grid(s.source.table("effects", s.op), position=position, change=change, metric=metric)
         for s in (a, b)
@@ -188,9 +191,9 @@ def labels_panels(a: Side, b: Side, kind: str, controls: Any) -> list[Any]:
     shares = {}
     for s in (a, b):
         table = held[s.name]
-        important = int(s.facts.labels["important"]) if s.facts.labels is not None else 0
-        if table is not None and important:
-            shares[s.name] = comparison.family_counts(table, important, kind=kind)
+        tested = int(s.facts.labels["important"]) if s.facts.labels is not None else 0
+        if table is not None and tested:
+            shares[s.name] = comparison.family_counts(table, tested, kind=kind)
     cells = []
     if shares:
         figure = bare(comparison.family_pair(shares), b=56, l=96)
