@@ -6,8 +6,8 @@
 `small_map`        one map without axes, a hundred cells wide, to tell operators apart at a glance
 
 Cells are drawn one by one, as float32 and int8 arrays; grey cells are no legal prompts. A line encloses the
-heuristic's cells. Of a heuristic that changes from one number to the next, lines around each cell would hide the whole
-map: there, small ticks at the edges say which columns and rows, and lines appear when few cells are shown.
+heuristic's cells. Around thin stripes (residues, last digits, single values) lines would hide what they enclose: there,
+small ticks at the edges say where the stripes end, and lines appear when few cells are shown.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from jaxtyping import Bool
 
 from arithcirc.neuron_maps import NeuronMap
 from arithcirc.viz import masks, theme
@@ -24,7 +25,9 @@ from arithcirc.viz.neuron_hits import FALSE_ALARM, HIT, MISS, Hits, hits, where
 
 PANELS = ("k", "kv", "hits")
 FEW_CELLS = 60
-"""Cells along a side from which on a line around each cell of a fine heuristic is drawn."""
+"""Cells along a side up to which lines are drawn around each cell of thin stripes."""
+THIN = 2.5
+"""Cells: stripes thinner than this are not outlined on larger maps."""
 SPARSE = 0.25
 """Share of legal cells below which a map is shown by its corner of small operands."""
 HIT_COLOURS = {"hit": "#2f7ebc", "miss": "#e6a700", "false alarm": "#c2255c"}
@@ -61,7 +64,8 @@ def activation_maps(
         "template": theme.template("light"), "margin": {"l": 48, "r": 12, "t": 30, "b": 76}, "height": 470,
         "annotations": [],
     }  # fmt: skip
-    comb = heuristic is not None and masks.fine(heuristic.name) and not _few(shown)
+    inside = where(neuron_map, heuristic.name) if heuristic is not None and found is not None else None
+    comb = inside is not None and not _few(shown) and thickness(inside) < THIN
     for at, panel in enumerate(drawn):
         place = _axes(layout, at, len(drawn), shown, comb=comb)
         values, spots = (
@@ -72,8 +76,10 @@ def activation_maps(
         layout |= {k: v for k, v in spots.items() if k != "annotations"}
         layout["annotations"] += [*spots.get("annotations", []), _heading(_title(panel, heuristic), place)]
         of_panel = [values, *_shade(neuron_map)]
-        if heuristic is not None and found is not None and (panel != "hits" or not _few(shown)):
-            of_panel += _marks(neuron_map, heuristic.name, shown)
+        if heuristic is not None and inside is not None and (panel != "hits" or comb):
+            of_panel += (
+                _ticks_of(neuron_map, heuristic.name, shown) if comb else _lines(inside, neuron_map.first, shown)
+            )
         traces += [trace | {"xaxis": place.x, "yaxis": place.y} for trace in of_panel]
     return go.Figure(data=traces, layout=layout)
 
@@ -169,17 +175,32 @@ def _heat(first: int, **options: Any) -> dict[str, Any]:
     return {"type": "heatmap", "x0": first, "dx": 1, "y0": first, "dy": 1, **options}
 
 
-def _marks(neuron_map: NeuronMap, heuristic: str, shown: Window) -> list[dict[str, Any]]:
-    """Lines around the heuristic's cells, or ticks at the edges where there would be too many lines."""
+def thickness(inside: Bool[np.ndarray, "op1 op2"]) -> float:
+    """How many cells wide a mask's stripes are, about: twice its area by the length of its borders."""
+    x, y = masks.edges(inside, 0)
+    length = np.abs(np.diff(x)[::3]).sum() + np.abs(np.diff(y)[::3]).sum()
+    return float(2 * inside.sum() / length) if length else 0.0
+
+
+def _lines(inside: Bool[np.ndarray, "op1 op2"], first: int, shown: Window) -> list[dict[str, Any]]:
+    """Lines around the cells that are shown."""
+    rows, columns = _cut(first, shown)
+    x, y = masks.edges(inside[rows, columns], 0)
+    return [_line(x + shown[2], y + shown[0])]
+
+
+def _cut(first: int, shown: Window) -> tuple[slice, slice]:
+    rows, columns = (slice(shown[i] - first, shown[i + 1] - first + 1) for i in (0, 2))
+    return rows, columns
+
+
+def _ticks_of(neuron_map: NeuronMap, heuristic: str, shown: Window) -> list[dict[str, Any]]:
+    """Ticks at the edges: where the stripes of a heuristic meet them."""
     shape = (neuron_map.k.shape[0], neuron_map.k.shape[1])
     held = masks.mask(heuristic, neuron_map.operator, neuron_map.first, shape)
-    inside = where(neuron_map, heuristic)
-    if held is None or inside is None:
+    if held is None:
         return []
-    rows, columns = (slice(shown[i] - neuron_map.first, shown[i + 1] - neuron_map.first + 1) for i in (0, 2))
-    if not masks.fine(heuristic) or _few(shown):
-        x, y = masks.edges(inside[rows, columns], 0)
-        return [_line(x + shown[2], y + shown[0])]
+    rows, columns = _cut(neuron_map.first, shown)
     cut, out = held[rows, columns], 0.5 + 0.014 * (1 + max(shown[1] - shown[0], shown[3] - shown[2]))
     both = heuristic.startswith("both")
     top, right = (cut.any(axis=0), cut.any(axis=1)) if both else (cut[-1], cut[:, -1])

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from arithcirc.neuron_maps import Cases
+from arithcirc.neuron_maps import Cases, NeuronMap
 from arithcirc.viz.neuron_hits import Hits
 from arithcirc.viz.theme import count, number, p_value
 from arithcirc.viz.value_tokens import extremes
@@ -56,8 +56,25 @@ def _significance(label: Mapping[str, Any], level: float) -> str:
     q = label.get("q")
     if q is None or q != q:
         return "not tested"
-    verdict = "" if label.get("significant") else "not significant, "
-    return f"{verdict}q {p_value(q)} {'<' if float(q) < level else '≥'} {level:g}"
+    return f"{'' if label.get('significant') else 'not '}significant at {level:g}: q {_at(q)}"
+
+
+def _at(q: Any) -> str:
+    text = p_value(q)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def inside(neuron_map: NeuronMap, held: Bool[np.ndarray, "op1 op2"]) -> str:
+    """Mean activation, and what a unit of it writes into the right answer, where a heuristic holds and elsewhere."""
+    rest = (neuron_map.answer >= 0) & ~held
+    if not held.any() or not rest.any():
+        return ""
+    k = [float(np.nanmean(neuron_map.k[where])) for where in (held, rest)]
+    written = [float(neuron_map.value[neuron_map.answer[where]].mean()) for where in (held, rest)]
+    return (
+        f"Where it holds, the activation averages {number(k[0], 2)} ({number(k[1], 2)} elsewhere), and a unit of it "
+        f"adds {_signed(written[0])} to the logit of the right answer ({_signed(written[1])} elsewhere)."
+    )
 
 
 def writes(value: Float[np.ndarray, "number"], *, active_below: bool = False) -> str:
@@ -79,7 +96,7 @@ def matters(effect: float, rank: int, of_layer: int, overall: int, of_all: int, 
     return (
         f"Patching it alone, at =, from a prompt with another answer {way} the logit difference by "
         f"{number(abs(effect), 4)} nats on average: rank {count(rank)} of {count(of_layer)} in layer {layer}, "
-        f"{count(overall)} of {count(of_all)} in the model."
+        f"{count(overall)} of the {count(of_all)} measured."
     )
 
 

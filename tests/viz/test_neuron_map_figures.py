@@ -13,9 +13,9 @@ from arithcirc.viz.emergence.axis import StepAxis
 from arithcirc.viz.marginals import marginals
 from arithcirc.viz.neuron_effects import drop_histogram, effect_histogram
 from arithcirc.viz.neuron_hits import FALSE_ALARM, HIT, ILLEGAL, MISS, NEITHER, Marginal, hits, marginal, spectrum
-from arithcirc.viz.neuron_maps import Marked, activation_maps, small_map
+from arithcirc.viz.neuron_maps import Marked, activation_maps, small_map, thickness
 from arithcirc.viz.neuron_steps import kept_labels, neuron_steps
-from arithcirc.viz.neuron_words import breaks, matters, where_active, writes
+from arithcirc.viz.neuron_words import breaks, inside, matters, where_active, writes
 from arithcirc.viz.value_tokens import extremes, value_line, value_tokens
 
 SIDE = 80
@@ -290,13 +290,36 @@ def test_words_quote_the_tables_and_the_map(planted):
     }  # fmt: skip
     found = hits(planted, "op2 = 8 mod 10", "indirect", "top")
     text = where_active("L2N5", label, found)
-    for said in ("L2N5’s activation is largest where op2 = 8 mod 10", f"{found.hit:,}", "score 0.93", "0.10", "1e−6 <"):
+    for said in (
+        "L2N5’s activation is largest where op2 = 8 mod 10",
+        f"{found.hit:,}",
+        "score 0.93",
+        "0.10",
+        "significant at 0.01: q = 1e−6",
+    ):
         assert said in text
     weak = where_active("L2N5", label | {"matched": False, "significant": False, "q": float("nan")}, found)
     assert weak.startswith("No heuristic describes L2N5 well enough")
     assert "not significant" in where_active("L2N5", label | {"significant": False, "q": 0.2}, None)
     assert "lowest" in where_active("L2N5", label | {"end": "bottom"}, None)
     assert "no label" in where_active("L2N5", None, None)
+
+
+def test_words_on_what_it_writes_where_a_heuristic_holds(planted):
+    held = neuron_hits.where(planted, "op2 = 8 mod 10")
+    legal_cells = planted.answer >= 0
+    text = inside(planted, held)
+    assert f"averages {planted.k[held].mean():.2f} ({planted.k[legal_cells & ~held].mean():.2f} elsewhere)" in text
+    written = planted.value[planted.answer[held]].mean()
+    assert f"{written:+.2f}".replace("-", "−") in text
+    assert inside(planted, legal_cells) == ""
+
+
+def test_stripes_are_measured():
+    for width, name in ((1, "op2 = 8 mod 10"), (10, "op1 in 20..30")):
+        found = thickness(masks.mask(name, "+", 0, (400, 400)))
+        assert found == pytest.approx(width, rel=0.05)
+    assert thickness(np.zeros((5, 5), dtype=bool)) == 0
 
 
 def test_words_on_values_and_effects():
@@ -306,7 +329,7 @@ def test_words_on_values_and_effects():
     assert "+0.40" in writes(value)
     assert "−0.50" in writes(value)
     assert "raises" in matters(-0.02, 3, 512, 15, 3072, 4)
-    assert "rank 3 of 512 in layer 4, 15 of 3,072" in matters(0.02, 3, 512, 15, 3072, 4)
+    assert "rank 3 of 512 in layer 4, 15 of the 3,072 measured" in matters(0.02, 3, 512, 15, 3072, 4)
     cases = Cases(np.array([1, 2]), np.array([3, 4]), np.array([4, 6]), np.array([4, 7]), np.array([0.1, 1.5]))
     assert "changes 1 of 2 right answers" in breaks(cases)
     assert "1.500 nats" in breaks(cases)

@@ -27,8 +27,8 @@ from arithcirc.explorer.source import Source
 from arithcirc.explorer.view import View
 from arithcirc.neuron_maps import NeuronMap
 from arithcirc.viz import theme
-from arithcirc.viz.neuron_hits import hits
-from arithcirc.viz.neuron_words import matters, where_active, writes
+from arithcirc.viz.neuron_hits import hits, where
+from arithcirc.viz.neuron_words import inside, matters, where_active, writes
 
 POLL = 1_000
 """Milliseconds between looks at a map that is being computed."""
@@ -135,6 +135,8 @@ def _words(source: Source, found: Facts, label: Mapping[str, Any] | None, held: 
         agreement = hits(held, heuristic.name, heuristic.kind, heuristic.end)
     said = [where_active(str(found.neuron), label, agreement, level=level)]
     if held is not None:
+        holds = where(held, heuristic.name) if heuristic is not None else None
+        said += [inside(held, holds)] if holds is not None else []
         said.append(writes(held.value, active_below=bool((held.k < 0).any()) and _below(heuristic)))
     e = found.effect
     if e is not None:

@@ -94,7 +94,10 @@ def chosen(view: View, source: Source, ranked: pd.DataFrame) -> Neuron:
 def _first(source: Source, operator: str, ranked: pd.DataFrame) -> Neuron:
     """The strongest neuron that has a label, else the strongest."""
     if ranked.empty:
-        raise RequestError("no neuron is named: add layer and neuron to the address, or choose one on page Neurons")
+        raise RequestError(
+            f"no neuron was measured here under {operator}: choose another operator or checkpoint above, or write "
+            "layer and neuron into the address"
+        )
     held = ranked
     if source.has("heuristics"):
         rows = source.table("heuristics", operator)

@@ -32,8 +32,11 @@ def panel(context: Context, view: View, source: Source, operator: str, neuron: N
     """The stored knockout, and the controls of a live one."""
     stored = source.neuron_map(operator, neuron)
     cases = stored.cases if stored is not None else None
-    shown: Any = kit.small("Knockouts of this neuron are not stored: ask the live model, or make them with ",
-                           dmc.Code(source.command("maps")), ".") if cases is None else None  # fmt: skip
+    if source.sweep:
+        shown: Any = kit.small("A sweep keeps no knockouts of single neurons: ask the live model.")
+    else:
+        makes = dmc.Code(source.command("maps"))
+        shown = kit.small("Knockouts of this neuron are not stored: ask the live model, or make them with ", makes, ".")
     if cases is not None:
         shown = broken(view, neuron, cases, "zero", "stored with the run")
     off = context.live.state(source, start=False).name == "off"

@@ -65,7 +65,7 @@ def label_table(source: Source, facts: Facts) -> Any:
     return kit.panel(
         f"Labels ({facts.carried} at the threshold)",
         table,
-        kit.small("● significant (q below the level)   ○ at the score threshold only", size="xs", mt=4),
+        kit.small("● significant (q below the level) · ○ at the score threshold only", size="xs", mt=4),
         help=LABEL_HELP,
         h="100%",
     )
@@ -104,7 +104,7 @@ def _card(source: Source, view: View, facts: Facts, operator: str) -> Any:
         picture = dcc.Graph(figure=figure, config=config, className="thumb", responsive=True, style={"height": "104px"})
     lines = [
         html.B(theme.operator_title(operator), className="operator-name"),
-        picture,
+        None if source.sweep else picture,
         html.Div(effect if effect else "no effect measured", className="muted"),
         html.Div(
             f"{label['heuristic']} ({theme.number(label['score'], 2)})" if label else "no label", className="muted"
