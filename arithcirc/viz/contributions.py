@@ -216,7 +216,7 @@ def at_equals(explanation: Explanation, target: Target) -> go.Figure:
     bar = {"title": {"text": "attention", "side": "right"}, "len": 0.55, "y": 0.0, "yanchor": "bottom"}
     figure.update_layout(
         coloraxis={"cmin": 0, "cmax": 1, "autocolorscale": True, "colorbar": bar},
-        margin={"t": 10, "r": 8, "b": 44}, bargap=0.2, clickmode="event",
+        margin={"t": 10, "r": 8, "b": 44}, bargap=0.2, clickmode="event", meta={"heads": names},
     )  # fmt: skip
     return figure
 

@@ -6,7 +6,7 @@
   const ALL = "all that hold";
   const GRIDS = ["prompt-heuristics", "prompt-neurons", "prompt-heads"];
   const SIGNS = { "−": "-", "×": "*", "÷": "/" };
-  let before = null;
+  let agreed = null;
 
   function operatorOf(text) {
     const found = /^\s*\d+\s*([^\s\d=]+)\s*\d+\s*=?\s*$/.exec(text || "");
@@ -63,13 +63,11 @@
       },
       // the frame's operator and the prompt's own agree: the one that was changed last wins
       operator(view) {
-        const last = before;
-        before = view;
         if (!view || view.page !== "prompt" || !view.prompt) return;
         const own = operatorOf(view.prompt);
-        if (!own || !view.op || own === view.op || !"+-*/".includes(own)) return;
-        const flipped = last && last.page === "prompt" && last.prompt === view.prompt && last.op !== view.op;
-        if (flipped) {
+        if (!own || !view.op || !"+-*/".includes(own)) return;
+        if (own === view.op) { agreed = view.prompt; return; }
+        if (agreed === view.prompt) {  // they agreed before: the frame's was changed since
           const numbers = view.prompt.match(/\d+/g);
           const prompt = numbers[0] + view.op + numbers[1] + "=";
           window.dash_clientside.set_props("url", { search: query({ prompt, target: null }) });
@@ -77,7 +75,13 @@
           window.dash_clientside.set_props("frame-op", { value: own });
         }
       },
-      marks(off) { window.setTimeout(() => mark(off), 0); window.setTimeout(() => mark(off), 400); },
+      marks(off) {
+        const parts = (off || []).flatMap((part) => part.match(/(?:[^,{]|\{[^}]*\}?)+/g) || []).map((part) => part.trim());
+        if (parts.filter(Boolean).length !== (off || []).length) { set(parts.filter(Boolean)); return; }
+        window.dash_clientside.set_props("prompt-off", { placeholder: parts.length ? "" : "L3N17, L2H1, h:op2 = 8 mod 10" });
+        window.setTimeout(() => mark(off), 0);
+        window.setTimeout(() => mark(off), 400);
+      },
       ticked(changes, off) {
         const held = new Set(off || []);
         (changes || []).filter((c) => c.colId === "off").forEach((change) => {
@@ -93,9 +97,10 @@
         set(held);
         window.setTimeout(() => mark(Array.from(held)), 50);
       },
-      head(click, off) {
-        const name = click && click.points && click.points.length ? click.points[0].customdata : null;
-        if (typeof name !== "string" || !/^L\d+H\d+$/.test(name)) return;
+      head(click, figure, off) {
+        const point = click && click.points && click.points[0];
+        const name = point && figure && figure.layout.meta.heads[Math.round(point.x)];
+        if (!name) return;
         const held = new Set(off || []);
         if (!held.delete(name)) held.add(name);
         set(held);

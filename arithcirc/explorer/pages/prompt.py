@@ -212,7 +212,7 @@ def _target_choice(case: Case, kind: str) -> dmc.SegmentedControl:
     if case.rivals:
         data.append({"value": "difference", "label": f"{case.reply.answer} − {case.rivals[0]}"})
     held = kind if kind in [d["value"] for d in data] else "answer"
-    return dmc.SegmentedControl(id="prompt-target", data=data, value=held, size="xs")
+    return dmc.SegmentedControl(id="prompt-target", data=data, value=held, size="xs", mr=84)
 
 
 def _labels_choice(view: View) -> dmc.Group:
@@ -309,7 +309,8 @@ def register(context: Context) -> None:
             prevent_initial_call=True,
         )  # fmt: skip
     app.clientside_callback(
-        ClientsideFunction("prompt", "head"), Input("prompt-attention", "clickData"), State("prompt-off", "value"),
+        ClientsideFunction("prompt", "head"), Input("prompt-attention", "clickData"),
+        State("prompt-attention", "figure"), State("prompt-off", "value"),
         prevent_initial_call=True,
     )  # fmt: skip
     app.clientside_callback(

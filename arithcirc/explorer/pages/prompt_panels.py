@@ -185,10 +185,10 @@ def neurons_list(frame: pd.DataFrame, off: Collection[str], unit: str, *, switch
         *([OFF_COLUMN] if switches else []),
         {"field": "neuron", "headerName": "neuron", "cellRenderer": "PromptLink", "width": 96, "minWidth": 96},
         {"field": "label", "headerName": "heuristic", "cellRenderer": "PromptLabel", "minWidth": 160},
-        {"field": "group", "headerName": "group", "minWidth": 120},
-        _number("activation", "activation", 2, width=106),
+        {"field": "group", "headerName": "group", "minWidth": 110, "width": 130},
+        _number("activation", "activation", 2, minWidth=106, width=106),
         _bar("contribution", f"contribution ({unit})", frame["contribution"], minWidth=170),
-        _number("effect", "effect (nats)", 2, width=118),
+        _number("effect", "effect (nats)", 2, minWidth=118, width=118),
     ]
     named = int((frame["group"] != SHORT["others"]).sum())
     title = f"{named} important neurons" + (

@@ -81,7 +81,7 @@ def _change(found: Said, after: Reply) -> html.Div:
     ]  # fmt: skip
     if found.control is not None:
         fall = found.control.answer_guess.logit - before.logit
-        pairs.append((f"random: {counted(found.random)}", f"{signed(fall)} nats"))
+        pairs.append(("as many random", f"{signed(fall)} nats"))
     return html.Div(
         [
             kit.facts(pairs),
