@@ -111,6 +111,7 @@ def _frame() -> dmc.MantineProvider:
         [
             dcc.Location(id="url", refresh="callback-nav"),
             dcc.Store(id="view"),
+            dcc.Store(id="frame-shown"),
             dcc.Store(id="frame-checkpoints", data=[]),
             dcc.Interval(id="frame-poll", interval=POLL, disabled=True),
             dcc.Download(id="download"),
@@ -126,12 +127,11 @@ def _frame() -> dmc.MantineProvider:
 def _register(context: Context) -> None:
     app = context.dash
     app.callback(
-        Output("page", "children"), Output("view", "data"),
-        Output("frame-run", "data"), Output("frame-run", "value"),
-        Output("frame-op", "data"), Output("frame-op", "value"),
-        Output("frame-checkpoints", "data"), Output("frame-step", "value"), Output("frame-page", "value"),
+        Output("page", "children"), Output("view", "data"), Output("frame-shown", "data"),
+        Output("frame-checkpoints", "data"),
         Input("url", "pathname"), Input("url", "search"),
     )(lambda path, query: _route(context, path, query))  # fmt: skip
+    app.clientside_callback(ClientsideFunction("arithcirc", "fill"), Input("frame-shown", "data"))
     app.clientside_callback(
         ClientsideFunction("arithcirc", "steps"),
         Output("frame-steps", "hidden"), Output("frame-step", "max"), Output("frame-step", "marks"),
@@ -156,22 +156,28 @@ def _register(context: Context) -> None:
     )(lambda data, _: _live_badge(context, data))  # fmt: skip
 
 
-def _route(context: Context, path: str | None, query: str | None) -> tuple[Any, ...]:
-    """The page of an address, and what the frame's controls show."""
+def _route(context: Context, path: Any, query: Any) -> tuple[Any, ...]:
+    """The page of an address, and what the frame's controls show.
+
+    The controls are filled by the browser (`fill`), not by outputs of their own: Dash would hold back what a reader
+    chooses while a page is being drawn, and then forget it.
+    """
     view = View.parse(path, query)
     keys = list(context.library.paths())
+    shown: dict[str, Any]
     try:
         source = context.library.open(view)
         view = _settled(view, source)
         held = [c for c in source.checkpoints if source.checkpoint and c.model == source.checkpoint.model]
     except Exception as error:
-        return _told(context, error), view.data(), keys, view.run or None, [], "", [], 0, view.page
-    at = held.index(source.checkpoint) if source.checkpoint in held else 0
-    operators = [{"value": o, "label": theme.OPERATOR_SIGNS.get(o, o)} for o in source.operators]
-    return (
-        _drawn(context, view, source), view.data(), keys, source.key, operators, view.op,
-        [[c.model, c.revision] for c in held], at, view.page,
-    )  # fmt: skip
+        shown = {"runs": keys, "run": view.run or None, "ops": [], "op": "", "step": 0, "page": view.page}
+        return _told(context, error), view.data(), shown, []
+    shown = {
+        "runs": keys, "run": source.key, "op": view.op, "page": view.page,
+        "ops": [{"value": o, "label": theme.OPERATOR_SIGNS.get(o, o)} for o in source.operators],
+        "step": held.index(source.checkpoint) if source.checkpoint in held else 0,
+    }  # fmt: skip
+    return _drawn(context, view, source), view.data(), shown, [[c.model, c.revision] for c in held]
 
 
 def _settled(view: View, source: Source) -> View:

@@ -20,6 +20,10 @@ from arithcirc.questions import LiveModel
 
 KEPT = 2
 """Models held in memory at once."""
+PATIENCE = 20.0
+"""Seconds for which a question waits for its model to load."""
+WAITING = 3
+"""Questions that may wait so at once; those of others are told to come again, so that pages are served meanwhile."""
 
 Opener = Callable[[Path, str | None, str | None], LiveModel]
 """Loads the model of a run's folder, or of a sweep's folder at (model, revision)."""
@@ -32,6 +36,7 @@ class _Entry:
     model: LiveModel | None = None
     problem: str | None = None
     seconds: float = 0.0
+    done: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -55,6 +60,7 @@ class Live:
         self._opener = opener
         self._lock = threading.Lock()
         self._loading = threading.Lock()
+        self._waiting = threading.BoundedSemaphore(WAITING)
         self._held: OrderedDict[Key, _Entry] = OrderedDict()
 
     def state(self, source: Source, *, start: bool = True, again: bool = False) -> LiveState:
@@ -80,12 +86,20 @@ class Live:
         )
 
     def ask(self, source: Source, question: Callable[[LiveModel], Answer]) -> Answer:
-        """Put one question to the source's model. Raises RequestError when it is not ready; the model's own errors."""
+        """Put one question to the source's model, which may have to load first.
+
+        Raises RequestError when it is not ready after a while; the model's own errors.
+        """
         state = self.state(source)
         with self._lock:
             entry = self._held.get(_key(source))
+        if entry is not None and not entry.done.is_set() and self._waiting.acquire(blocking=False):
+            try:
+                entry.done.wait(PATIENCE)
+            finally:
+                self._waiting.release()
         if entry is None or entry.model is None:
-            raise RequestError(state.text)
+            raise RequestError((entry.problem if entry is not None else None) or state.text)
         with entry.lock:
             return question(entry.model)
 
@@ -95,8 +109,10 @@ class Live:
                 if key not in list(self._held)[-KEPT:]:  # its reader went on to others while it waited
                     if self._held.get(key) is entry:
                         del self._held[key]
+                    entry.done.set()
                     return
             self._open(key, entry)
+        entry.done.set()
         with self._lock:
             self._forget()
 

@@ -16,13 +16,13 @@
   try { kept = localStorage.getItem("mantine-color-scheme-value"); } catch (e) { kept = null; }
   tell(kept === "dark" || (kept !== "light" && window.matchMedia("(prefers-color-scheme: dark)").matches));
 
-  let shown = null;
+  let drawn = null;
   function restyle() {
     const now = dark();
     tell(now);
-    if (now === shown) return;
-    const first = shown === null;
-    shown = now;
+    if (now === drawn) return;
+    const first = drawn === null;
+    drawn = now;
     if (first || !window.Plotly) return;
     fetch("/_templates/" + (now ? "dark" : "light") + ".json").then((r) => r.json()).then((template) => {
       document.querySelectorAll(".js-plotly-plot").forEach((plot) => window.Plotly.relayout(plot, { template }));
@@ -89,6 +89,7 @@
     return { path: "/" + page, query: query ? "?" + query : "" };
   }
 
+  const shown = { frame: null };
   const no = () => window.dash_clientside.no_update;
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
     arithcirc: {
@@ -101,17 +102,31 @@
         const held = checkpoints || [];
         return held[at] ? held[at][1] : "";
       },
-      // A control of the frame was moved: the address that shows it. What the router set itself changes nothing.
+      // What the router drew, in the frame's controls.
+      fill(frame) {
+        if (!frame) return;
+        shown.frame = frame;
+        const set = window.dash_clientside.set_props;
+        set("frame-run", { data: frame.runs, value: frame.run });
+        set("frame-op", { data: frame.ops, value: frame.op });
+        set("frame-step", { value: frame.step });
+        set("frame-page", { value: frame.page });
+      },
+      // A control of the frame was moved by the reader: the address that shows it, over what the address says already.
       go(run, op, step, page, checkpoints, view) {
-        if (!view) return [no(), no()];
+        const held = shown.frame;
+        if (!view || !held) return [no(), no()];
         const at = (checkpoints || [])[step] || ["", ""];
         const changes = {};
-        if (run && run !== view.run) Object.assign(changes, { run, model: "", revision: "" });
-        else if (at[1] && at[1] !== view.revision) Object.assign(changes, { model: at[0], revision: at[1] });
-        if (op && op !== view.op) changes.op = op;
-        const other = page && page !== view.page;
+        if (run && run !== held.run) Object.assign(changes, { run, model: "", revision: "" });
+        else if (step !== held.step && at[1]) Object.assign(changes, { model: at[0], revision: at[1] });
+        if (op && op !== held.op) changes.op = op;
+        const other = page && page !== held.page;
         if (!Object.keys(changes).length && !other) return [no(), no()];
-        const base = { run: view.run, model: view.model, revision: view.revision, op: view.op };
+        const now = new URLSearchParams(window.location.search);
+        const base = {};
+        ["run", "model", "revision", "op"].forEach((name) => { base[name] = now.get(name) || view[name]; });
+        if (now.get("run") && now.get("run") !== view.run) Object.assign(base, { model: now.get("model"), revision: now.get("revision") });
         const next = address(other ? page : view.page, Object.assign(base, changes), !other);
         return [next.path === window.location.pathname ? no() : next.path,
           next.query === window.location.search ? no() : next.query];
