@@ -35,7 +35,8 @@ def birth_timeline(data: SweepData, model: str, labels: str, operator: str, rows
     held = held.assign(place=places(held["birth"], axis))
     held = require(held[(held["place"] >= 0) & (held["fate"] == "stays")], "births", _COLUMNS)
     column = ROWS[rows]
-    counts = held.groupby([column, "family", "place"], observed=True).size().rename("pairs").reset_index()
+    keys = list(dict.fromkeys((column, "family", "place")))
+    counts = held.groupby(keys, observed=True).size().rename("pairs").reset_index()
     shown, total = _rows(held, column)
     counts = counts[counts[column].isin(shown)]
     figure = go.Figure(layout={"template": theme.template("light")})
