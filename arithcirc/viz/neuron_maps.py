@@ -31,7 +31,7 @@ THIN = 2.5
 SPARSE = 0.25
 """Share of legal cells below which a map is shown by its corner of small operands."""
 HIT_COLOURS = {"hit": "#2f7ebc", "miss": "#e6a700", "false alarm": "#c2255c"}
-_NAMES = {"k": "K: activation h<sub>n</sub>", "kv": "KV: K × what it writes into the answer"}
+_NAMES = {"k": "K: activation at =", "kv": "KV: K × what it writes into the answer"}
 _SHADE = "rgba(128,136,148,0.22)"
 """Cells that are no legal prompts."""
 _CLEAR = "rgba(0,0,0,0)"
@@ -92,23 +92,23 @@ def small_map(neuron_map: NeuronMap, heuristic: Marked | None = None, *, cells: 
     block = max(1, -(-max(values.shape) // cells))
     small = shrink(values, block)
     largest = float(np.nanmax(np.abs(small), initial=0.0)) or 1.0
-    figure = go.Figure(layout={"template": theme.template("light"), "height": 150, "margin": dict.fromkeys("lrtb", 0)})
-    place = {"x0": neuron_map.first + (block - 1) / 2, "dx": block, "y0": neuron_map.first + (block - 1) / 2}
-    figure.add_trace(
-        go.Heatmap(
-            z=(100 * small / largest).astype(np.float32), **place, dy=block, coloraxis="coloraxis", hoverongaps=False,
-            hovertemplate=f"op1 about %{{y}}, op2 about %{{x}}: %{{z:.0f}}% of {largest:.3g}<extra></extra>",
-        )
-    )  # fmt: skip
+    start = neuron_map.first + (block - 1) / 2
+    trace = {
+        "type": "heatmap", "z": (100 * small / largest).astype(np.float32), "x0": start, "dx": block, "y0": start,
+        "dy": block, "coloraxis": "coloraxis", "hoverongaps": False,
+        "hovertemplate": f"op1 about %{{y}}, op2 about %{{x}}: %{{z:.0f}}% of {largest:.3g}<extra></extra>",
+    }  # fmt: skip
     low = -100.0 if float(np.nanmin(small, initial=0.0)) < 0 else 0.0
-    figure.update_layout(coloraxis={"cmin": low, "cmax": 100.0, "autocolorscale": True, "showscale": False})
+    traces, hidden = [trace], {"visible": False}
     inside = where(neuron_map, heuristic.name) if heuristic is not None else None
-    if inside is not None and heuristic is not None and not masks.fine(heuristic.name):
+    if inside is not None and thickness(inside) >= THIN:
         rows, columns = values.shape
-        figure.add_trace(_line(*masks.edges(inside[:rows, :columns], neuron_map.first)))
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False)
-    return figure
+        traces.append(_line(*masks.edges(inside[:rows, :columns], neuron_map.first)))
+    layout = {
+        "template": theme.template("light"), "height": 150, "margin": dict.fromkeys("lrtb", 0), "xaxis": hidden,
+        "yaxis": hidden, "coloraxis": {"cmin": low, "cmax": 100.0, "autocolorscale": True, "showscale": False},
+    }  # fmt: skip
+    return go.Figure(data=traces, layout=layout)
 
 
 def _title(panel: str, heuristic: Marked | None) -> str:

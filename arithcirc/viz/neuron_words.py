@@ -33,10 +33,14 @@ def where_active(name: str, label: Mapping[str, Any] | None, found: Hits | None,
     text = f"{name}’s {what} is {end} where {heuristic}"
     if found is not None and found.k:
         text += (
-            f": of the {count(found.k)} prompts of which that holds, {count(found.hit)} are among its {count(found.k)} "
+            f": of the {count(found.k)} prompts of which that holds, {_share(found)} among its {count(found.k)} "
             f"{'lowest' if bottom else 'strongest'}"
         )
     return f"{text} (score {number(score, 2)}; {luck}; {_significance(label, level)})."
+
+
+def _share(found: Hits) -> str:
+    return "all are" if found.hit == found.k else f"{count(found.hit)} {'is' if found.hit == 1 else 'are'}"
 
 
 def _about(heuristic: str) -> str:

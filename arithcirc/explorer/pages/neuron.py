@@ -234,7 +234,7 @@ def _maps_panel(
 
 def _waiting(context: Context, source: Source, found: Facts, said: str = "") -> Any:
     """No stored map: the live model makes one, or a command does."""
-    state = context.live.state(source)
+    state = context.live.state(source, start=False)  # a page only stepped over loads no model: see `_poll`
     how: list[Any] = [
         dmc.Text(f"No map of {found.neuron} under {theme.operator_title(found.operator)} is stored.", fw=600, size="sm")
     ]

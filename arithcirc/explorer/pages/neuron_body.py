@@ -82,7 +82,7 @@ def maps(facts: Facts, neuron_map: NeuronMap, label: Mapping[str, Any] | None, z
     figure = map_figure(neuron_map, label, zoom, which)
     return [
         html.Div(
-            kit.graph(figure, id="neuron-plot", name=f"{named(facts)}_maps"),
+            kit.graph(figure.to_dict(), id="neuron-plot", name=f"{named(facts)}_maps"),
             className="neuron-maps" if which == "all" else "neuron-maps single",
         ),
         html.Div("Point at a cell to read it.", id="neuron-readout", className="readout"),
@@ -100,11 +100,17 @@ def named(facts: Facts) -> str:
 def rest(source: Source, facts: Facts, neuron_map: NeuronMap, label: Mapping[str, Any] | None) -> Any:
     """What else the map says, and effects per prompt."""
     heuristic = marked(label)
-    means = kit.graph(marginals(neuron_map, heuristic), id="neuron-marginals", name=f"{named(facts)}_marginals")
+    means = kit.graph(
+        marginals(neuron_map, heuristic).to_dict(), id="neuron-marginals", name=f"{named(facts)}_marginals"
+    )
     direct = heuristic.name if heuristic is not None else None
     value = [
-        kit.graph(value_line(neuron_map.value, direct), id="neuron-value", name=f"{named(facts)}_value", height=190),
-        kit.graph(value_tokens(neuron_map.value), id="neuron-tokens", name=f"{named(facts)}_tokens", height=500),
+        kit.graph(
+            value_line(neuron_map.value, direct).to_dict(), id="neuron-value", name=f"{named(facts)}_value", height=190
+        ),
+        kit.graph(
+            value_tokens(neuron_map.value).to_dict(), id="neuron-tokens", name=f"{named(facts)}_tokens", height=500
+        ),
     ]
     scored = "K" if heuristic is None or heuristic.kind == "indirect" else "KV"
     return dmc.Grid(
@@ -144,5 +150,5 @@ def _effects(source: Source, facts: Facts, neuron_map: NeuronMap, label: Mapping
         f"mean {theme.number(effects.mean(), 4)} nats, median {theme.number(np.median(effects), 4)}, "
         f"standard deviation {theme.number(effects.std(), 3)}, n = {len(effects)} pairs"
     )
-    graph = kit.graph(figure, id="neuron-effects", name=f"{named(facts)}_effects", height=250)
+    graph = kit.graph(figure.to_dict(), id="neuron-effects", name=f"{named(facts)}_effects", height=250)
     return kit.panel(title, kit.small(line), graph, help=EFFECT_HELP)

@@ -99,7 +99,8 @@ def _card(source: Source, view: View, facts: Facts, operator: str) -> Any:
     effect = _effect_of(source, operator, facts.neuron)
     picture: Any = html.Div("no stored map", className="no-map")
     if held is not None:
-        figure = kit.styled(small_map(held, marked(label))).update_layout(height=None)
+        figure = small_map(held, marked(label)).to_dict()
+        figure["layout"] |= {"template": theme.template(kit.scheme()), "height": None}
         config = kit.CONFIG | {"staticPlot": True}
         picture = dcc.Graph(figure=figure, config=config, className="thumb", responsive=True, style={"height": "104px"})
     lines = [
