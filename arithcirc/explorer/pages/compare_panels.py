@@ -37,8 +37,8 @@ def _badge(name: str) -> html.Span:
     return html.Span(name, className=f"ov-badge ov-{name.lower()}")
 
 
-def _row(name: str, a: float | None, b: float | None, kind: str) -> html.Tr:
-    def said(value: float | None) -> str:
+def _row(name: str, a: float | int | None, b: float | int | None, kind: str) -> html.Tr:
+    def said(value: float | int | None) -> str:
         if value is None or not np.isfinite(value):
             return "–"
         return percent(value) if kind == "share" else f"{value:,.0f}" if kind == "count" else number(value, 2)

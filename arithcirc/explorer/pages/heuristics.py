@@ -10,7 +10,6 @@ import dash
 import dash_ag_grid as dag
 import dash_mantine_components as dmc
 import pandas as pd
-import plotly.graph_objects as go
 from dash import Input, Output, State, dcc, html
 from dash.dependencies import ClientsideFunction
 
@@ -186,7 +185,7 @@ def _list(context: Context, ablation: Any, family: Any, data: Any) -> Any:
     return rows(table, str(family or ""))
 
 
-def _draw(context: Context, ablation: Any, family: Any, label: Any, data: Any) -> tuple[go.Figure, str]:
+def _draw(context: Context, ablation: Any, family: Any, label: Any, data: Any) -> tuple[Any, Any]:
     table = _table(context, ablation, data)[2]
     both = _graph(table, str(family or ""), str(label or "")).children
     return both[0].children[1].figure, both[1].children
