@@ -15,7 +15,7 @@ import dash_mantine_components as dmc
 from dash import Input, Output, State, html
 from dash.dependencies import ClientsideFunction
 
-from arithcirc.errors import ArithcircError
+from arithcirc.errors import ArithcircError, RunConflictError
 from arithcirc.explorer import kit
 from arithcirc.explorer.context import Context, Page
 from arithcirc.explorer.live import LiveState
@@ -195,7 +195,9 @@ def _parts(view: View, source: Source, case: Case) -> dmc.Stack:
     return dmc.Stack(
         [
             panels.waterfall_panel(case, target, _target_choice(case, kind)),
-            panels.heuristics_list(case.labels, known, off, view, "nats", _labels_choice(view)),
+            panels.heuristics_list(
+                case.labels, known, off, view, "nats", _labels_choice(view), command=_lacking(source)
+            ),
             panels.neurons_list(neurons, off, "nats"),
             dmc.SimpleGrid(pair, cols=2, spacing=12),
             panels.heads_panel(case, target),
@@ -215,6 +217,11 @@ def _target_choice(case: Case, kind: str) -> dmc.SegmentedControl:
     return dmc.SegmentedControl(id="prompt-target", data=data, value=held, size="xs", mr=84)
 
 
+def _lacking(source: Source) -> str | None:
+    """The command that makes labels, where the run has none."""
+    return None if source.has("heuristics") else source.command("heuristics")
+
+
 def _labels_choice(view: View) -> dmc.Group:
     """Which labels count: a link each, since everything depends on it."""
     held = view.choice("labels", facts.LABELS, facts.LABELS[0])
@@ -232,7 +239,11 @@ def _labels_choice(view: View) -> dmc.Group:
 def _stored(view: View, source: Source, prompt: Prompt, labels: facts.Labels, state: LiveState) -> Any:
     """What tables and stored maps say."""
     answer = prompt.answer or 0
-    writing = facts.stored_writing(source, prompt, [answer])
+    told = "This run has no stored maps of this prompt: contributions need the live model, or stored maps:"
+    try:
+        writing = facts.stored_writing(source, prompt, [answer])
+    except RunConflictError as error:
+        writing, told = None, str(error)
     known = {} if writing is None else dict(zip(writing.neurons, writing.writing[:, 0].tolist(), strict=True))
     acts = {} if writing is None else dict(zip(writing.neurons, writing.activation.tolist(), strict=True))
     carriers = [n for n in facts.neurons_of(labels.held) if n in known]
@@ -240,21 +251,16 @@ def _stored(view: View, source: Source, prompt: Prompt, labels: facts.Labels, st
     stored = facts.stored_answer(source, prompt)
     title = f"What this run says of {prompt.shown}"
     said = kit.panel(title, _story(words.stored_sentences(prompt, labels, stored, total)))
-    neurons = panels.neuron_rows(
-        labels,
-        list(dict.fromkeys([*labels.important, *known])),
-        acts,
-        known,
-        facts.effects(source, prompt.operator),
-        view,
-    )
+    effect, listed = facts.effects(source, prompt.operator), list(dict.fromkeys([*labels.important, *known]))
+    neurons = panels.neuron_rows(labels, listed, acts, known, effect, view)
     unit = "unscaled"
     lists = [
-        panels.heuristics_list(labels, known, (), view, unit, _labels_choice(view), switches=False),
+        panels.heuristics_list(
+            labels, known, (), view, unit, _labels_choice(view), switches=False, command=_lacking(source)
+        ),
         panels.neurons_list(neurons, (), unit, switches=False),
     ]
     if writing is None:
-        told = "This run has no stored maps of this prompt: contributions need the live model, or stored maps:"
         lists.append(dmc.Stack([kit.small(told), dmc.Code(source.command("maps"), block=True)], gap=4))
     return _columns([said, *lists], waiting(state))
 

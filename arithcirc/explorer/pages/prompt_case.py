@@ -22,7 +22,7 @@ from arithcirc.viz.contributions import Parts, Target, parts
 RIVALS = 4
 DRAWS = 5
 """Random sets that the words compare with."""
-FAST = 0.15
+FAST = 0.5
 """Seconds for an answer up to which all draws and the search are made."""
 TARGETS = ("difference", "answer", "given")
 

@@ -116,10 +116,14 @@ def heuristics_list(
     choice: Any,
     *,
     switches: bool = True,
+    command: str | None = None,
 ) -> dmc.Paper:
-    """Heuristics that hold, each with a switch where a model can answer."""
+    """Heuristics that hold, each with a switch where a model can answer; `command` makes missing labels."""
     frame = facts.heuristic_rows(labels, dict(contribution))
     title = f"{len(frame)} heuristics hold of this prompt"
+    if command is not None:
+        missing = [kit.small("This run has no labels yet. Make them:"), dmc.Code(command, block=True)]
+        return kit.panel("No heuristics", *missing, help=HEURISTICS_HELP)
     if frame.empty:
         text = "No heuristic of these labels holds of this prompt."
         return kit.panel(title, kit.small(text), help=HEURISTICS_HELP, actions=choice)
@@ -225,13 +229,12 @@ def comparison(one: Case, other: Case, kind: str) -> dmc.Paper:
     names = list(dict.fromkeys([*frames[0].index, *frames[1].index]))
     sums = [[_of(frame, name) for name in names] for frame in frames]
     shared = [a is not None and b is not None for a, b in zip(*sums, strict=True)]
-    where = ["both" if both else one.prompt.shown if a is not None else other.prompt.shown
-             for both, a in zip(shared, sums[0], strict=True)]  # fmt: skip
-    frame = pd.DataFrame({"heuristic": names, "where": where, "first": sums[0], "second": sums[1]})
+    order = sorted(range(len(names)), key=lambda i: not shared[i])
+    columns_of = {"heuristic": names, "first": sums[0], "second": sums[1]}
+    frame = pd.DataFrame({name: [values[i] for i in order] for name, values in columns_of.items()})
     every = pd.Series([v for side in sums for v in side if v is not None], dtype=float)
     columns = [
         {"field": "heuristic", "headerName": "heuristic", "minWidth": 150, "filter": False},
-        {"field": "where", "headerName": "holds of", "width": 92, "filter": False},
         _bar("first", one.prompt.shown, every, minWidth=110),
         _bar("second", other.prompt.shown, every, minWidth=110),
     ]
@@ -242,7 +245,8 @@ def comparison(one: Case, other: Case, kind: str) -> dmc.Paper:
     return kit.panel(
         f"Compared: {said[0]} and {said[1]}",
         kit.small(
-            f"{sum(shared)} heuristics hold of both, {len(names) - sum(shared)} of one only; contributions in nats."
+            f"Heuristics that hold of both: {sum(shared)}; of one only: {len(names) - sum(shared)}. "
+            "Contributions in nats, each prompt's to its own target."
         ),
         dmc.Grid([dmc.GridCol(left, span=5), dmc.GridCol(right, span=7)], gutter=12, mt=6),
         help="The same groups of parts for two prompts, each read for its own target, and the heuristics they share.",

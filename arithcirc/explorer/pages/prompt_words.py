@@ -171,7 +171,8 @@ def _misled(case: Case, target: Target) -> str:
         total = sum(float(written[n.layer, n.index]) for n in carriers)
         text += (
             f" {len(carriers):,} neurons carry labels on the result that fit {target.minus} but not {target.plus} "
-            f"(such as {fooled[0]}); together they write {signed(total)} nats into the difference."
+            f"(such as {fooled[0]}); together they write {signed(total)} nats into the difference, "
+            f"{'so they are part of the mistake' if total < 0 else 'so the mistake is not theirs'}."
         )
     return text.strip()
 
