@@ -7,6 +7,7 @@ in the background and the rest of the page stands meanwhile.
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import dash
@@ -72,6 +73,15 @@ def _head(
     held: NeuronMap | None,
 ) -> Any:  # fmt: skip
     """Name, place in the order, effect, label, pin; and the neuron in words."""
+    row = html.Div(_row(view, source, found, label, order, ranked), id="neuron-head", className="neuron-head")
+    words = html.Div(_words(source, found, label, held), id="neuron-words", className="neuron-words")
+    return dmc.Paper([row, words], className="panel")
+
+
+def _row(
+    view: View, source: Source, found: Facts, label: Mapping[str, Any] | None, order: str, ranked: Any
+) -> list[Any]:
+    """The first line of the page."""
     heuristic = str(label["heuristic"]) if label is not None else ""
     beside = neighbours(source, found, order, heuristic, ranked)
     kept = heuristic if order == "label" else None
@@ -84,21 +94,16 @@ def _head(
         id="neuron-find", placeholder="L3N17", size="xs", w=96, debounce=True, leftSection=html.Kbd("/"),
         **{"aria-label": "go to a neuron", "data-key": "/"},
     )  # fmt: skip
-    row = html.Div(
-        [
-            _step(view, "‹", beside.before, "neuron-before", "ArrowLeft", "before in this order: ←", kept),
-            html.Span(str(found.neuron), className="neuron-name"),
-            _step(view, "›", beside.after, "neuron-after", "ArrowRight", "next in this order: →", kept),
-            dmc.Text(places, size="xs", c="dimmed"), orders,
-            _step(view, "layer −", beside.below, "neuron-below", "[", "strongest of the layer before: [", None),
-            _step(view, "layer +", beside.above, "neuron-above", "]", "strongest of the next layer: ]", None),
-            find,
-            html.Div(className="spring"), *_badges(found), _pin(source, found),
-        ],
-        className="neuron-head",
-    )  # fmt: skip
-    words = html.Div(_words(source, found, label, held), id="neuron-words", className="neuron-words")
-    return dmc.Paper([row, words], className="panel")
+    return [
+        _step(view, "‹", beside.before, "neuron-before", "ArrowLeft", "before in this order: ←", kept),
+        html.Span(str(found.neuron), className="neuron-name"),
+        _step(view, "›", beside.after, "neuron-after", "ArrowRight", "next in this order: →", kept),
+        dmc.Text(places, size="xs", c="dimmed"), orders,
+        _step(view, "layer −", beside.below, "neuron-below", "[", "strongest of the layer before: [", None),
+        _step(view, "layer +", beside.above, "neuron-above", "]", "strongest of the next layer: ]", None),
+        find,
+        html.Div(className="spring"), *_badges(found), _pin(source, found),
+    ]  # fmt: skip
 
 
 def _step(view: View, text: str, to: Neuron | None, id: str, key: str, title: str, label: str | None) -> Any:
@@ -272,26 +277,39 @@ def _poll(
     return _waiting(context, source, found, said), dash.no_update, dash.no_update, not going
 
 
-def _redraw(context: Context, label: Any, zoom: Any, which: Any, who: Any, data: Any) -> tuple[Any, Any, Any]:
-    """Another label, zoom or map."""
+def _redraw(
+    context: Context, label: Any, zoom: Any, which: Any, order: Any, who: Any, data: Any
+) -> tuple[Any, Any, Any, Any]:
+    """Another label, zoom or map. What the arrow keys step through changes with the label where it is its neurons."""
     source, view, neuron = context.source(data), View.of(data), _who(who)
-    found = facts(source, view.op, neuron)
+    ranked = effects(source, view.op)
+    found = facts(source, view.op, neuron, ranked)
     chosen_label = found.label(str(label or ""))
     held = map_of(context.live, source, view.op, neuron)
-    relabelled = dash.ctx.triggered_id == "neuron-label"
-    words = _words(source, found, chosen_label, held) if relabelled else dash.no_update
-    if held is None:
-        return dash.no_update, dash.no_update, words
-    body = maps(found, held, chosen_label, str(zoom), str(which))
-    return body, rest(source, found, held, chosen_label) if relabelled else dash.no_update, words
+    body = part = words = head = dash.no_update
+    if dash.ctx.triggered_id == "neuron-label":
+        words = _words(source, found, chosen_label, held)
+        part = rest(source, found, held, chosen_label) if held is not None else part
+        if order == "label":
+            head = _row(_standing(view, zoom, which, order), source, found, chosen_label, "label", ranked)
+    if held is not None:
+        body = maps(found, held, chosen_label, str(zoom), str(which))
+    return body, part, words, head
 
 
-def _find(text: Any, data: Any) -> str:
+def _standing(view: View, zoom: Any, which: Any, order: Any) -> View:
+    """The view with what the page's controls stand at now."""
+    now = {"zoom": zoom, "map": which, "order": order}
+    return replace(view, choices={**view.choices, **{k: str(v) for k, v in now.items() if v}})
+
+
+def _find(text: Any, zoom: Any, which: Any, order: Any, data: Any) -> str:
     """The address of a neuron by its name."""
     read = _NAME.fullmatch(str(text or ""))
     if read is None:
         raise RequestError(f"{str(text)[:40]!r} names no neuron: write layer and index as in L3N17")
-    return View.of(data).url(layer=int(read[1]), neuron=int(read[2]), label=None).partition("?")[2]
+    view = _standing(View.of(data), zoom, which, order)
+    return view.url(layer=int(read[1]), neuron=int(read[2]), label=None).partition("?")[2]
 
 
 def register(context: Context) -> None:
@@ -300,9 +318,12 @@ def register(context: Context) -> None:
     controls = [(name, "value") for name in ("neuron-label", "neuron-zoom", "neuron-map")]
     held = State("neuron-who", "data"), State("view", "data")
     outputs = [("neuron-body", "children"), ("neuron-rest", "children"), ("neuron-words", "children")]
+    order = State("neuron-order", "value")
     app.callback(
-        *(Output(i, p) for i, p in outputs), *(Input(i, p) for i, p in controls), *held, prevent_initial_call=True
-    )(lambda label, zoom, which, who, data: _redraw(context, label, zoom, which, who, data))
+        *(Output(i, p) for i, p in outputs), Output("neuron-head", "children"), *(Input(i, p) for i, p in controls),
+        order, *held,
+        prevent_initial_call=True,
+    )(lambda label, zoom, which, order, who, data: _redraw(context, label, zoom, which, order, who, data))  # fmt: skip
     app.callback(
         *(Output(i, p, allow_duplicate=True) for i, p in outputs), Output("neuron-poll", "disabled"),
         Input("neuron-poll", "n_intervals"), *(State(i, p) for i, p in controls), *held,
@@ -314,9 +335,10 @@ def register(context: Context) -> None:
         prevent_initial_call=True,
     )(lambda save, remove, note, who, data: _save(context, save, remove, note, who, data))  # fmt: skip
     app.callback(
-        Output("url", "search", allow_duplicate=True), Input("neuron-find", "value"), State("view", "data"),
+        Output("url", "search", allow_duplicate=True), Input("neuron-find", "value"),
+        *(State(i, p) for i, p in controls[1:]), order, State("view", "data"),
         prevent_initial_call=True,
-    )(lambda text, data: f"?{_find(text, data)}" if text else dash.no_update)  # fmt: skip
+    )(lambda text, *held: f"?{_find(text, *held)}" if text else dash.no_update)  # fmt: skip
     app.clientside_callback(
         ClientsideFunction("neuron", "readout"),
         Output("neuron-readout", "children"), Input("neuron-plot", "hoverData"),
