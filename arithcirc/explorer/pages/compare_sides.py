@@ -57,7 +57,7 @@ class Side:
 
 def side(name: str, source: Source, op: str) -> Side:
     """A side with what was found for its operator."""
-    return Side(name, source, op, gather(source).get(op, Facts(op)))
+    return Side(name, source, op, gather(source, op).get(op, Facts(op)))
 
 
 def other(view: View, source: Source) -> View:

@@ -1,7 +1,7 @@
 """What a run or checkpoint found, per operator, as one value: read by the overview and by the comparison."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -44,9 +44,11 @@ class Facts:
         return float(self.labels["significant"] / self.labels["important"])
 
 
-def gather(source: Source) -> dict[str, Facts]:
-    """Facts per operator, in the usual order."""
+def gather(source: Source, only: str | None = None) -> dict[str, Facts]:
+    """Facts per operator, in the usual order, or of one operator."""
     data = source.data(*TABLES)
+    if only is not None:
+        data = replace(data, tables={name: table[table["operator"] == only] for name, table in data.tables.items()})
     target = float(data.setting("circuit", "target", 0.9))
     layers, heads = source.model.get("n_layers"), source.model.get("n_heads")
     total = int(layers) * int(heads) if layers and heads else None
@@ -56,7 +58,7 @@ def gather(source: Source) -> dict[str, Facts]:
     }  # fmt: skip
     judged = {v.operator: v for v in verdicts(data)}
     found = {}
-    for operator in source.operators:
+    for operator in source.operators if only is None else [only]:
         verdict = judged.get(operator)
         found[operator] = Facts(
             operator,
