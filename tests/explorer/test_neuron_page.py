@@ -148,6 +148,14 @@ def test_another_label_changes_what_is_said(planted):
     assert "op1 matches .5." in json.dumps(other)
 
 
+def test_the_order_follows_the_label_that_is_shown(planted):
+    for label in ("op2 = 8 mod 10", "op1 matches .5."):
+        page = json.dumps(redrawn(planted, label=label, order="label").json["response"]["neuron-head"])
+        place = f" of {sum(name == label for name in world.carriers('+').values())}"
+        assert (place in page) == (label == world.carriers("+")[MINE])
+    assert "neuron-head" not in redrawn(planted, order="effect").json["response"]
+
+
 def test_an_unknown_label_falls_back_to_the_best(source):
     found = neuron_facts.facts(source, "+", MINE)
     assert found.label("nonsense")["heuristic"] == found.label("")["heuristic"] == "op2 = 8 mod 10"
