@@ -15,8 +15,11 @@ from viz import synthetic
 
 from arithcirc.report import render_report, write_report
 from arithcirc.store import RunFolder
-from arithcirc.viz import embed, theme
+from arithcirc.viz import commands, embed, theme
 from arithcirc.viz.plates import PLATES
+
+MADE_BY = {table: stage for table, stage in commands.MADE_BY.items() if table != "maps"}
+"""Tables that the page reads; maps are files for the explorer."""
 
 
 @pytest.fixture(scope="module")

@@ -212,7 +212,7 @@ def test_it_opens_from_disk_without_a_network(browser: Any, run: RunFolder, site
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
     page.goto((site.path / "neurons" / plan_site(run, top=TOP).chosen[0].file).as_uri())
     page.keyboard.press("ArrowRight")
-    until(page, f"location.href.endsWith('{plan_site(run, top=TOP).chosen[1].file}')")
+    page.wait_for_url(f"**/{plan_site(run, top=TOP).chosen[1].file}")
     assert page.evaluate("window.stolen") is None
     assert wrong == []
     context.close()
