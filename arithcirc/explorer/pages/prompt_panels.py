@@ -17,9 +17,11 @@ from arithcirc.explorer.pages.prompt_case import Case
 from arithcirc.explorer.pages.prompt_facts import Labels
 from arithcirc.explorer.view import View
 from arithcirc.viz import theme
-from arithcirc.viz.contributions import SHORT, Target, at_equals, by_layer, side_by_side
+from arithcirc.viz.contributions import Target, at_equals, by_layer, side_by_side
 from arithcirc.viz.waterfall import waterfall
 
+KINDS = {"holding": "holds", "important": "important", "others": "other"}
+"""The groups of neurons in a list: a heuristic of it holds; important, but none holds; neither."""
 OTHERS = 40
 """Neurons listed beside the important ones: the strongest of the rest."""
 WATERFALL_HELP = (
@@ -163,7 +165,7 @@ def neuron_rows(
         rows.append(
             {
                 "id": str(neuron), "neuron": str(neuron), "label": f"{label}{more}", "holds": bool(mine),
-                "group": SHORT[group], "activation": activation.get(neuron),
+                "group": KINDS[group], "activation": activation.get(neuron),
                 "contribution": contribution.get(neuron), "effect": effect.get(neuron),
                 "held": [f"h:{name}" for name in mine],
                 "href": view.url("neuron", layer=neuron.layer, neuron=neuron.index, label=label or None),
@@ -189,12 +191,12 @@ def neurons_list(frame: pd.DataFrame, off: Collection[str], unit: str, *, switch
         *([OFF_COLUMN] if switches else []),
         {"field": "neuron", "headerName": "neuron", "cellRenderer": "PromptLink", "width": 96, "minWidth": 96},
         {"field": "label", "headerName": "heuristic", "cellRenderer": "PromptLabel", "minWidth": 160},
-        {"field": "group", "headerName": "group", "minWidth": 110, "width": 130},
+        {"field": "group", "headerName": "group", "minWidth": 96, "width": 104},
         _number("activation", "activation", 2, minWidth=106, width=106),
         _bar("contribution", f"contribution ({unit})", frame["contribution"], minWidth=170),
         _number("effect", "effect (nats)", 2, minWidth=118, width=118),
     ]
-    named = int((frame["group"] != SHORT["others"]).sum())
+    named = int((frame["group"] != KINDS["others"]).sum())
     title = f"{named} important neurons" + (
         f" and the {len(frame) - named} strongest others" if named < len(frame) else ""
     )
