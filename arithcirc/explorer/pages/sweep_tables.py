@@ -60,7 +60,7 @@ def verdict(view: View, data: SweepData) -> Any:
             html.Td([_tag(a.word, a.tag), " ", html.Small(a.number, className="under")], title=a.detail)
             for a in row.answers
         ]
-        body.append(html.Tr([html.Td(name), *cells], className="chosen" if operator == view.op else None))
+        body.append(html.Tr([html.Td(name), *cells], className="at-operator" if operator == view.op else None))
         if operator == view.op:
             said = [kit.small(html.B(f"{a.question} {a.word[:1].upper()}{a.word[1:]}. "), a.detail, mt=6)
                     for a in row.answers]  # fmt: skip
