@@ -6,8 +6,8 @@ step from which it stays. The label shown is the best (significant first, then b
 for. Labels are those at the score threshold.
 
 The join is made by DuckDB from the Parquet files, once per state of the files, and kept for the few runs used last
-(460,000 rows take about 0.7 s of processor time and 100 MB); every request reads it through a cursor of its own, so nothing belongs to
-a user. Estimates stand in where a run has no exact effects.
+(460,000 rows take about 0.7 s of processor time and 100 MB); every request reads it through a cursor of its own, so
+nothing belongs to a user. Estimates stand in where a run has no exact effects.
 """
 
 import os
