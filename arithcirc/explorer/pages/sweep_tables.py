@@ -21,7 +21,6 @@ _TENTHS = {"function": "params.value == null ? '–' : d3.format(',.1f')(params.
 _COUNT = {"function": "params.value == null ? '–' : d3.format(',')(params.value)"}
 _STEPS = (
     ("checkpoint", "step", None),
-    ("status", "circuit", None),
     ("accuracy", "accuracy", _NUMBER),
     ("accuracy_held_out", "held out", _NUMBER),
     ("faithfulness", "F", _NUMBER),
@@ -31,9 +30,8 @@ _STEPS = (
     ("pairs_significant", "pairs", _COUNT),
 )
 """Column of table `steps`, what it is called, its format."""
-_WIDTHS = {"checkpoint": 92, "status": 84, "accuracy": 80, "accuracy_held_out": 76, "important": 86}
+_WIDTHS = {"checkpoint": 96, "accuracy": 88, "accuracy_held_out": 86, "important": 96, "labelled_significant": 86}
 _EXPLAINED = {
-    "status": "done: a circuit was found; no circuit: too few prompts are answered correctly",
     "accuracy": "share of all legal prompts answered correctly",
     "accuracy_held_out": "share of prompts kept out of training answered correctly",
     "faithfulness": "faithfulness of the circuit on prompts it was not chosen on",
