@@ -63,13 +63,23 @@ def listening(folders: Sequence[Path], *, host: str = "127.0.0.1", port: int = 0
         named = ", ".join(map(str, folders))
         raise RequestError(f"{named} holds no run and no sweep: make one with 'arithcirc analyze', or give its folder")
     secured(context, host)
+    return create_server(context.dash.server, sockets=[_bound(host, port)], threads=THREADS, ident=None)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket of this address. Raises EnvironmentFailure when it cannot be had."""
+    family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    held = socket.socket(family, kind, protocol)
     try:
-        return create_server(context.dash.server, host=host, port=port, threads=THREADS, ident=None)
-    except (OSError, ValueError) as error:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(place)
+    except (OSError, OverflowError) as error:
+        held.close()
         reason = getattr(error, "strerror", None) or error
         raise EnvironmentFailure(
             f"cannot listen on {host} port {port} ({reason}): give another --port (0: any free one)"
         ) from None
+    return held
 
 
 def address(host: str, port: int) -> str:
