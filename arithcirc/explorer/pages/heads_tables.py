@@ -37,8 +37,9 @@ def head_rows(view: View, source: Source) -> pd.DataFrame:
     return rows.reset_index(drop=True)
 
 
-def _names(rows: pd.DataFrame) -> pd.Index:
-    return pd.Index(head_names(rows))
+def _names(rows: pd.DataFrame) -> "pd.Index[Any]":
+    found: pd.Index[Any] = pd.Index(head_names(rows))
+    return found
 
 
 def _effects(source: Source, op: str) -> pd.DataFrame:

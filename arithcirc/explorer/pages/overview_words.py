@@ -5,6 +5,7 @@ what a table does not hold is left out, and what does not hold is said not to ho
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -136,7 +137,8 @@ def example_label(source: Source, operator: str) -> pd.Series | None:
     if both.empty:
         return None
     worth = both["effect"].clip(lower=0) * (both["score"] - both["base_rate"])
-    return both.loc[worth.idxmax()]
+    best: "pd.Series[Any]" = both.iloc[int(worth.to_numpy().argmax())]
+    return best
 
 
 def _break(view: View, facts: Facts) -> Step | None:
