@@ -137,7 +137,7 @@ def example_label(source: Source, operator: str) -> pd.Series | None:
     if both.empty:
         return None
     worth = both["effect"].clip(lower=0) * (both["score"] - both["base_rate"])
-    best: "pd.Series[Any]" = both.iloc[int(worth.to_numpy().argmax())]
+    best: pd.Series[Any] = both.iloc[int(worth.to_numpy().argmax())]
     return best
 
 
