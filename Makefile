@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 RUN    := runs/neox-arith
 
-.PHONY: demo test test-slow lint bench bench-count bench-gpu explore train wheel clean
+.PHONY: demo test test-slow lint bench bench-count bench-gpu bench-explorer explore train wheel clean
 
 # torch is pinned in the lock file: a plain `pip install torch` would fetch another build of several GB.
 $(STAMP): requirements.lock pyproject.toml
@@ -44,6 +44,12 @@ bench: $(STAMP)
 bench-count: $(STAMP)
 	$(BIN)/python tests/bench/predict.py
 	$(BIN)/python tests/bench/sweep.py --table
+
+# What a reader of the explorer waits for, on the shipped model's run and its sweep where there is one; needs a Chromium.
+# The second line takes the pictures of README.
+bench-explorer: demo
+	$(BIN)/python tests/bench/explorer.py
+	$(BIN)/python tests/bench/explorer_pictures.py
 
 # The same jobs for real, random bfloat16 weights at the shapes of Pythia-6.9B and Llama-3-8B, on the GPU of this machine.
 # Jobs already in bench-scale.json are skipped, so a run that was stopped goes on.
