@@ -14,9 +14,6 @@ from dash import Input, Output, dcc
 from dash.dependencies import ClientsideFunction, State
 
 from arithcirc.explorer.context import Context
-from arithcirc.viz import theme
-
-_PANEL_TITLES = {theme.operator_title(operator) for operator in theme.OPERATOR_NAMES} | {""}
 
 
 def leads_to(
@@ -73,10 +70,3 @@ def choose(context: Context, component: str, prop: str = "value") -> None:
         Input(component, prop), State("view", "data"), State(f"{page}-shown", "data"),
         prevent_initial_call=True,
     )  # fmt: skip
-
-
-def bare(figure: go.Figure, **margin: int) -> go.Figure:
-    """The figure without titles of its own, for a panel that has one: fits figures of one operator."""
-    kept = [a for a in figure.layout.annotations if (a.text or "") not in _PANEL_TITLES]
-    figure.layout.annotations = tuple(kept)
-    return figure.update_layout(title=None, margin={"t": 10, "b": 44, "l": 48, "r": 8} | margin)

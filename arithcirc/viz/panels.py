@@ -13,6 +13,8 @@ import plotly.graph_objects as go
 
 from arithcirc.viz import theme
 
+_PANEL_TITLES = {theme.operator_title(operator) for operator in theme.OPERATOR_NAMES} | {""}
+
 
 def heat(
     figure: go.Figure,
@@ -156,3 +158,10 @@ def level(figure: go.Figure, panel: int, y: float, label: str) -> None:
         "annotation_text": label, "annotation_font_size": theme.SMALL, "annotation_position": "bottom right",
     } if panel == 1 else {}  # fmt: skip
     figure.add_hline(y=y, line_dash="dash", row=1, col=panel, **named)
+
+
+def bare(figure: go.Figure, **margin: int) -> go.Figure:
+    """The figure without titles of its own, for a panel that has one: fits figures of one operator."""
+    kept = [a for a in figure.layout.annotations if (a.text or "") not in _PANEL_TITLES]
+    figure.layout.annotations = tuple(kept)
+    return figure.update_layout(title=None, margin={"t": 10, "b": 44, "l": 48, "r": 8} | margin)

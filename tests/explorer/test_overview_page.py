@@ -10,11 +10,11 @@ from explorer.asking import asker, fill, settled
 from explorer.synthetic_explorer import make_explorer_run
 from viz import synthetic
 
-from arithcirc.explorer.pages import overview_tables, overview_words
-from arithcirc.explorer.pages.overview_tables import Facts, absent, gather
 from arithcirc.explorer.source import Source, open_source
 from arithcirc.explorer.view import View
 from arithcirc.store import RunFolder
+from arithcirc.viz import operator_facts, story
+from arithcirc.viz.operator_facts import Facts, absent, gather
 from arithcirc.viz.summary import Accuracy, OperatorSummary
 from arithcirc.viz.theme import number
 
@@ -35,7 +35,7 @@ def view(op: str) -> View:
     return View("overview", "run", op=op)
 
 
-def said(steps: list[overview_words.Step]) -> str:
+def said(steps: list[story.Step]) -> str:
     return " ".join(f"{s.claim} {s.text}" for s in steps)
 
 
@@ -68,9 +68,9 @@ def test_labels_of_a_sweep_are_not_mixed(source):
     other = table.assign(labels="significant", accuracy=0.123)
     both = pd.concat([other, table.assign(labels="matched")])
     data = type(source.data())({"knockouts_by_prompt": both}, {}, {"knockout": {"labels": "matched"}})
-    assert overview_tables._by_prompt(data, "+")["targeted"] != 0.123
+    assert operator_facts._by_prompt(data, "+")["targeted"] != 0.123
     data = type(source.data())({"knockouts_by_prompt": both}, {}, {"knockout": {"labels": "significant"}})
-    assert overview_tables._by_prompt(data, "+")["targeted"] == 0.123
+    assert operator_facts._by_prompt(data, "+")["targeted"] == 0.123
 
 
 # -- words -----------------------------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ def test_labels_of_a_sweep_are_not_mixed(source):
 
 def test_the_story_quotes_the_numbers_of_the_operator(source, facts):
     for operator, found in facts.items():
-        text = said(overview_words.story(view(operator), source, found))
+        text = said(story.story(view(operator), source, found))
         accuracy = found.summary.accuracy
         assert f"{accuracy.correct:,} of {accuracy.n:,} prompts" in text
         assert f"{synthetic.CHOSEN[operator]} of 24 heads" in text
@@ -86,12 +86,12 @@ def test_the_story_quotes_the_numbers_of_the_operator(source, facts):
 
 
 def test_a_missed_target_a_guess_and_an_insignificant_gap_are_not_sold(source, facts):
-    steps = overview_words.story(view("*"), source, facts["*"])  # its F misses the target
+    steps = story.story(view("*"), source, facts["*"])  # its F misses the target
     assert facts["*"].summary.reached is False
     assert "misses the target" in said(steps)
     assert "bring the numbers" not in said(steps)
     guess = Facts("+", OperatorSummary("+", accuracy=Accuracy(100, 5, 0.05, 0.06)))
-    assert overview_words.story(view("+"), source, guess)[0].claim == "It cannot add."
+    assert story.story(view("+"), source, guess)[0].claim == "It cannot add."
     for quoted, claim in (
         ({"targeted": 0.5, "random": 0.9, "p": 1e-4}, "Breaking them breaks the answer."),
         ({"targeted": 0.9, "random": 0.5, "p": 1e-4}, "Breaking them is no proof yet."),
@@ -99,12 +99,12 @@ def test_a_missed_target_a_guess_and_an_insignificant_gap_are_not_sold(source, f
         ({"targeted": 0.5, "random": 0.9, "p": np.nan}, "Breaking them is no proof yet."),
     ):
         broken = Facts("+", by_prompt={"per_layer": 25.0, "neurons": 9.0, "n": 50.0} | quoted)
-        assert overview_words._break(view("+"), broken).claim == claim
+        assert story._break(view("+"), broken).claim == claim
 
 
 def test_the_example_is_a_strong_significant_label(source):
     for operator in OPERATORS:
-        row = overview_words.example_label(source, operator)
+        row = story.example_label(source, operator)
         table = source.table("heuristics", operator)
         same = table[["layer", "neuron", "heuristic"]].eq([row["layer"], row["neuron"], row["heuristic"]]).all(axis=1)
         assert bool(table[same]["significant"].iloc[0])
@@ -114,23 +114,23 @@ def test_what_a_run_lacks_is_named_with_its_command(tmp_path):
     kept = ("accuracy", "prompts", "effects")
     run = make_explorer_run(tmp_path / "run", tables=kept, with_maps=False)
     bare = open_source("run", run.path)
-    found = overview_words.limits(bare, gather(bare)["+"])
+    found = story.limits(bare, gather(bare)["+"])
     commands = {limit.command.split()[1] for limit in found if limit.command}
     assert {"probe", "neurons", "heads", "heuristics", "knockout"} <= commands
-    assert len(overview_words.story(view("+"), bare, gather(bare)["+"])) == 1
+    assert len(story.story(view("+"), bare, gather(bare)["+"])) == 1
 
 
 def test_predictions_that_fail_and_those_not_tested_are_told_apart(source, facts):
-    names = [limit.what for limit in overview_words.limits(source, facts["/"])]
+    names = [limit.what for limit in story.limits(source, facts["/"])]
     assert sum(name.startswith("Does not hold") for name in names) == 2
-    names = [limit.what for limit in overview_words.limits(source, facts["*"])]
+    names = [limit.what for limit in story.limits(source, facts["*"])]
     assert sum(name.startswith("Not tested") for name in names) == 1
     assert not [name for name in names if name.startswith("Does not hold")]
 
 
 def test_a_sweep_says_what_it_leaves_out_and_why_a_checkpoint_has_nothing(planted_sweep):
     first, last = (open_source("sweep", planted_sweep.path, revision=r) for r in ("step0", "step2000"))
-    found = overview_words.limits(last, gather(last)["+"])
+    found = story.limits(last, gather(last)["+"])
     assert found[0].what == "Not part of a sweep"
     assert found[0].command.endswith("--revision=step2000")
     text, command = absent(first, "effects", "+")

@@ -10,12 +10,13 @@ from dash import html
 
 from arithcirc.errors import RequestError
 from arithcirc.explorer import kit
-from arithcirc.explorer.follow import bare, leads_to
+from arithcirc.explorer.follow import leads_to
 from arithcirc.explorer.pages.compare_sides import Side, same_shape
-from arithcirc.explorer.pages.overview_tables import Facts
 from arithcirc.explorer.view import View
 from arithcirc.viz import comparison, theme
 from arithcirc.viz.frames import flags
+from arithcirc.viz.operator_facts import Facts
+from arithcirc.viz.panels import bare
 from arithcirc.viz.theme import number, percent
 
 HEIGHT = 352

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from arithcirc.explorer.context import Context
-from arithcirc.explorer.pages.overview_tables import Facts, gather
 from arithcirc.explorer.source import Source
 from arithcirc.explorer.view import View
 from arithcirc.viz import theme
+from arithcirc.viz.operator_facts import Facts, gather
 
 PARAMETERS = ("with", "with_model", "with_revision", "with_op")
 

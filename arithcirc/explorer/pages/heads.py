@@ -14,15 +14,16 @@ from dash import Input, Output, State, dcc, html
 from arithcirc.errors import RequestError
 from arithcirc.explorer import kit
 from arithcirc.explorer.context import Context, Page
-from arithcirc.explorer.follow import bare, choose, follow, follow_rows, leads_to, shown
+from arithcirc.explorer.follow import choose, follow, follow_rows, leads_to, shown
 from arithcirc.explorer.pages.heads_live import live_part
 from arithcirc.explorer.pages.heads_tables import head_rows, sentence
-from arithcirc.explorer.pages.overview_tables import absent
 from arithcirc.explorer.source import Source
 from arithcirc.explorer.view import View
 from arithcirc.viz import theme
 from arithcirc.viz.head_profile import attention_bars, decoded_bars, head_effects
 from arithcirc.viz.heads import head_attention, head_copies, head_cuts
+from arithcirc.viz.operator_facts import absent
+from arithcirc.viz.panels import bare
 
 POLL = 700
 HELP = {

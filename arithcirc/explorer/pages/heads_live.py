@@ -8,11 +8,12 @@ from dash import html
 from arithcirc.errors import ArithcircError
 from arithcirc.explorer import kit
 from arithcirc.explorer.context import Context
-from arithcirc.explorer.follow import bare, leads_to
+from arithcirc.explorer.follow import leads_to
 from arithcirc.explorer.source import Source
 from arithcirc.questions import Explanation
 from arithcirc.viz import theme
 from arithcirc.viz.head_profile import logit_map, prompt_attention
+from arithcirc.viz.panels import bare
 from arithcirc.viz.theme import number, percent
 
 LONGEST = 60

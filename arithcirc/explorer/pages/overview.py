@@ -9,9 +9,7 @@ from dash import Input, Output, State, html
 from arithcirc.errors import RequestError
 from arithcirc.explorer import kit
 from arithcirc.explorer.context import Context, Page
-from arithcirc.explorer.follow import bare, follow, leads_to
-from arithcirc.explorer.pages.overview_tables import Facts, absent, gather
-from arithcirc.explorer.pages.overview_words import limits, story
+from arithcirc.explorer.follow import follow, leads_to
 from arithcirc.explorer.source import Source
 from arithcirc.explorer.view import View
 from arithcirc.viz import theme
@@ -19,7 +17,10 @@ from arithcirc.viz.effects import head_heatmap, mlp_heatmap
 from arithcirc.viz.facts import headline, token_line
 from arithcirc.viz.faithfulness import faithfulness_curves
 from arithcirc.viz.heuristics import KINDS, family_shares
+from arithcirc.viz.operator_facts import Facts, absent, gather
+from arithcirc.viz.panels import bare
 from arithcirc.viz.probes import probe_heatmap
+from arithcirc.viz.story import limits, story
 from arithcirc.viz.theme import number, percent
 
 POSITION, CHANGE, METRIC, LABELS = "equals", "any", "logit_diff", "significant"

@@ -1,12 +1,15 @@
-"""What a run or checkpoint found, per operator, as one value: read by the overview and by the comparison."""
+"""What a run or checkpoint found, per operator, as one value: read by the overviews and by the comparison.
+
+`Tables` is what a run looks like from here: the explorer's source and the static export's each are one.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 
-from arithcirc.explorer.source import Source
 from arithcirc.viz import theme
 from arithcirc.viz.frames import RunData, has, numbers
 from arithcirc.viz.knockouts import comparable
@@ -16,6 +19,42 @@ from arithcirc.viz.verdicts import QUOTED, Prediction, verdicts
 TABLES = (
     "accuracy", "circuit", "faithfulness", "first_layers", "label_summary", "knockouts_by_prompt", "bag_of_heuristics",
 )  # fmt: skip
+
+
+@runtime_checkable
+class Tables(Protocol):
+    """A run, or a sweep at one of its checkpoints: its tables by name, and how to get those it lacks."""
+
+    @property
+    def sweep(self) -> bool:
+        """It is a checkpoint of a sweep."""
+
+    @property
+    def checkpoint(self) -> Any:
+        """Of a sweep: `model` and `revision`; else None."""
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """Facts about the model."""
+
+    @property
+    def operators(self) -> list[str]:
+        """Operators with any result, in the usual order."""
+
+    def has(self, name: str) -> bool:
+        """The table is there."""
+
+    def table(self, name: str, operator: str | None = None) -> pd.DataFrame:
+        """A table, of one operator if given; not to be written into."""
+
+    def data(self, *tables: str) -> RunData:
+        """Some tables, as far as they exist, with the configuration."""
+
+    def command(self, table: str) -> str:
+        """The command line that makes a table."""
+
+    def maps(self, operator: str) -> Any:
+        """The operator's stored activation maps; None where there are none."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +83,7 @@ class Facts:
         return float(self.labels["significant"] / self.labels["important"])
 
 
-def gather(source: Source, only: str | None = None) -> dict[str, Facts]:
+def gather(source: Tables, only: str | None = None) -> dict[str, Facts]:
     """Facts per operator, in the usual order, or of one operator."""
     data = source.data(*TABLES)
     if only is not None:
@@ -74,7 +113,7 @@ def gather(source: Source, only: str | None = None) -> dict[str, Facts]:
     return found
 
 
-def absent(source: Source, table: str, operator: str) -> tuple[str, str | None]:
+def absent(source: Tables, table: str, operator: str) -> tuple[str, str | None]:
     """Why a table has nothing for the operator, and the command that makes it, where one does."""
     name = theme.OPERATOR_NAMES.get(operator, operator)
     if not source.sweep:

@@ -5,16 +5,14 @@ what a table does not hold is left out, and what does not hold is said not to ho
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 
-from arithcirc.explorer.pages.overview_tables import Facts
-from arithcirc.explorer.source import Source
-from arithcirc.explorer.view import View
 from arithcirc.viz.commands import MADE_BY
 from arithcirc.viz.frames import flags, has
+from arithcirc.viz.operator_facts import Facts, Tables
 from arithcirc.viz.theme import number, p_value, percent
 
 VERBS = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide"}
@@ -25,6 +23,14 @@ NOT_IN_SWEEPS = {
     "maps": ("maps",),
 }
 """Stages a sweep leaves out, with tables that would tell."""
+
+
+@runtime_checkable
+class Links(Protocol):
+    """Where the pages are: an address of the explorer, or the files of a static export."""
+
+    def url(self, page: str | None = None, **changes: Any) -> str:
+        """The address of a page, with its parameters; "" where there is no such page."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +52,13 @@ class Limit:
     command: str = ""
 
 
-def story(view: View, source: Source, facts: Facts) -> list[Step]:
+def story(view: Links, source: Tables, facts: Facts) -> list[Step]:
     """The steps of one operator, in the order of the computation."""
     steps = [_can(view, facts), _heads(view, facts), _probe(facts), _neurons(view, source, facts), _break(view, facts)]
     return [step for step in steps if step is not None]
 
 
-def _can(view: View, facts: Facts) -> Step | None:
+def _can(view: Links, facts: Facts) -> Step | None:
     summary, verb = facts.summary, VERBS.get(facts.operator, "answer")
     if summary is None or summary.accuracy is None:
         return None
@@ -63,7 +69,7 @@ def _can(view: View, facts: Facts) -> Step | None:
     return Step(claim, text, view.url("prompt"), "Ask it a prompt")
 
 
-def _heads(view: View, facts: Facts) -> Step | None:
+def _heads(view: Links, facts: Facts) -> Step | None:
     summary = facts.summary
     found = None if summary is None else summary.evaluate or summary.discover
     if summary is None or found is None or not np.isfinite(found.faithfulness):
@@ -95,7 +101,7 @@ def _probe(facts: Facts) -> Step | None:
     return Step(f"The answer appears from layer {int(row['layer'])} on.", text)
 
 
-def _neurons(view: View, source: Source, facts: Facts) -> Step | None:
+def _neurons(view: Links, source: Tables, facts: Facts) -> Step | None:
     row = facts.labels
     if row is None:
         return None
@@ -120,12 +126,12 @@ def _neurons(view: View, source: Source, facts: Facts) -> Step | None:
     return Step(claim, f"{text}.", view.url("heuristics"), "Heuristics")
 
 
-def _important(source: Source) -> str:
+def _important(source: Tables) -> str:
     """Which neurons were given labels."""
     return "neurons important here or at the reference checkpoint" if source.sweep else "important neurons"
 
 
-def example_label(source: Source, operator: str) -> pd.Series | None:
+def example_label(source: Tables, operator: str) -> pd.Series | None:
     """The best corrected label of a strong neuron that names a residue, a pattern or a range."""
     if not (source.has("heuristics") and source.has("neurons")):
         return None
@@ -141,7 +147,7 @@ def example_label(source: Source, operator: str) -> pd.Series | None:
     return best
 
 
-def _break(view: View, facts: Facts) -> Step | None:
+def _break(view: Links, facts: Facts) -> Step | None:
     found = facts.by_prompt
     if found is None:
         return None
@@ -161,13 +167,13 @@ def _break(view: View, facts: Facts) -> Step | None:
     return Step(claim, text, view.url("heuristics"), "Heuristics")
 
 
-def limits(source: Source, facts: Facts) -> list[Limit]:
+def limits(source: Tables, facts: Facts) -> list[Limit]:
     """What this run could not say about the operator."""
     found = [*_missing(source, facts.operator), *_notes(facts)]
     return [*found, *_weak(source, facts)]
 
 
-def _missing(source: Source, operator: str) -> list[Limit]:
+def _missing(source: Tables, operator: str) -> list[Limit]:
     if source.sweep:
         absent = [stage for stage, tables in NOT_IN_SWEEPS.items() if not any(source.has(t) for t in tables)]
         at = source.checkpoint
@@ -207,7 +213,7 @@ def _notes(facts: Facts) -> list[Limit]:
     return found
 
 
-def _weak(source: Source, facts: Facts) -> list[Limit]:
+def _weak(source: Tables, facts: Facts) -> list[Limit]:
     found = []
     if facts.labels is not None and int(facts.labels["unlabelled"]):
         many, total = int(facts.labels["unlabelled"]), int(facts.labels["important"])
