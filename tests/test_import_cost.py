@@ -49,6 +49,12 @@ def test_the_report_needs_no_compute_arm():
     assert not modules & {"torch", "transformers", "transformer_lens", "kaleido"}
 
 
+def test_the_explorer_needs_no_compute_arm():
+    modules, _ = loaded_by("import arithcirc.explorer.server")
+    compute = {f"arithcirc.{room}" for room in ("arithmetic", "models", "measure", "heuristics", "pipeline", "live")}
+    assert not modules & ({"torch", "transformers", "transformer_lens", "kaleido"} | compute)
+
+
 def test_computing_needs_no_figures():
     modules, _ = loaded_by("import arithcirc.pipeline.api")
     assert not {m for m in modules if m.split(".")[0] in {"dash", "plotly"}} | (modules & {"arithcirc.viz"})

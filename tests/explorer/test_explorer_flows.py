@@ -126,6 +126,7 @@ def test_type_a_prompt_and_disable_a_heuristic(reader, served):
     page.keyboard.press("Enter")
     window.shows("#page h3", f"Why the model answers {PlantedLive().answer(prompt).answer} to")
     assert page.locator(".said-answer", has_text="✓").count() == 1
+    window.settled()
     page.fill("#prompt-off", f"h:{HEURISTIC}")
     page.keyboard.press("Enter")
     window.shows(".said-answer", f"{DECOY}")
@@ -191,13 +192,6 @@ def look(window: Reader, name: str) -> None:
     window.calm()
 
 
-def test_every_page_is_calm(reader, served):
-    """Each page once, in turn light and dark, small and large; `slow` has all."""
-    windows = [reader(served, wide=wide, scheme=scheme) for wide, scheme in LOOKS]
-    for i, name in enumerate(NAMES):
-        look(windows[(i * 3) % 4], name)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("wide", "scheme"), LOOKS)
 @pytest.mark.parametrize("name", NAMES)
@@ -243,7 +237,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run.path
 
 
-def test_hostile_text_stays_text(reader, explorer, hostile):
+def test_hostile_text_stays_text_and_every_page_is_calm(reader, explorer, hostile):
     window = reader(explorer(hostile.parent, live=PlantedLive(HOSTILE)))
     for name in NAMES:
         window.go(f"/{name}?op=-&layer=3&neuron=0&label=%3Cimg%20src%3Dx%3E&q=%3Cimg%20src%3Dx%3E&prompt=28-8%3D")
