@@ -8,6 +8,7 @@ a model's name or a prompt carries markup; autoescape makes such text inert in t
 import base64
 import hashlib
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -22,6 +23,7 @@ from arithcirc.viz.words import carrier_list, sentences
 REPORT = "report.html"
 
 
+@cache
 def environment() -> Environment:
     """The templates' environment: everything is escaped, a name nobody gave is an error."""
     made = Environment(

@@ -8,18 +8,17 @@ prompts and falls when it is zeroed.
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from arithcirc.neuron_maps import NeuronMap
 from arithcirc.report import site_pack
 from arithcirc.report.site_neurons import MAPPED, Chosen
 from arithcirc.viz import masks, theme
-from arithcirc.viz.marginals import marginals
-from arithcirc.viz.neuron_effects import drop_histogram, effect_histogram
+from arithcirc.viz.marginals import plain_marginals
+from arithcirc.viz.neuron_effects import plain_drops, plain_effects
 from arithcirc.viz.neuron_hits import Hits, hits
-from arithcirc.viz.neuron_maps import Marked, activation_maps
+from arithcirc.viz.neuron_maps import Marked, plain_maps
 from arithcirc.viz.neuron_words import breaks, matters, where_active, writes
-from arithcirc.viz.value_tokens import value_line, value_tokens
+from arithcirc.viz.value_tokens import plain_line, plain_tokens
 
 LABELS = 40
 BROKEN = 12
@@ -27,7 +26,7 @@ BROKEN = 12
 RIGHT = ("value", "tokens", "drops")
 """Figures of the right column."""
 Label = dict[str, Any]
-Drawn = tuple[str, str, str, go.Figure]
+Drawn = tuple[str, str, str, theme.Plain]
 View = tuple[Label | None, Marked | None, Hits | None]
 
 
@@ -38,7 +37,7 @@ def page(
     views = _views(held, labels)
     label, mark, found = views[0]
     drawn = _figures(held, mark, pairs)
-    figures = {f"map-{at}": activation_maps(held, view[1]) for at, view in enumerate(views)}
+    figures = {f"map-{at}": plain_maps(held, view[1], found=view[2]) for at, view in enumerate(views)}
     figures |= {key: figure for key, _, _, figure in drawn}
     text, arrays = site_pack.pack_figures(figures)
     return {
@@ -102,25 +101,29 @@ def _figures(held: NeuronMap, mark: Marked | None, pairs: np.ndarray | None) -> 
             "marginals", "Averages over prompts, and their periods",
             f"Mean over prompts with the same op1, op2 or result{about}. Below: how much of that line’s variance lies "
             "at each period; a residue mod 10 shows at 10, 5, 10/3, 5/2 and 2.",
-            marginals(held, mark),
+            plain_marginals(held, mark),
         ),
         (
             "value", "What it writes into each number’s logit",
             "Direct logit attribution of one unit of activation, through the final norm and the unembedding.",
-            value_line(held.value, name).update_layout(height=200),
+            _tall(plain_line(held.value, name), 200),
         ),
-        ("tokens", "Numbers it speaks for and against most", "The ends of the same line.", value_tokens(held.value)),
+        ("tokens", "Numbers it speaks for and against most", "The ends of the same line.", plain_tokens(held.value)),
     ]  # fmt: skip
     if held.effects is not None and len(held.effects):
         inside = _inside(held, name, pairs)
-        shown = effect_histogram(held.effects, inside, name=name or "the heuristic")
+        shown = plain_effects(held.effects, inside, name=name or "the heuristic")
         text = "Exact effect of patching it, prompt by prompt. Positive: it speaks for the answer."
         drawn.append(("effects", "Patching effect over prompts", text, shown))
     if held.cases is not None and len(held.cases.answer):
-        shown = drop_histogram(held.cases.drop, held.cases.after != held.cases.answer)
+        shown = plain_drops(held.cases.drop, held.cases.after != held.cases.answer)
         text = "Fall of the answer’s log probability when this neuron alone is zeroed, on prompts answered correctly."
         drawn.append(("drops", "Knockout, prompt by prompt", text, shown))
     return drawn
+
+
+def _tall(figure: theme.Plain, height: int) -> theme.Plain:
+    return figure | {"layout": figure["layout"] | {"height": height}}
 
 
 def _inside(held: NeuronMap, name: str | None, pairs: np.ndarray | None) -> np.ndarray | None:

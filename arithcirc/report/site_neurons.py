@@ -15,6 +15,7 @@ from arithcirc.components import Neuron
 from arithcirc.neuron_maps import StoredMaps
 from arithcirc.viz import theme
 from arithcirc.viz.frames import RunData, has
+from arithcirc.viz.label_order import best_first
 
 MAPPED = 4
 """Labels of a neuron that its line names and its page draws."""
@@ -93,9 +94,7 @@ def labels_of(data: RunData, operator: str) -> dict[Neuron, list[dict[str, Any]]
     if not has(data.tables, "heuristics", *columns):
         return {}
     table = data.tables["heuristics"]
-    table = table[table["operator"] == operator]
-    first = [c for c in ("significant", "matched") if c in table.columns]
-    table = table.sort_values([*first, "q", "score"], ascending=[False] * len(first) + [True, False], kind="stable")
+    table = best_first(table[table["operator"] == operator])
     found: dict[Neuron, list[dict[str, Any]]] = {}
     for row in table.to_dict("records"):
         held = found.setdefault(Neuron(int(row["layer"]), int(row["neuron"])), [])

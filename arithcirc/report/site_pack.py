@@ -22,6 +22,8 @@ import plotly.graph_objects as go
 from jaxtyping import Float, Int
 from plotly.io.json import to_json_plotly
 
+from arithcirc.viz import theme
+
 STEPS = 254
 REFILLED = ("k", "kv", "hits", "illegal")
 """Values of a trace's `meta` that name an array of the page."""
@@ -79,8 +81,8 @@ def inflated(data: str, dtype: Any) -> np.ndarray:
     return np.frombuffer(zlib.decompress(base64.b64decode(data)), dtype=dtype)
 
 
-def pack_figures(figures: Mapping[str, go.Figure], *, size: int = 2_000) -> tuple[str, str]:
-    """Figures by name as deflated JSON, and the deflated numbers of their arrays, without templates.
+def pack_figures(figures: Mapping[str, go.Figure | theme.Plain], *, size: int = 2_000) -> tuple[str, str]:
+    """Figures by name (or their plain values) as deflated JSON, and the deflated numbers of their arrays; no templates.
 
     Arrays that the page holds anyway (`REFILLED`, more than `size` cells) are left out; a heat map that shades illegal
     prompts is known by having no hover text. The others are stored once each, floats with 12 bits of mantissa (one part
@@ -100,10 +102,14 @@ class _Arrays:
     held: list[tuple[str, int, bytes]]
     places: dict[tuple[str, bytes], int]
 
-    def put(self, dtype: str, data: bytes) -> int:
-        values = np.frombuffer(data, dtype=f"<{dtype}")
-        if dtype == "f8":
-            dtype, values = "f4", values.astype("<f4")
+    def put(self, values: np.ndarray) -> int:
+        """Where the array stands, after storing it in the smallest type that pages read."""
+        if values.dtype.kind in "iu":
+            low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
+            dtype = next((d for d in ("i1", "i2", "i4") if np.iinfo(d).min <= low and high <= np.iinfo(d).max), "f4")
+        else:
+            dtype = "f4"
+        values = np.ascontiguousarray(values).ravel().astype(f"<{dtype}")
         if dtype == "f4":
             values = (values.view("<u4") + 0x400 & 0xFFFFF800).view("<f4")
             values = np.where(np.isfinite(values), values, np.float32(np.nan)).astype("<f4")
@@ -115,9 +121,9 @@ class _Arrays:
         return self.places[key]
 
 
-def _plain(figure: go.Figure, size: int, arrays: _Arrays) -> dict[str, Any]:
-    plain = cast(dict[str, Any], figure.to_plotly_json())
-    plain["layout"].pop("template", None)
+def _plain(figure: go.Figure | theme.Plain, size: int, arrays: _Arrays) -> dict[str, Any]:
+    plain = cast(dict[str, Any], figure.to_plotly_json() if isinstance(figure, go.Figure) else figure)
+    layout = {k: v for k, v in plain["layout"].items() if k != "template"}
     traces = []
     for trace in plain["data"]:
         cells = _cells(trace.get("z"))
@@ -126,14 +132,19 @@ def _plain(figure: go.Figure, size: int, arrays: _Arrays) -> dict[str, Any]:
         if cells > size and trace.get("meta") in REFILLED:
             trace = {k: v for k, v in trace.items() if k not in ("z", "customdata")}
         traces.append(trace)
-    return cast(dict[str, Any], _without_arrays({"data": traces, "layout": plain["layout"]}, arrays))
+    return cast(dict[str, Any], _without_arrays({"data": traces, "layout": layout}, arrays))
 
 
 def _without_arrays(value: Any, arrays: _Arrays) -> Any:
     """The same with each encoded array replaced by where it stands."""
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind not in "iuf":
+            return value.tolist()
+        shape = {"shape": ",".join(str(n) for n in value.shape)} if value.ndim > 1 else {}
+        return {"$": arrays.put(value)} | shape
     if isinstance(value, dict):
         if isinstance(value.get("bdata"), str):
-            place = {"$": arrays.put(str(value["dtype"]), base64.b64decode(value["bdata"]))}
+            place = {"$": arrays.put(np.frombuffer(base64.b64decode(value["bdata"]), dtype=f"<{value['dtype']}"))}
             return place | ({"shape": value["shape"]} if "shape" in value else {})
         return {key: _without_arrays(part, arrays) for key, part in value.items()}
     if isinstance(value, list | tuple):

@@ -24,12 +24,16 @@ _GAP = 0.05
 
 def marginals(neuron_map: NeuronMap, heuristic: Marked | None = None) -> go.Figure:
     """Means and spectra by op1, op2 and result: of the map the heuristic was scored on, K without one."""
+    return theme.figure(plain_marginals(neuron_map, heuristic))
+
+
+def plain_marginals(neuron_map: NeuronMap, heuristic: Marked | None = None) -> theme.Plain:
+    """The same as plain values."""
     kind = heuristic.kind if heuristic is not None else "indirect"
     values, name = neuron_map.scored(kind), "K" if kind == "indirect" else "KV"
     traces: list[dict[str, Any]] = []
     layout: dict[str, Any] = {
-        "template": theme.template("light"), "height": 380, "margin": {"l": 52, "r": 10, "t": 24, "b": 40},
-        "annotations": [], "showlegend": False,
+        "height": 380, "margin": {"l": 52, "r": 10, "t": 24, "b": 40}, "annotations": [], "showlegend": False,
     }  # fmt: skip
     lines = [marginal(neuron_map, values, v) for v in VARIABLES]
     spectra = [spectrum(line) for line in lines]
@@ -44,7 +48,7 @@ def marginals(neuron_map: NeuronMap, heuristic: Marked | None = None) -> go.Figu
         layout[f"yaxis{number}"]["range"] = [bottom, top]
     for number in ("4", "5", "6"):
         layout[f"yaxis{number}"]["range"] = [0, 1.12 * highest or 1.0]
-    return go.Figure(data=traces, layout=layout)
+    return {"data": traces, "layout": layout}
 
 
 def _span(lines: list[np.ndarray]) -> tuple[float, float]:

@@ -10,6 +10,8 @@ A share per bar, so that groups of different size compare. One neuron patched al
 look weak.
 """
 
+from typing import Any
+
 import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Bool, Float
@@ -25,53 +27,67 @@ def effect_histogram(
     effects: Float[np.ndarray, "pair"], inside: Bool[np.ndarray, "pair"] | None = None, *, name: str = "the heuristic"
 ) -> go.Figure:
     """Effects per pair; `inside` says which pairs' clean prompts the heuristic holds of."""
-    groups = [("all pairs", OUTSIDE, np.ones(len(effects), dtype=bool))]
-    if inside is not None and inside.any() and not inside.all():
-        groups = [(f"outside {name}", OUTSIDE, ~inside), (f"in {name}", INSIDE, inside)]
-    figure = _bars([(label, colour, effects[held]) for label, colour, held in groups], "effect %{x:.3g} nats")
-    _finish(figure, "patching effect (nats)")
-    for i, (label, colour, held) in enumerate(groups):
-        mean = float(effects[held].mean())
-        figure.add_vline(x=mean, line_width=1.5, line_dash="dash", line_color=colour)
-        figure.data[i].name = f"{label}: mean {theme.number(mean, 3)}, n = {int(held.sum())}"
-    return figure
+    return theme.figure(plain_effects(effects, inside, name=name))
 
 
 def drop_histogram(drop: Float[np.ndarray, "case"], changed: Bool[np.ndarray, "case"]) -> go.Figure:
     """Falls of the answer's log probability; `changed` says where another answer is given."""
+    return theme.figure(plain_drops(drop, changed))
+
+
+def plain_effects(
+    effects: Float[np.ndarray, "pair"], inside: Bool[np.ndarray, "pair"] | None = None, *, name: str = "the heuristic"
+) -> theme.Plain:
+    """`effect_histogram` as plain values."""
+    groups = [("all pairs", OUTSIDE, np.ones(len(effects), dtype=bool))]
+    if inside is not None and inside.any() and not inside.all():
+        groups = [(f"outside {name}", OUTSIDE, ~inside), (f"in {name}", INSIDE, inside)]
+    means = [float(effects[held].mean()) for *_, held in groups]
+    named = [
+        (f"{label}: mean {theme.number(mean, 3)}, n = {int(held.sum())}", colour, effects[held])
+        for (label, colour, held), mean in zip(groups, means, strict=True)
+    ]
+    layout = _layout("patching effect (nats)") | {"barmode": "overlay"}
+    layout["shapes"] = [
+        {
+            "type": "line", "xref": "x", "x0": mean, "x1": mean, "yref": "y domain", "y0": 0, "y1": 1,
+            "line": {"width": 1.5, "dash": "dash", "color": colour},
+        }
+        for (_, colour, _), mean in zip(groups, means, strict=True)
+    ]  # fmt: skip
+    return {"data": _bars(named, "effect %{x:.3g} nats"), "layout": layout}
+
+
+def plain_drops(drop: Float[np.ndarray, "case"], changed: Bool[np.ndarray, "case"]) -> theme.Plain:
+    """`drop_histogram` as plain values."""
     groups = [("answer stays", OUTSIDE, ~changed), ("answer changes", CHANGED, changed)]
     held = [(f"{label}, n = {int(of.sum())}", colour, drop[of]) for label, colour, of in groups if of.any()]
-    figure = _bars(held, "falls by %{x:.3g} nats", together=True)
-    _finish(figure, "fall of the answer's log probability (nats)")
-    return figure
+    layout = _layout("fall of the answer's log probability (nats)") | {"barmode": "stack"}
+    return {"data": _bars(held, "falls by %{x:.3g} nats", together=True), "layout": layout}
 
 
-def _bars(groups: list[tuple[str, str, np.ndarray]], hover: str, *, together: bool = False) -> go.Figure:
+def _bars(groups: list[tuple[str, str, np.ndarray]], hover: str, *, together: bool = False) -> list[dict[str, Any]]:
     """Histograms with the same bins: shares of each group, or of all groups `together`."""
     values = np.concatenate([v for *_, v in groups]) if groups else np.zeros(1)
     low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
     edges = np.linspace(low, high if high > low else low + 1e-3, BINS + 1)
-    figure = go.Figure(layout={"template": theme.template("light"), "height": 250})
+    traces = []
     for label, colour, held in groups:
         count = np.histogram(held, bins=edges)[0]
-        figure.add_trace(
-            go.Bar(
-                x=((edges[:-1] + edges[1:]) / 2).astype(np.float32),
-                y=(count / max(len(values) if together else len(held), 1)).astype(np.float32),
-                width=float(edges[1] - edges[0]), customdata=count.astype(np.int32), name=label, opacity=0.62,
-                marker={"color": colour, "line": {"width": 0}},
-                hovertemplate=f"{hover}<br>%{{customdata}} prompts, %{{y:.1%}}<extra></extra>",
-            )
-        )  # fmt: skip
-    return figure.update_layout(barmode="stack" if together else "overlay")
+        traces.append({
+            "type": "bar", "x": ((edges[:-1] + edges[1:]) / 2).astype(np.float32),
+            "y": (count / max(len(values) if together else len(held), 1)).astype(np.float32),
+            "width": float(edges[1] - edges[0]), "customdata": count.astype(np.int32), "name": label, "opacity": 0.62,
+            "marker": {"color": colour, "line": {"width": 0}},
+            "hovertemplate": f"{hover}<br>%{{customdata}} prompts, %{{y:.1%}}<extra></extra>",
+        })  # fmt: skip
+    return traces
 
 
-def _finish(figure: go.Figure, title: str) -> None:
-    figure.update_layout(
-        margin={"l": 48, "r": 10, "t": 8, "b": 66},
-        bargap=0,
-        showlegend=True,
-        legend={"y": -0.27, "yanchor": "top", "x": 0, "font": {"size": theme.SMALL}},
-        xaxis={"title": {"text": title, "standoff": 2}, "zeroline": True, "exponentformat": "power"},
-        yaxis={"title": {"text": "share of prompts", "standoff": 4}, "tickformat": ".0%", "nticks": 5},
-    )
+def _layout(title: str) -> dict[str, Any]:
+    return {
+        "height": 250, "margin": {"l": 48, "r": 10, "t": 8, "b": 66}, "bargap": 0, "showlegend": True,
+        "legend": {"y": -0.27, "yanchor": "top", "x": 0, "font": {"size": theme.SMALL}},
+        "xaxis": {"title": {"text": title, "standoff": 2}, "zeroline": True, "exponentformat": "power"},
+        "yaxis": {"title": {"text": "share of prompts", "standoff": 4}, "tickformat": ".0%", "nticks": 5},
+    }  # fmt: skip

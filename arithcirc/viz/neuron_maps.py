@@ -56,13 +56,25 @@ def activation_maps(
     window: Window | None = None,
 ) -> go.Figure:
     """K, KV and hits side by side; without a heuristic, or for one of unknown form, K and KV alone."""
-    found = hits(neuron_map, heuristic.name, heuristic.kind, heuristic.end) if heuristic is not None else None
+    return theme.figure(plain_maps(neuron_map, heuristic, panels=panels, window=window))
+
+
+def plain_maps(
+    neuron_map: NeuronMap,
+    heuristic: Marked | None = None,
+    *,
+    panels: Sequence[str] = PANELS,
+    window: Window | None = None,
+    found: Hits | None = None,
+) -> theme.Plain:
+    """The same as plain values, for pages that are written by the hundred; `found` are the hits, where known."""
+    if found is None and heuristic is not None:
+        found = hits(neuron_map, heuristic.name, heuristic.kind, heuristic.end)
     drawn = [p for p in panels if p != "hits" or found is not None] or ["k"]
     shown = window or _whole(neuron_map)
     traces: list[dict[str, Any]] = []
     layout: dict[str, Any] = {
-        "template": theme.template("light"), "margin": {"l": 48, "r": 12, "t": 30, "b": 76}, "height": 470,
-        "annotations": [],
+        "margin": {"l": 48, "r": 12, "t": 30, "b": 76}, "height": 470, "annotations": [],
     }  # fmt: skip
     inside = where(neuron_map, heuristic.name) if heuristic is not None and found is not None else None
     comb = inside is not None and not _few(shown) and thickness(inside) < THIN
@@ -81,7 +93,7 @@ def activation_maps(
                 _ticks_of(neuron_map, heuristic.name, shown) if comb else _lines(inside, neuron_map.first, shown)
             )
         traces += [trace | {"xaxis": place.x, "yaxis": place.y} for trace in of_panel]
-    return go.Figure(data=traces, layout=layout)
+    return {"data": traces, "layout": layout}
 
 
 def small_map(neuron_map: NeuronMap, heuristic: Marked | None = None, *, cells: int = 75) -> go.Figure:

@@ -20,6 +20,9 @@ from plotly.subplots import make_subplots
 
 Scheme = Literal["light", "dark"]
 
+Plain = dict[str, Any]
+"""A figure as plain values: `data` and `layout` as plotly.js takes them, with numpy arrays, not validated."""
+
 PLOTLY_CONFIG: dict[str, Any] = {
     "showSendToCloud": False,
     "displaylogo": False,
@@ -129,6 +132,11 @@ METRICS = {
     "E": Metric("log₁₀(1 + E)", "", signed=True),
     "kl": Metric("KL divergence", "nats", signed=False),
 }
+
+
+def figure(plain: Plain) -> go.Figure:
+    """The figure of plain values, validated, in the light template."""
+    return go.Figure(data=plain["data"], layout={"template": template("light")} | plain["layout"])
 
 
 def ordered(operators: Iterable[Any]) -> list[str]:

@@ -113,7 +113,10 @@ def test_pages_hold_the_stored_maps_and_the_exact_hits(run: RunFolder, site: Sit
             (table["operator"] == chosen.operator)
             & (table["layer"] == chosen.neuron.layer)
             & (table["neuron"] == chosen.neuron.index)
-        ].sort_values(["significant", "matched", "q", "score"], ascending=[False, False, True, False], kind="stable")
+        ]
+        mine = mine.assign(fit=(mine["score"] - mine["base_rate"]) / (1 - mine["base_rate"])).sort_values(
+            ["significant", "matched", "fit", "heuristic"], ascending=[False, False, False, True], kind="stable"
+        )
         for key, label in enumerate(mine.head(MAPPED).itertuples(index=False)):
             found = neuron_hits.hits(held, label.heuristic, label.kind, label.end)
             assert found is not None

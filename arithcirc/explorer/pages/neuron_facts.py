@@ -15,6 +15,7 @@ from arithcirc.errors import RequestError
 from arithcirc.explorer.source import Source
 from arithcirc.explorer.view import View
 from arithcirc.viz.frames import flags
+from arithcirc.viz.label_order import best_first
 from arithcirc.viz.neuron_maps import Marked
 
 ORDERS = {"effect": "by effect", "layer": "by effect in its layer", "label": "with this label"}
@@ -133,7 +134,7 @@ def _effect(ranked: pd.DataFrame, neuron: Neuron) -> Effect | None:
 
 
 def labels(source: Source, operator: str, neuron: Neuron) -> pd.DataFrame:
-    """The neuron's labels: significant ones first, then those at the threshold, then by score; with a column `key`."""
+    """The neuron's labels, best first (`viz.label_order`), with a column `key`."""
     if not source.has("heuristics"):
         return pd.DataFrame()
     rows = source.table("heuristics", operator)
@@ -141,8 +142,7 @@ def labels(source: Source, operator: str, neuron: Neuron) -> pd.DataFrame:
     if rows.empty:
         return rows
     rows["significant"], rows["matched"] = flags(rows, "significant"), flags(rows, "matched")
-    order, down = ["significant", "matched", "score", "heuristic"], [False, False, False, True]
-    rows = rows.sort_values(order, ascending=down, kind="stable").reset_index(drop=True)
+    rows = best_first(rows)
     twice = rows["heuristic"].duplicated(keep=False)
     ends = zip(rows["heuristic"], rows["end"], twice, strict=True)
     rows["key"] = [f"{name} ({end})" if both else str(name) for name, end, both in ends]
