@@ -37,6 +37,8 @@ TITLE = "arithcirc explorer"
 ASSETS = Path(__file__).parent / "assets"
 POLL = 700
 """Milliseconds between looks at a model that is loading."""
+SELDOM = 4_000
+"""Milliseconds between looks at a model that no page has asked for yet: another reader, or a page, may start it."""
 
 
 def make_app(folders: Sequence[Path], *, live: Opener | None = None) -> Context:
@@ -151,7 +153,7 @@ def _register(context: Context) -> None:
         prevent_initial_call=True,
     )  # fmt: skip
     app.callback(
-        Output("frame-live", "children"), Output("frame-poll", "disabled"),
+        Output("frame-live", "children"), Output("frame-poll", "disabled"), Output("frame-poll", "interval"),
         Input("view", "data"), Input("frame-poll", "n_intervals"),
     )(lambda data, _: _live_badge(context, data))  # fmt: skip
 
@@ -218,15 +220,16 @@ def _unexpected(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: please report it; the explorer's log has the details"
 
 
-def _live_badge(context: Context, data: Any) -> tuple[Any, bool]:
-    """How the live model is; the browser asks again while it loads."""
+def _live_badge(context: Context, data: Any) -> tuple[Any, bool, int]:
+    """How the live model is; the browser asks again until it is there, often while it loads."""
     try:
         state = context.live.state(context.source(data), start=False)
     except ArithcircError:
-        return None, True
-    colour = {"ready": "teal", "loading": "blue", "failed": "red", "off": "gray"}[state.name]
+        return None, True, SELDOM
+    colour = {"ready": "teal", "loading": "blue", "failed": "red"}.get(state.name, "gray")
     badge = dmc.Badge(f"model {state.name}", color=colour, variant="dot", size="sm", tt="none")
-    return dmc.Tooltip(badge, label=state.text, multiline=True, w=280), state.name != "loading"
+    shown = dmc.Tooltip(badge, label=state.text, multiline=True, w=280)
+    return shown, state.name not in ("idle", "loading"), POLL if state.name == "loading" else SELDOM
 
 
 def _on_error(error: Exception) -> Any:

@@ -42,7 +42,7 @@ class _Entry:
 
 @dataclass(frozen=True)
 class LiveState:
-    """`off` (no live model was asked for), `loading`, `ready` or `failed`, and a line about it."""
+    """`off` (no live model was asked for), `idle` (none was needed yet), `loading`, `ready` or `failed`, and a line."""
 
     name: str
     text: str
@@ -72,7 +72,7 @@ class Live:
             entry = self._held.get(key)
             if entry is None or (again and entry.problem is not None):
                 if not start:
-                    return LiveState("loading", "the model is not loaded yet")
+                    return LiveState("idle", "the model is not loaded: it loads when a page first asks it")
                 entry = self._held[key] = _Entry()
                 threading.Thread(target=self._load, args=(key, entry), daemon=True, name="live-model").start()
             self._held.move_to_end(key)

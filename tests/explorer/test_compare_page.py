@@ -222,7 +222,7 @@ def test_in_the_browser_b_is_chosen_and_the_address_restores_it(browser, served)
         page.get_by_text("planted step4000, multiplication").wait_for(timeout=20_000)
         assert "with_op=*" in page.url.replace("%2A", "*")
         page.get_by_text("rank in its layer").click()
-        page.wait_for_function("location.search.includes('by=rank')", timeout=20_000)
+        page.wait_for_function("() => location.search.includes('by=rank')", timeout=20_000)
         address = page.url
         page.goto("about:blank")
         page.goto(address)

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from explorer.asking import asker, fill, pages
+from explorer.asking import asker, fill, pages, settled
 from explorer.planted_live import PlantedLive
 from explorer.synthetic_explorer import TABLES, make_explorer_run
 
 from arithcirc.errors import EnvironmentFailure, ModelError, RequestError
+from arithcirc.explorer.app import POLL, SELDOM
 from arithcirc.explorer.library import FRESH, Library
 from arithcirc.explorer.live import KEPT, Live
 from arithcirc.explorer.server import listening
@@ -303,13 +304,39 @@ def test_a_model_that_breaks_while_loading_or_asked_leaves_the_rest_alive(explor
         made.go(f"/{page}?prompt=28-8%3D&layer=3&neuron=0").calm()
 
 
+def test_the_badge_says_idle_until_a_page_asks_the_model(explorer_run, planted_live):
+    gate = threading.Event()
+
+    def slow(*_):
+        gate.wait(10)
+        return planted_live
+
+    made = asker([explorer_run.path], slow)
+    source = made.context.source({})
+
+    def badge() -> tuple[str, bool, int]:
+        known = made.callback("..frame-live.children")
+        response = made.post(fill(known, {"view.data": settled(source.key, "overview")})).calm().json["response"]
+        poll = response["frame-poll"]
+        return response["frame-live"]["children"]["props"]["children"]["props"]["children"], *poll.values()
+
+    for page in ("overview", "neurons", "neuron", "heuristics"):
+        made.go(f"/{page}").calm()
+        assert badge() == ("model idle", False, SELDOM)
+    made.go("/prompt").calm()
+    assert badge() == ("model loading", False, POLL)
+    gate.set()
+    assert wait(made.context.live, source) == "ready"
+    assert badge() == ("model ready", True, SELDOM)
+
+
 def test_only_the_models_used_last_are_kept(explorer_run, tmp_path):
     sources = [open_source(str(i), Path(shutil.copytree(explorer_run.path, tmp_path / str(i)))) for i in range(4)]
     live = Live(lambda path, *_: PlantedLive(path.name))
     for source in sources:
         assert wait(live, source) == "ready"
     assert len(live._held) <= KEPT
-    assert live.state(sources[0], start=False).name == "loading"
+    assert live.state(sources[0], start=False).name == "idle"
     assert live.ask(sources[3], lambda model: model.info.name) == "3"
 
 

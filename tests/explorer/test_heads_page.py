@@ -156,12 +156,15 @@ def test_without_a_live_model_the_rest_is_there(explorer_run):
 def test_polling_ends_when_the_model_is_there(explorer_run):
     ask = asker([explorer_run.path], PlantedLive())
     key = ask.go("/heads").view["run"]
-    known = ask.callback("..heads-live.children")
+    known, draws = ask.callback("..heads-state.data"), ask.callback("heads-live.children")
     for _ in range(100):
-        answer = ask.post(fill(known, {"view.data": settled(key, "heads", "+", prompt="28+8=")})).calm()
-        if answer.json["response"]["heads-poll"]["disabled"]:
+        view = {"view.data": settled(key, "heads", "+", prompt="28+8=")}
+        response = ask.post(fill(known, view)).calm().json["response"]
+        if response["heads-poll"]["disabled"]:
             break
         time.sleep(0.05)
+    assert response["heads-state"]["data"] == "ready"
+    answer = ask.post(fill(draws, view | {"heads-state.data": "ready"})).calm()
     assert "heads-attribution" in answer.text
 
 
@@ -200,7 +203,7 @@ def test_in_the_browser_a_row_opens_a_head_arrows_step_and_a_prompt_is_answered(
     try:
         page.goto(f"{served}/heads?op=%2B")
         page.locator("#heads-all .ag-row", has_text="L2H3").first.click()
-        page.wait_for_function("location.search.includes('layer=2&head=3')", timeout=15_000)
+        page.wait_for_function("() => location.search.includes('layer=2&head=3')", timeout=15_000)
         page.get_by_text("Head L2H3").wait_for(timeout=15_000)
         page.locator("#heads-prompt").fill("28+8=")
         page.locator("#heads-prompt").press("Enter")
@@ -208,7 +211,7 @@ def test_in_the_browser_a_row_opens_a_head_arrows_step_and_a_prompt_is_answered(
         page.keyboard.press("Escape")
         page.locator("#heads-prompt").blur()
         page.keyboard.press("ArrowRight")
-        page.wait_for_function("!location.search.includes('layer=2&head=3')", timeout=15_000)
+        page.wait_for_function("() => !location.search.includes('layer=2&head=3')", timeout=15_000)
         assert "prompt=28" in page.url
     finally:
         page.close()

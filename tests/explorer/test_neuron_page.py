@@ -127,7 +127,7 @@ def redrawn(planted: Asker, **values: str):
     held |= {f"neuron-{name}.value": value for name, value in values.items()}
     begins = next(
         c["output"] for c in planted.callbacks()
-        if c["output"].startswith("..neuron-body.children.") and "poll" not in c["output"]
+        if c["output"].startswith("..neuron-body.children.") and "neuron-head" in c["output"]
     )  # fmt: skip
     return ask(planted, begins, held, changed="neuron-label.value")
 
@@ -169,11 +169,15 @@ def poll(planted: Asker, neuron: Neuron, seconds: float = 10.0):
     begins = next(c["output"] for c in planted.callbacks() if "neuron-poll.disabled" in c["output"])
     until = time.monotonic() + seconds
     while True:
-        held = {"neuron-poll.n_intervals": 1, "neuron-zoom.value": "all", "neuron-map.value": "all"}
-        response = ask(planted, begins, held, neuron).json["response"]
+        response = ask(planted, begins, {"neuron-poll.n_intervals": 1}, neuron).json["response"]
         if response["neuron-poll"]["disabled"] or time.monotonic() > until:
-            return response
+            break
         time.sleep(0.05)
+    if response.get("neuron-made", {}).get("data"):
+        draws = next(c["output"] for c in planted.callbacks() if [i["id"] for i in c["inputs"]] == ["neuron-made"])
+        held = {"neuron-made.data": "made", "neuron-zoom.value": "all", "neuron-map.value": "all"}
+        response |= ask(planted, draws, held, neuron).json["response"]
+    return response
 
 
 def test_a_map_that_is_not_stored_is_computed(planted):

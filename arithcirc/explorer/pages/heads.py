@@ -7,6 +7,7 @@ logit attribution.
 
 from typing import Any
 
+import dash
 import dash_mantine_components as dmc
 import pandas as pd
 from dash import Input, Output, State, dcc, html
@@ -191,6 +192,7 @@ def _prompt(context: Context, view: View, source: Source, row: dict[str, Any]) -
         f"{row['name']} and all heads on one prompt",
         html.Div(live_part(context, source, view.op, prompt, int(row["layer"]), int(row["head"])), id="heads-live"),
         dcc.Interval(id="heads-poll", interval=POLL, disabled=state.name != "loading"),
+        dcc.Store(id="heads-state"),
         actions=dmc.Group([html.Span("prompt", className="control-label"), field, now], gap=6), help=HELP["live"],
     )  # fmt: skip
 
@@ -203,15 +205,21 @@ def _example(source: Source, op: str) -> str:
     return f"226{op}68="
 
 
-def _answer(context: Context, data: Any) -> tuple[Any, bool]:
-    """The part about one prompt, asked for again while the model loads."""
+def _looked(context: Context, data: Any) -> tuple[Any, bool]:
+    """Whether the model is there: a quick answer, so that looks cannot pile up behind figures being drawn."""
+    state = context.live.state(context.source(data)).name
+    return (dash.no_update, False) if state == "loading" else (state, True)
+
+
+def _arrived(context: Context, state: Any, data: Any) -> Any:
+    """The part about one prompt, once the model is there or has failed."""
+    if not state:
+        return dash.no_update
     source, view = context.source(data), View.of(data)
     rows = head_rows(view, source)
     row = rows.iloc[_chosen(view, rows)]
-    state = context.live.state(source)
     prompt = view.choices.get("prompt") or _example(source, view.op)
-    part = live_part(context, source, view.op, prompt, int(row["layer"]), int(row["head"]))
-    return part, state.name != "loading"
+    return live_part(context, source, view.op, prompt, int(row["layer"]), int(row["head"]))
 
 
 # -- the circuit's heads together -------------------------------------------------------------------------------------
@@ -248,10 +256,14 @@ def _circuit(view: View, source: Source) -> list[Any]:
 def register(context: Context) -> None:
     """A typed prompt draws the page anew; rows and cells lead to their head."""
     context.dash.callback(
-        Output("heads-live", "children"), Output("heads-poll", "disabled"),
+        Output("heads-state", "data"), Output("heads-poll", "disabled"),
         Input("heads-poll", "n_intervals"), State("view", "data"),
         prevent_initial_call=True,
-    )(lambda _, data: _answer(context, data))  # fmt: skip
+    )(lambda _, data: _looked(context, data))  # fmt: skip
+    context.dash.callback(
+        Output("heads-live", "children"), Input("heads-state", "data"), State("view", "data"),
+        prevent_initial_call=True,
+    )(lambda state, data: _arrived(context, state, data))  # fmt: skip
     choose(context, "heads-prompt")
     follow_rows(context, "heads-all")
     for graph in ("circuit", "copies"):

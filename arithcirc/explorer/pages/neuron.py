@@ -60,6 +60,7 @@ def layout(context: Context, view: View, source: Source) -> Any:
         neuron_more.checkpoints(source, found, label),
         dcc.Store(id="neuron-who", data={"layer": neuron.layer, "neuron": neuron.index}),
         dcc.Interval(id="neuron-poll", interval=POLL, disabled=held is not None),
+        dcc.Store(id="neuron-made"),
         follow.shown("neuron", {"order": order}),
     ]
     return dmc.Stack([part for part in parts if part is not None], gap=12)
@@ -243,8 +244,9 @@ def _waiting(context: Context, source: Source, found: Facts, said: str = "") -> 
     how: list[Any] = [
         dmc.Text(f"No map of {found.neuron} under {theme.operator_title(found.operator)} is stored.", fw=600, size="sm")
     ]
-    if state.name in ("loading", "ready"):
-        text = said or (state.text if state.name == "loading" else "computing it with the live model")
+    if state.name in ("idle", "loading", "ready"):
+        waits = {"idle": "the live model loads, then computes it", "ready": "computing it with the live model"}
+        text = said or waits.get(state.name, state.text)
         how.append(dmc.Group([dmc.Loader(size="xs"), dmc.Text(f"{text} …", size="sm", c="dimmed")], gap=8))
     else:
         how.append(kit.small(said or state.text, "."))
@@ -258,23 +260,31 @@ def _waiting(context: Context, source: Source, found: Facts, said: str = "") -> 
     return dmc.Stack(how, gap=6, className="waiting", maw=760)
 
 
-def _poll(
-    context: Context, _: Any, label: Any, zoom: Any, which: Any, who: Any, data: Any
-) -> tuple[Any, Any, Any, bool]:
-    """Have the map computed; draw it when it is there."""
+def _poll(context: Context, _: Any, who: Any, data: Any) -> tuple[Any, Any, bool]:
+    """Have the map computed, and say how far it is: quick answers, so that looks cannot pile up behind a drawing."""
     source, view, neuron = context.source(data), View.of(data), _who(who)
-    found = facts(source, view.op, neuron)
-    chosen_label = found.label(str(label or ""))
-    held = map_of(context.live, source, view.op, neuron)
-    if held is not None:
-        body = maps(found, held, chosen_label, str(zoom), str(which))
-        return body, rest(source, found, held, chosen_label), _words(source, found, chosen_label, held), True
+    if map_of(context.live, source, view.op, neuron) is not None:
+        return dash.no_update, "made", True
     state = context.live.state(source)
     said, going = "", state.name == "loading"
     if state.ready:
         status, said = computed(context.live).want(context.live, source, view.op, neuron)
         going = status != "failed"
-    return _waiting(context, source, found, said), dash.no_update, dash.no_update, not going
+    return _waiting(context, source, facts(source, view.op, neuron), said), dash.no_update, not going
+
+
+def _made(
+    context: Context, made: Any, label: Any, zoom: Any, which: Any, who: Any, data: Any
+) -> tuple[Any, Any, Any]:  # fmt: skip
+    """The page's parts that need the map, once it is there."""
+    source, view, neuron = context.source(data), View.of(data), _who(who)
+    held = map_of(context.live, source, view.op, neuron)
+    if not made or held is None:
+        return dash.no_update, dash.no_update, dash.no_update
+    found = facts(source, view.op, neuron)
+    chosen_label = found.label(str(label or ""))
+    body = maps(found, held, chosen_label, str(zoom), str(which))
+    return body, rest(source, found, held, chosen_label), _words(source, found, chosen_label, held)
 
 
 def _redraw(
@@ -325,10 +335,15 @@ def register(context: Context) -> None:
         prevent_initial_call=True,
     )(lambda label, zoom, which, order, who, data: _redraw(context, label, zoom, which, order, who, data))  # fmt: skip
     app.callback(
-        *(Output(i, p, allow_duplicate=True) for i, p in outputs), Output("neuron-poll", "disabled"),
-        Input("neuron-poll", "n_intervals"), *(State(i, p) for i, p in controls), *held,
+        Output("neuron-body", "children", allow_duplicate=True), Output("neuron-made", "data"),
+        Output("neuron-poll", "disabled"), Input("neuron-poll", "n_intervals"), *held,
         prevent_initial_call=True,
-    )(lambda n, label, zoom, which, who, data: _poll(context, n, label, zoom, which, who, data))  # fmt: skip
+    )(lambda n, who, data: _poll(context, n, who, data))  # fmt: skip
+    app.callback(
+        *(Output(i, p, allow_duplicate=True) for i, p in outputs), Input("neuron-made", "data"),
+        *(State(i, p) for i, p in controls), *held,
+        prevent_initial_call=True,
+    )(lambda made, label, zoom, which, who, data: _made(context, made, label, zoom, which, who, data))  # fmt: skip
     app.callback(
         Output("neuron-pinned", "children"), Output("neuron-pinned", "variant"), Output("neuron-note", "value"),
         Input("neuron-pin", "n_clicks"), Input("neuron-unpin", "n_clicks"), State("neuron-note", "value"), *held,
