@@ -1,6 +1,7 @@
 """A run as static pages that open from disk: overview, prompts, neurons, a page per top neuron; no server, no network.
 
-    index.html            the run in words, numbers and figures (the report's page)
+    index.html            overview: per operator, words, numbers, maps and top neurons
+    report.html           the run's whole report
     prompts.html          prompts, answers, the heuristics that hold and their neurons
     neurons.html          the neurons with a page: sort, search by heuristic
     neurons/<op>_<name>.html
@@ -24,9 +25,10 @@ from plotly.offline import get_plotlyjs
 
 from arithcirc.errors import RequestError
 from arithcirc.neuron_maps import StoredMaps
-from arithcirc.report import run_page, site_neuron, site_neurons, site_prompts
+from arithcirc.report import run_page, site_neuron, site_neurons, site_overview, site_prompts
 from arithcirc.report.page import asset, environment
 from arithcirc.report.site_neurons import FOLDER, Chosen
+from arithcirc.report.site_tables import RunTables
 from arithcirc.store import RunFolder, write_json, write_text
 from arithcirc.viz.commands import recorded_line, stage_line
 from arithcirc.viz.embed import templates_json
@@ -43,6 +45,7 @@ PAGE_BYTES = 95_000
 """About what a neuron's page takes."""
 REST_BYTES = 8_500_000
 """plotly.js and the other pages."""
+ASSETS = ("report.js", "site.js", "site_tables.js", "site_theme.js", "report.css", "site.css")
 Progress = Callable[[str, int, int], None]
 
 
@@ -129,7 +132,7 @@ def _write(run: RunFolder, part: Path, plan: SitePlan, command: str, progress: P
     _assets(part)
     data, target = run_page.page_data(run)
     labels = {o: site_neurons.labels_of(data, o) for o in plan.maps}
-    total, done = len(plan.chosen) + 3, 0
+    total, done = len(plan.chosen) + 4, 0
     shared = _shared(run, plan, stamp)
 
     def write(name: str, text: str) -> None:
@@ -138,7 +141,9 @@ def _write(run: RunFolder, part: Path, plan: SitePlan, command: str, progress: P
         done += 1
         progress("pages", done, total)
 
-    write("index.html", _index(run, data, target, shared))
+    overview = site_overview.content(RunTables(run, data, plan.maps), plan.chosen, labels)
+    write("index.html", _render("site_index.html", shared, **overview))
+    write("report.html", _report(run, data, target, shared))
     write("prompts.html", _render("site_prompts.html", shared, prompts=site_prompts.rows(data, labels, plan.chosen)))
     write("neurons.html", _render("site_neurons.html", shared, rows=list(site_neurons.rows(plan.chosen, labels))))
     for at, entry in enumerate(plan.chosen):
@@ -175,12 +180,12 @@ def _shared(run: RunFolder, plan: SitePlan, stamp: dict[str, Any]) -> dict[str, 
     }
 
 
-def _index(run: RunFolder, data: RunData, target: float, shared: dict[str, Any]) -> str:
+def _report(run: RunFolder, data: RunData, target: float, shared: dict[str, Any]) -> str:
     """The report's page in the site's frame."""
     groups = {key: (group, Markup(group.safe_json())) for key, group in run_page.groups(data, target).items()}  # noqa: S704
     templates = Markup(templates_json())  # noqa: S704  escaped by embed.safe
     content = run_page.content(run, data, target)
-    return _render("report.html", content | shared, groups=groups, templates=templates, here="index")
+    return _render("report.html", content | shared, groups=groups, templates=templates, here="report")
 
 
 def _around(plan: SitePlan, at: int) -> dict[str, Any]:
@@ -201,5 +206,5 @@ def _render(template: str, shared: dict[str, Any], **content: Any) -> str:
 def _assets(part: Path) -> None:
     write_text(part / "assets/plotly.min.js", get_plotlyjs())
     write_text(part / "assets/theme.js", f"window.arithcircTheme = {templates_json()};\n")
-    for name in ("report.js", "site.js", "report.css", "site.css"):
+    for name in ASSETS:
         write_text(part / "assets" / name, asset(name))

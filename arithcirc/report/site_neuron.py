@@ -15,9 +15,9 @@ from arithcirc.report.site_neurons import MAPPED, Chosen
 from arithcirc.viz import masks, theme
 from arithcirc.viz.marginals import plain_marginals
 from arithcirc.viz.neuron_effects import plain_drops, plain_effects
-from arithcirc.viz.neuron_hits import Hits, hits
+from arithcirc.viz.neuron_hits import Hits, hits, where
 from arithcirc.viz.neuron_maps import Marked, plain_maps
-from arithcirc.viz.neuron_words import breaks, matters, where_active, writes
+from arithcirc.viz.neuron_words import breaks, inside, matters, where_active, writes
 from arithcirc.viz.value_tokens import plain_line, plain_tokens
 
 LABELS = 40
@@ -81,10 +81,12 @@ def _view(key: str, view: View) -> dict[str, Any]:
 
 def _words(entry: Chosen, held: NeuronMap, label: Label | None, found: Hits | None, level: float) -> list[str]:
     """What a newcomer should read first."""
-    below = bool(np.nanmin(held.k, initial=0.0) < -0.1 * max(float(np.nanmax(held.k, initial=0.0)), 1e-9))
+    bottom = label is not None and label["end"] == "bottom"
+    holds = where(held, str(label["heuristic"])) if label is not None else None
     said = [
         where_active(entry.name, label, found, level=level),
-        writes(held.value, active_below=below),
+        inside(held, holds) if holds is not None else "",
+        writes(held.value, active_below=bool((held.k < 0).any()) and bottom),
         matters(entry.effect, entry.rank, entry.of_layer, entry.overall, entry.of_all, entry.neuron.layer),
     ]
     if held.cases is not None:

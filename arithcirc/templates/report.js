@@ -1,7 +1,7 @@
 "use strict";
 (function () {
   const shared = JSON.parse(document.getElementById("figure-templates").textContent);
-  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const dark = window.arithcircDark || window.matchMedia("(prefers-color-scheme: dark)");
   const groups = [];
 
   function scheme(printing) {

@@ -1,7 +1,7 @@
-// Pages of a static export: figures from packed arrays, tables that sort and search, arrow keys. Nothing is requested.
+// Pages of a static export: figures from packed arrays, the chosen operator, arrow keys. Nothing is requested.
 "use strict";
 (function () {
-  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const dark = window.arithcircDark;
   const text = (id) => document.getElementById(id).textContent.trim();
 
   // -- packed arrays --------------------------------------------------------------------------------------------------
@@ -111,61 +111,36 @@
     await show(checked ? checked.value : "0");
   }
 
+  // The overview: one operator at a time, named in the address.
+  function operators(all) {
+    const inputs = Array.from(document.querySelectorAll("[data-operators] input"));
+    function show(sign) {
+      document.querySelectorAll("[data-op]").forEach((part) => { part.hidden = part.dataset.op !== sign; });
+      document.querySelectorAll("[data-row]").forEach((row) => row.classList.toggle("here", row.dataset.row === sign));
+      document.querySelectorAll("[data-figure]").forEach((place) => {
+        const figure = all[place.dataset.figure + "-" + sign];
+        place.hidden = !figure;
+        if (figure) draw(place, figure);
+      });
+    }
+    function chosen() {
+      const wanted = inputs.find((input) => "#" + input.dataset.name === location.hash);
+      if (wanted) wanted.checked = true;
+      const input = inputs.find((one) => one.checked);
+      if (input) show(input.value);
+    }
+    inputs.forEach((input) => input.addEventListener("change", () => { location.hash = input.dataset.name; }));
+    window.addEventListener("hashchange", chosen);
+    chosen();
+  }
+
   async function everything() {
-    if (!document.querySelector("[data-map]")) return;
+    if (!document.getElementById("figures")) return;
     const all = await figures();
+    if (document.querySelector(".overview")) { operators(all); return; }
     await maps(all);
     document.querySelectorAll("[data-figure]").forEach((place) => draw(place, all[place.dataset.figure]));
   }
-
-  // -- tables ---------------------------------------------------------------------------------------------------------
-
-  function valueOf(cell) {
-    const said = cell.dataset.value !== undefined ? cell.dataset.value : cell.textContent.trim();
-    const number = Number(said.replace(/,/g, "").replace("\u2212", "-"));
-    return said !== "" && Number.isFinite(number) ? number : said.toLowerCase();
-  }
-
-  function sort(table, column) {
-    const head = table.tHead.rows[0].cells[column];
-    if (head.hasAttribute("data-plain")) return;
-    const numeric = head.classList.contains("n");
-    const before = head.getAttribute("aria-sort");
-    const falling = before ? before === "ascending" : numeric;
-    Array.from(table.tHead.rows[0].cells).forEach((cell) => cell.removeAttribute("aria-sort"));
-    head.setAttribute("aria-sort", falling ? "descending" : "ascending");
-    const rows = Array.from(table.tBodies[0].rows).map((row) => [valueOf(row.cells[column]), row]);
-    rows.sort(([a], [b]) => {
-      if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
-      const order = typeof a === "number" ? a - b : a.localeCompare(b);
-      return falling ? -order : order;
-    });
-    table.tBodies[0].append(...rows.map(([, row]) => row));
-  }
-
-  function search(input) {
-    const table = document.getElementById(input.dataset.search);
-    const said = document.querySelector('[data-count="' + input.dataset.search + '"]');
-    const rows = Array.from(table.tBodies[0].rows);
-    const held = rows.map((row) => (row.textContent + " " + (row.dataset.text || "")).toLowerCase().replace(/\s+/g, " "));
-    function apply() {
-      const wanted = input.value.toLowerCase().split(",").map((part) => part.trim().replace(/\s+/g, " ")).filter(Boolean);
-      let shown = 0;
-      rows.forEach((row, i) => {
-        const fits = wanted.every((part) => held[i].includes(part));
-        row.hidden = !fits;
-        shown += fits ? 1 : 0;
-      });
-      said.textContent = shown === rows.length ? rows.length + " rows" : shown + " of " + rows.length + " rows";
-    }
-    input.addEventListener("input", apply);
-    apply();
-  }
-
-  document.querySelectorAll("table.sortable").forEach((table) => {
-    Array.from(table.tHead.rows[0].cells).forEach((cell, i) => cell.addEventListener("click", () => sort(table, i)));
-  });
-  document.querySelectorAll("[data-search]").forEach(search);
 
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea")) return;
