@@ -213,6 +213,7 @@ def test_a_run_there_is_not_is_said_and_another_can_be_chosen(ask):
     assert "compare-with" in page
 
 
+@pytest.mark.slow
 def test_in_the_browser_b_is_chosen_and_the_address_restores_it(browser, served):
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     try:

@@ -135,6 +135,7 @@ def test_type_a_prompt_and_disable_a_heuristic(reader, served):
     window.calm()
 
 
+@pytest.mark.slow
 def test_a_malformed_prompt_is_one_line(reader, served):
     window = reader(served)
     page = window.go(f"/prompt?{RUN}")

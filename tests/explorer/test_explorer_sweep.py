@@ -128,6 +128,7 @@ def test_a_table_written_again_is_drawn_again(planted_sweep: SweepFolder, tmp_pa
     assert before["data"] != after["data"]
 
 
+@pytest.mark.slow
 def test_rows_figures_and_keys_lead_to_checkpoints_and_neurons(
     browser: Any, explorer: Callable[..., str], planted_sweep: SweepFolder
 ) -> None:

@@ -198,6 +198,7 @@ def _anchors(component) -> list[SimpleNamespace]:
     return [part for part in component._traverse() if getattr(part, "href", None)]
 
 
+@pytest.mark.slow
 def test_in_the_browser_a_row_opens_a_head_arrows_step_and_a_prompt_is_answered(browser, served):
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     try:

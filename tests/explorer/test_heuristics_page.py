@@ -308,6 +308,7 @@ def test_an_empty_table_of_ablations_is_no_crash(own: Source):
     assert "No accuracies by heuristic" in asker([own.path]).go("/heuristics?op=%2B").calm().page
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_a_row_chooses_and_a_neuron_opens(served: str, browser: Any):
     page = browser.new_page(viewport={"width": 1280, "height": 800})

@@ -362,6 +362,7 @@ def test_pins_are_saved_or_handed_over(asking: Asker, own: Source):
 # -- in a browser ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_search_sort_reload_and_open_in_the_browser(served: str, browser: Any):
     page = browser.new_page(viewport={"width": 1280, "height": 800})

@@ -246,6 +246,7 @@ def test_switching_off_answers_again(live, lone, explorer_run):
 # -- in a browser ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_type_a_prompt_switch_its_heuristic_off_and_restore_the_address(browser, served, lone):
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     problems = []
