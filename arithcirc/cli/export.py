@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from arithcirc.cli import show
+from arithcirc.errors import ArithcircError
 
 if TYPE_CHECKING:
     from arithcirc.store import RunFolder
+
+
+class Interrupted(ArithcircError):
+    """Stopped by the reader; what is on disk is whole."""
 
 
 def export_command(
@@ -53,13 +58,18 @@ def _site(run: "RunFolder", out: Path, top: int) -> None:
     for note in plan.notes:
         show.err.print(note, markup=False)
     show.err.print(
-        f"pages: overview, prompts, neurons and {len(plan.chosen)} single neurons, "
+        f"pages: overview, report, prompts, neurons and {len(plan.chosen)} single neurons, "
         f"about {show.memory(plan.expected_bytes)} in {out}",
         markup=False,
     )
     where = "/".join(run.path.resolve().parts[-2:])  # no path of the machine
     again = shlex.join(["arithcirc", "export", where, "--out", out.name, "--top", str(top)])
-    with show.progress() as report:
-        progress: Callable[[str, int, int], None] = report
-        site = write_site(run, out, plan, command=again, progress=progress)
+    earlier = out.is_dir() and any(out.iterdir())
+    try:
+        with show.progress() as report:
+            progress: Callable[[str, int, int], None] = report
+            site = write_site(run, out, plan, command=again, progress=progress)
+    except KeyboardInterrupt:
+        kept = f"the earlier export in {out} is untouched" if earlier else f"nothing was written to {out}"
+        raise Interrupted(f"interrupted: {kept}, nothing half-written is left; run the command again") from None
     show.out.print(f"{site.pages} pages, {show.memory(site.size)}: {out / 'index.html'}", markup=False)

@@ -14,20 +14,24 @@ from explorer.synthetic_explorer import make_explorer_run
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from report.pages import HOSTILE
+from report.pages import HOSTILE, words
 
 from arithcirc.cli.main import run as run_command
 from arithcirc.errors import RequestError
+from arithcirc.explorer.source import open_source
+from arithcirc.explorer.view import View
 from arithcirc.neuron_maps import StoredMaps
 from arithcirc.report import site_pack
 from arithcirc.report.site import MARK, Site, plan_site, write_site
 from arithcirc.report.site_neurons import MAPPED
 from arithcirc.store import RunFolder
 from arithcirc.viz import neuron_hits
+from arithcirc.viz.operator_facts import gather
+from arithcirc.viz.story import limits, story
 
 TOP = 5
 SIDE = 60
-TABLES = ("accuracy", "answers", "heuristics", "neurons", "prompts")
+TABLES = ("accuracy", "answers", "first_layers", "heuristics", "label_summary", "neurons", "probes", "prompts")
 """Enough for every page; the report's figures have tests of their own."""
 
 
@@ -92,7 +96,7 @@ def test_figures_come_back_without_what_the_page_has_anyway() -> None:
 def test_pages_hold_the_stored_maps_and_the_exact_hits(run: RunFolder, site: Site) -> None:
     pages = sorted((site.path / "neurons").glob("*.html"))
     assert len(pages) == TOP
-    assert site.pages == TOP + 3
+    assert site.pages == TOP + 4
     table = run.table("heuristics")
     for chosen in plan_site(run, top=TOP).chosen:
         text = (site.path / "neurons" / chosen.file).read_text(encoding="utf-8")
@@ -175,13 +179,36 @@ def test_a_run_without_maps_says_how_to_get_them(
     assert run_command(["export", str(bare.path), "--out", "site"]) == 0
     said = capsys.readouterr()
     assert "no activation maps are stored: make them with 'arithcirc maps" in said.err
-    assert "3 pages" in said.out
+    assert "4 pages" in said.out
     assert not (tmp_path / "site" / "neurons").exists()
     assert "arithcirc maps" in (tmp_path / "site" / "neurons.html").read_text(encoding="utf-8")
+    monkeypatch.setattr("arithcirc.report.site._assets", _interrupted)
+    assert run_command(["export", str(bare.path), "--out", "site"]) == 1
+    assert "the earlier export in site is untouched, nothing half-written is left" in capsys.readouterr().err
+    assert run_command(["export", str(bare.path), "--out", "other"]) == 1
+    assert "nothing was written to other" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.part"))
     assert run_command(["export", str(bare.path), "--out", "site", "--top", "-1"]) == 2
     assert "--top -1 is not possible" in capsys.readouterr().err
     assert run_command(["export", str(bare.path), "--out", "figures", "--formats", "html"]) == 0
     assert (tmp_path / "figures" / "neuron_effects.html").is_file()
+
+
+def _interrupted(_: Path) -> None:
+    raise KeyboardInterrupt
+
+
+def test_the_overview_says_what_the_explorer_says(run: RunFolder, site: Site) -> None:
+    """The same sentences from the same tables, whoever reads them."""
+    text = words((site.path / "index.html").read_text(encoding="utf-8"))
+    source = open_source("run", run.path)
+    for operator, facts in gather(source).items():
+        steps = story(View("overview", "run", op=operator), source, facts)
+        assert len(steps) > 1
+        for step in steps:
+            assert " ".join(f"{step.claim} {step.text}".split()) in text
+        for limit in limits(source, facts):
+            assert " ".join(f"{limit.what}: {limit.text}".split()) in text
 
 
 def test_it_opens_from_disk_without_a_network(browser: Any, run: RunFolder, site: Site) -> None:
@@ -192,13 +219,21 @@ def test_it_opens_from_disk_without_a_network(browser: Any, run: RunFolder, site
     own = (site.path.as_uri(), "data:", "blob:")
     page.on("request", lambda r: None if r.url.startswith(own) else wrong.append(r.url))
     page.goto((site.path / "index.html").as_uri())
+    until(page, "document.querySelectorAll('.js-plotly-plot').length == 2")  # probes and families
+    assert page.evaluate("document.documentElement.scrollHeight") < 2600
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    page.get_by_role("radio", name="× multiplication").check(force=True)
+    until(page, "location.hash === '#multiplication'")
+    assert page.locator("h2:visible").first.text_content() == "How it does multiplication"
+    page.locator("[data-toggle-theme]").click()  # dark was the system's choice
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+    page.get_by_role("link", name="Report", exact=True).click()
     until(page, "document.querySelectorAll('.js-plotly-plot').length > 1")
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
     page.get_by_role("link", name="Prompts", exact=True).click()
-    page.locator("input[type=search]").fill("wrong")
-    until(page, "/ of /.test(document.querySelector('[data-count]').textContent)")
-    assert page.locator("#prompts tbody tr:visible").count() == page.locator("#prompts tbody .miss").count() > 0
+    _check_prompts(page)
     page.get_by_role("link", name="Neurons", exact=True).click()
-    until(page, "/rows/.test(document.querySelector('[data-count]').textContent)")
+    page.locator("#neurons tbody tr").first.wait_for()
     page.get_by_text("effect, nats").click()
     effects = [
         float(t.replace("−", "-")) for t in page.locator("#neurons tbody tr td:nth-child(3)").all_text_contents()
@@ -219,6 +254,30 @@ def test_it_opens_from_disk_without_a_network(browser: Any, run: RunFolder, site
     assert page.evaluate("window.stolen") is None
     assert wrong == []
     context.close()
+
+
+def _check_prompts(page: Any) -> None:
+    """Fifty lines at a time; filters and the search narrow them; a line opens to its heuristics."""
+    lines = page.locator("#prompts tr.line:visible")
+    lines.first.wait_for()
+    total = page.locator("#prompts tr.line").count()
+    assert lines.count() == 50 < total
+    first = lines.first.text_content()
+    page.get_by_role("button", name="next").click()
+    assert lines.first.text_content() != first
+    page.get_by_role("radio", name="wrong").check(force=True)
+    assert lines.count() == min(50, page.locator("#prompts tr.line .miss").count()) > 0
+    page.get_by_role("radio", name="− subtraction").check(force=True)
+    assert all("−" in text for text in page.locator("#prompts tr.line:visible code").all_text_contents())
+    page.get_by_role("radio", name="all").nth(1).check(force=True)
+    page.locator("input[type=search]").fill("226-68=")
+    assert lines.count() <= 1
+    page.locator("input[type=search]").fill("")
+    assert page.locator("#prompts tr.more:visible").count() == 0
+    lines.first.click()
+    assert page.locator("#prompts tr.more:visible").count() == 1
+    page.locator("input[type=search]").fill("no such heuristic")
+    assert "nothing fits" in page.locator("[data-count]").text_content()
 
 
 def until(page: Any, condition: str) -> None:
