@@ -4,11 +4,13 @@ Text from runs, models and users goes into components as plain strings, which Re
 Markdown of it.
 """
 
+import base64
 from collections.abc import Sequence
 from typing import Any, cast
 
 import dash_ag_grid as dag
 import dash_mantine_components as dmc
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from dash import Input, dcc, html
@@ -41,13 +43,28 @@ def styled(figure: go.Figure) -> go.Figure:
     return figure.update_layout(template=theme.template(scheme()))
 
 
+def typed(value: Any) -> Any:
+    """A plain figure with its numpy arrays in base64, as plotly.js reads them: Dash would write out their digits."""
+    if isinstance(value, dict):
+        return {name: typed(part) for name, part in value.items()}
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [typed(part) for part in value]
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu" or value.ndim > 2 or not value.size:
+        return value
+    narrow = {"i8": "i4", "u8": "u4", "f2": "f4"}
+    dtype = narrow.get(value.dtype.str[1:], value.dtype.str[1:])
+    data = base64.b64encode(np.ascontiguousarray(value.astype(f"<{dtype}")).tobytes()).decode("ascii")
+    shape = {"shape": ", ".join(map(str, value.shape))} if value.ndim == 2 else {}
+    return {"dtype": dtype, "bdata": data} | shape
+
+
 def graph(
     figure: go.Figure | dict[str, Any], *, id: str | dict[str, Any], name: str, height: int | None = None
 ) -> html.Div:
     """A figure with its downloads; `name` is the file's, without an ending. A plain dict is not written into."""
     if isinstance(figure, dict):
         held = figure["layout"] | {"template": theme.template(scheme())} | ({"height": height} if height else {})
-        figure = figure | {"layout": held}
+        figure = typed(figure | {"layout": held})
     else:
         styled(figure if height is None else figure.update_layout(height=height))
     buttons = [

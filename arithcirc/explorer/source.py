@@ -126,10 +126,7 @@ class Source:
     def table(self, name: str, operator: str | None = None) -> pd.DataFrame:
         """A table, of one operator if given. Raises MissingTable, or RunConflictError for a damaged file."""
         checkpoint = None if name in OVER_STEPS else self.checkpoint
-        table = self._read(name, checkpoint)
-        if operator is not None and "operator" in table.columns:
-            table = table[table["operator"] == operator].reset_index(drop=True)
-        return table
+        return self._read(name, checkpoint, operator)
 
     def all_steps(self, name: str) -> pd.DataFrame:
         """A sweep's table of every checkpoint, with its columns model, revision, step (and prompts)."""
@@ -207,11 +204,12 @@ class Source:
             raise MissingTable(name, self.command(name))
         return file
 
-    def _read(self, name: str, checkpoint: Checkpoint | None) -> pd.DataFrame:
+    def _read(self, name: str, checkpoint: Checkpoint | None, operator: str | None = None) -> pd.DataFrame:
         file = self._file(name)
         try:
             state = file.stat()
-            return _parquet(file, state.st_mtime_ns, state.st_size, checkpoint)
+            found = (file, state.st_mtime_ns, state.st_size, checkpoint)
+            return _parquet(*found) if operator is None else _of_operator(*found, operator)
         except (OSError, ValueError, duckdb.Error) as error:
             reason = " ".join(str(error).split())[:200]
             raise RunConflictError(
@@ -233,7 +231,7 @@ def open_source(key: str, path: Path, model: str = "", revision: str = "") -> So
     if not held:
         raise RunConflictError(f"sweep {key!r} has no tables yet: let 'arithcirc sweep' finish a task, then reload")
     mine = [c for c in held if c.model == model] or [c for c in held if c.model == held[-1].model]
-    chosen = next((c for c in mine if c.revision == revision), mine[-1])
+    chosen = next((c for c in mine if c.revision in (revision, f"step{revision}")), mine[-1])
     return Source(key, path, True, sweep.manifest, chosen)
 
 
@@ -257,3 +255,14 @@ def _parquet(file: Path, _changed: int, _size: int, checkpoint: Checkpoint | Non
     with duckdb.connect() as connection:
         frame: pd.DataFrame = _at(connection.read_parquet(str(file)), checkpoint).df()
     return frame
+
+
+@lru_cache(maxsize=64)
+def _of_operator(
+    file: Path, changed: int, size: int, checkpoint: Checkpoint | None, operator: str
+) -> pd.DataFrame:  # fmt: skip
+    """The rows of one operator; callers must not write into them."""
+    table = _parquet(file, changed, size, checkpoint)
+    if "operator" not in table.columns:
+        return table
+    return table[table["operator"] == operator].reset_index(drop=True)

@@ -98,6 +98,11 @@ def plain_maps(
 
 def small_map(neuron_map: NeuronMap, heuristic: Marked | None = None, *, cells: int = 75) -> go.Figure:
     """The scored map (K without a heuristic), averaged over square blocks, in % of its largest, without axes."""
+    return theme.figure(plain_small(neuron_map, heuristic, cells=cells))
+
+
+def plain_small(neuron_map: NeuronMap, heuristic: Marked | None = None, *, cells: int = 75) -> theme.Plain:
+    """The same as plain values."""
     values = neuron_map.scored(heuristic.kind if heuristic is not None else "indirect")
     sparse = float(np.isfinite(values).mean()) < SPARSE
     values = values[:SPARSE_CROP, :SPARSE_CROP] if sparse else values
@@ -117,10 +122,10 @@ def small_map(neuron_map: NeuronMap, heuristic: Marked | None = None, *, cells: 
         rows, columns = values.shape
         traces.append(_line(*masks.edges(inside[:rows, :columns], neuron_map.first)))
     layout = {
-        "template": theme.template("light"), "height": 150, "margin": dict.fromkeys("lrtb", 0), "xaxis": hidden,
+        "height": 150, "margin": dict.fromkeys("lrtb", 0), "xaxis": hidden,
         "yaxis": hidden, "coloraxis": {"cmin": low, "cmax": 100.0, "autocolorscale": True, "showscale": False},
     }  # fmt: skip
-    return go.Figure(data=traces, layout=layout)
+    return {"data": traces, "layout": layout}
 
 
 def _title(panel: str, heuristic: Marked | None) -> str:

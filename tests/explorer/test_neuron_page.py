@@ -1,18 +1,24 @@
 """Page Neuron: its numbers are the run's, its controls are in the address, what is missing is computed or said."""
 
+import base64
 import json
 import shutil
 import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from explorer import planted_live as world
 from explorer.asking import Asker, asker, fill, settled
 
 from arithcirc.components import Neuron
 from arithcirc.explorer.pages import neuron_facts
+from arithcirc.explorer.pages.neuron_pack import packed
 from arithcirc.explorer.pins import read_pins
 from arithcirc.explorer.view import View
+from arithcirc.neuron_maps import StoredMaps
 from arithcirc.viz.neuron_hits import hits
+from arithcirc.viz.neuron_maps import Marked, plain_maps
 
 RUN = "planted/step4000"
 MINE = next(n for n, name in world.carriers("+").items() if name == "op2 = 8 mod 10")
@@ -247,10 +253,32 @@ def test_a_neuron_is_found_by_its_name(planted, text, found):
     assert (f"layer={found[0]}&neuron={found[1]}" in answer) if found else "names no neuron" in answer
 
 
+# -- what is sent -----------------------------------------------------------------------------------------------------
+
+
+def test_maps_are_sent_once_and_small(planted, source):
+    held = source.neuron_map("+", MINE)
+    figure = packed(plain_maps(held, Marked("op2 = 8 mod 10", "indirect", "top")), held)
+    sent = {t["meta"]: t["z"] for t in figure["data"] if t.get("meta")}
+    assert set(sent) == {"k", "kv", "hits"}
+    assert ("k" in sent["k"], "k" in sent["kv"]) == (True, False)
+    assert not [t for t in figure["data"] if t["type"] == "heatmap" and t.get("hoverinfo") == "skip"]
+    assert not any(c in sent["k"]["k"] + sent["hits"]["codes"] for c in "/N")
+    half = np.frombuffer(base64.b64decode(sent["k"]["k"].replace("_", "/").replace("-", "N")), "<f2")
+    np.testing.assert_array_equal(half.astype(np.float32), held.k.ravel())
+
+
+def test_maps_that_cannot_be_made_again_are_sent_whole(source):
+    held = source.neuron_map("+", MINE)
+    other = replace(held, answer=np.where(held.answer > 5, held.answer + 1, held.answer))
+    figure = plain_maps(other)
+    assert packed(figure, other) is figure
+
+
 # -- browser -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_reader_walks_through_neurons(browser, served):
+def test_a_reader_walks_through_neurons(browser, served, explorer_run):
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     said: list[str] = []
     page.on("console", lambda m: said.append(m.text) if m.type in ("error", "warning") else None)
@@ -261,6 +289,13 @@ def test_a_reader_walks_through_neurons(browser, served):
     drawn.hover(position={"x": 60, "y": 60})
     page.wait_for_function("() => /activation/.test(document.querySelector('#neuron-readout').textContent)")
     assert "answer" in page.inner_text("#neuron-readout")
+    made = page.evaluate(
+        "() => document.querySelector('#neuron-plot .js-plotly-plot')._fullData.filter((t) => /^kv?$/.test(t.meta))"
+        ".map((t) => t.z.map((row) => Array.from(row, (v) => (Number.isNaN(v) ? null : v))))"
+    )
+    held = StoredMaps.find(explorer_run.path, "+", (0, len(made[0]) - 1)).read(MINE)
+    for cells, wanted in zip(made, (held.k, held.kv), strict=True):
+        np.testing.assert_array_equal(np.array(cells, dtype=np.float64), wanted.astype(np.float32))
     page.click("#neuron-map label:has-text('hits')")
     page.wait_for_function("() => /map=hits/.test(location.search)")
     page.locator("#neuron-labels .ag-cell", has_text="op1 matches .5.").first.click()

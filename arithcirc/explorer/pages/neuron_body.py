@@ -5,19 +5,19 @@ from typing import Any
 
 import dash_mantine_components as dmc
 import numpy as np
-import plotly.graph_objects as go
 from dash import html
 
 from arithcirc.catalogue import OPERATOR_FOLDERS
 from arithcirc.explorer import kit
 from arithcirc.explorer.pages.neuron_facts import Facts, marked
+from arithcirc.explorer.pages.neuron_pack import packed
 from arithcirc.explorer.source import Source
 from arithcirc.neuron_maps import NeuronMap
 from arithcirc.viz import masks, theme
-from arithcirc.viz.marginals import marginals
-from arithcirc.viz.neuron_effects import effect_histogram
-from arithcirc.viz.neuron_maps import SPARSE, Window, activation_maps
-from arithcirc.viz.value_tokens import value_line, value_tokens
+from arithcirc.viz.marginals import plain_marginals
+from arithcirc.viz.neuron_effects import plain_effects
+from arithcirc.viz.neuron_maps import SPARSE, Window, plain_maps
+from arithcirc.viz.value_tokens import plain_line, plain_tokens
 
 ZOOMS = {"auto": "auto", "all": "all", "40": "first 40", "100": "first 100", "peak": "peak ± 20"}
 MAPS = {"all": "all three", "k": "K", "kv": "KV", "hits": "hits"}
@@ -50,12 +50,13 @@ EFFECT_HELP = (
 # -- maps --------------------------------------------------------------------------------------------------------------
 
 
-def map_figure(neuron_map: NeuronMap, label: Mapping[str, Any] | None, zoom: str, which: str) -> go.Figure:
+def map_figure(neuron_map: NeuronMap, label: Mapping[str, Any] | None, zoom: str, which: str) -> theme.Plain:
     """The large maps as the controls ask for them."""
     panels = ("k", "kv", "hits") if which not in ("k", "kv", "hits") else (which,)
     window = _window(neuron_map, label, zoom)
-    figure = activation_maps(neuron_map, marked(label), panels=panels, window=window)
-    return figure.update_layout(height=None)
+    figure = plain_maps(neuron_map, marked(label), panels=panels, window=window)
+    figure["layout"] = {k: v for k, v in figure["layout"].items() if k != "height"}
+    return packed(figure, neuron_map)
 
 
 def _window(neuron_map: NeuronMap, label: Mapping[str, Any] | None, zoom: str) -> Window | None:
@@ -82,7 +83,7 @@ def maps(facts: Facts, neuron_map: NeuronMap, label: Mapping[str, Any] | None, z
     figure = map_figure(neuron_map, label, zoom, which)
     return [
         html.Div(
-            kit.graph(figure.to_dict(), id="neuron-plot", name=f"{named(facts)}_maps"),
+            kit.graph(figure, id="neuron-plot", name=f"{named(facts)}_maps"),
             className="neuron-maps" if which == "all" else "neuron-maps single",
         ),
         html.Div("Point at a cell to read it.", id="neuron-readout", className="readout"),
@@ -100,17 +101,11 @@ def named(facts: Facts) -> str:
 def rest(source: Source, facts: Facts, neuron_map: NeuronMap, label: Mapping[str, Any] | None) -> Any:
     """What else the map says, and effects per prompt."""
     heuristic = marked(label)
-    means = kit.graph(
-        marginals(neuron_map, heuristic).to_dict(), id="neuron-marginals", name=f"{named(facts)}_marginals"
-    )
+    means = kit.graph(plain_marginals(neuron_map, heuristic), id="neuron-marginals", name=f"{named(facts)}_marginals")
     direct = heuristic.name if heuristic is not None else None
     value = [
-        kit.graph(
-            value_line(neuron_map.value, direct).to_dict(), id="neuron-value", name=f"{named(facts)}_value", height=190
-        ),
-        kit.graph(
-            value_tokens(neuron_map.value).to_dict(), id="neuron-tokens", name=f"{named(facts)}_tokens", height=500
-        ),
+        kit.graph(plain_line(neuron_map.value, direct), id="neuron-value", name=f"{named(facts)}_value", height=190),
+        kit.graph(plain_tokens(neuron_map.value), id="neuron-tokens", name=f"{named(facts)}_tokens", height=500),
     ]
     scored = "K" if heuristic is None or heuristic.kind == "indirect" else "KV"
     return dmc.Grid(
@@ -145,10 +140,10 @@ def _effects(source: Source, facts: Facts, neuron_map: NeuronMap, label: Mapping
         mask = masks.mask(str(label["heuristic"]), facts.operator, neuron_map.first, shape)
         fits = len(pairs) == len(effects) and bool(((pairs >= 0) & (pairs < shape)).all())
         inside = mask[pairs[:, 0], pairs[:, 1]] if mask is not None and fits else None
-    figure = effect_histogram(effects, inside, name=str(label["heuristic"]) if label is not None else "the heuristic")
+    figure = plain_effects(effects, inside, name=str(label["heuristic"]) if label is not None else "the heuristic")
     line = (
         f"mean {theme.number(effects.mean(), 4)} nats, median {theme.number(np.median(effects), 4)}, "
         f"standard deviation {theme.number(effects.std(), 3)}, n = {len(effects)} pairs"
     )
-    graph = kit.graph(figure.to_dict(), id="neuron-effects", name=f"{named(facts)}_effects", height=250)
+    graph = kit.graph(figure, id="neuron-effects", name=f"{named(facts)}_effects", height=250)
     return kit.panel(title, kit.small(line), graph, help=EFFECT_HELP)

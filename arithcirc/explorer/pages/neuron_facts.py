@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from arithcirc.components import Neuron
@@ -133,12 +134,18 @@ def _effect(ranked: pd.DataFrame, neuron: Neuron) -> Effect | None:
     )
 
 
+def rows_of(source: Source, table: str, operator: str, neuron: Neuron) -> pd.DataFrame:
+    """A table's rows about one neuron under one operator, to write into."""
+    rows = source.table(table, operator)
+    mine = (rows["layer"].to_numpy() == neuron.layer) & (rows["neuron"].to_numpy() == neuron.index)
+    return rows.iloc[np.flatnonzero(mine)].copy()
+
+
 def labels(source: Source, operator: str, neuron: Neuron) -> pd.DataFrame:
     """The neuron's labels, best first (`viz.label_order`), with a column `key`."""
     if not source.has("heuristics"):
         return pd.DataFrame()
-    rows = source.table("heuristics", operator)
-    rows = rows[(rows["layer"] == neuron.layer) & (rows["neuron"] == neuron.index)].copy()
+    rows = rows_of(source, "heuristics", operator, neuron)
     if rows.empty:
         return rows
     rows["significant"], rows["matched"] = flags(rows, "significant"), flags(rows, "matched")

@@ -15,7 +15,7 @@ from arithcirc.explorer.view import View
 from arithcirc.neuron_maps import Cases
 from arithcirc.questions import ABLATIONS
 from arithcirc.viz import theme
-from arithcirc.viz.neuron_effects import drop_histogram
+from arithcirc.viz.neuron_effects import plain_drops
 from arithcirc.viz.neuron_words import breaks
 
 SIZES = ("100", "200", "500", "1000")
@@ -63,7 +63,7 @@ def broken(view: View, neuron: Neuron, cases: Cases, ablation: str, where: str) 
     if not len(cases.answer):
         return [said]
     changed = cases.after != cases.answer
-    figure = drop_histogram(cases.drop, changed)
+    figure = plain_drops(cases.drop, changed)
     found = [said, kit.graph(figure, id="neuron-drops", name=f"{neuron}_knockout", height=230)]
     worst = [i for i in cases.drop.argsort()[::-1].tolist() if changed[i]]
     rows = [_case(view, neuron, cases, i, ablation) for i in worst[:LISTED]]

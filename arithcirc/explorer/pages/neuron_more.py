@@ -11,13 +11,13 @@ from dash import dcc, html
 from arithcirc.components import Neuron
 from arithcirc.explorer import follow, kit
 from arithcirc.explorer.pages.neuron_body import named
-from arithcirc.explorer.pages.neuron_facts import Facts, labels, marked, over_steps
+from arithcirc.explorer.pages.neuron_facts import Facts, labels, marked, over_steps, rows_of
 from arithcirc.explorer.source import Source
 from arithcirc.explorer.view import View
 from arithcirc.viz import theme
 from arithcirc.viz.emergence.axis import StepAxis
 from arithcirc.viz.frames import flags
-from arithcirc.viz.neuron_maps import small_map
+from arithcirc.viz.neuron_maps import plain_small
 from arithcirc.viz.neuron_steps import neuron_steps
 
 LABEL_HELP = (
@@ -59,7 +59,7 @@ def label_table(source: Source, facts: Facts) -> Any:
     kept = ["key", "heuristic", "family", "end", "kind", "score", "base_rate", "p", "p_shift", "q", "said"]
     table = kit.grid(
         rows[[c for c in kept if c in rows.columns]], columns, id="neuron-labels", name=f"{named(facts)}_labels",
-        height=min(300, 36 + 28 * len(rows)), getRowId="params.data.key",
+        height=min(300, 52 + 28 * len(rows)), getRowId="params.data.key",
         defaultColDef={"sortable": True, "resizable": True, "suppressHeaderMenuButton": True},
     )  # fmt: skip
     return kit.panel(
@@ -99,10 +99,12 @@ def _card(source: Source, view: View, facts: Facts, operator: str) -> Any:
     effect = _effect_of(source, operator, facts.neuron)
     picture: Any = html.Div("no stored map", className="no-map")
     if held is not None:
-        figure = small_map(held, marked(label)).to_dict()
+        figure = plain_small(held, marked(label))
         figure["layout"] |= {"template": theme.template(kit.scheme()), "height": None}
         config = kit.CONFIG | {"staticPlot": True}
-        picture = dcc.Graph(figure=figure, config=config, className="thumb", responsive=True, style={"height": "104px"})
+        picture = dcc.Graph(
+            figure=kit.typed(figure), config=config, className="thumb", responsive=True, style={"height": "104px"}
+        )
     lines = [
         html.B(theme.operator_title(operator), className="operator-name"),
         None if source.sweep else picture,
@@ -120,12 +122,11 @@ def _effect_of(source: Source, operator: str, neuron: Neuron) -> str:
     """Effect and rank in its layer, in words."""
     if not source.has("neurons"):
         return ""
-    rows = source.table("neurons")
-    rows = rows[(rows["layer"] == neuron.layer) & (rows["neuron"] == neuron.index)]
-    held = (rows["operator"] == operator) & (rows["method"] == "exact") & (rows["metric"] == "logit_diff")
-    if not held.any():
+    rows = rows_of(source, "neurons", operator, neuron)
+    held = rows[(rows["method"] == "exact") & (rows["metric"] == "logit_diff")]
+    if held.empty:
         return ""
-    row = rows[held].iloc[0]
+    row = held.iloc[0]
     return f"{theme.number(row['effect'], 4)} nats, rank {int(row['rank'])}"
 
 
