@@ -142,7 +142,7 @@ def grid(
         "columnSize": "responsiveSizeToFit",
         "style": {"height": height},
     } | options  # fmt: skip
-    return html.Div([html.Div([button], className="downloads"), dag.AgGrid(id=id, **held)], className="figure")
+    return html.Div([html.Div([button], className="downloads of-grid"), dag.AgGrid(id=id, **held)], className="figure")
 
 
 def remember(context: Context, component: str, prop: str = "value") -> None:

@@ -36,6 +36,15 @@
     root.setAttribute("data-mantine-color-scheme", next);
   }
 
+  // -- a line while the server answers: Dash then puts an element beside its app. (`body:has()` in the style sheet would
+  // say the same, and have every change of a page restyle all of it.) -------------------------------------------------
+
+  function busy() { root.classList.toggle("busy", !!document.querySelector("._dash-loading-callback")); }
+  document.addEventListener("DOMContentLoaded", () => {
+    const entry = document.getElementById("react-entry-point");
+    if (entry) new MutationObserver(busy).observe(entry, { childList: true });
+  });
+
   // -- downloads ----------------------------------------------------------------------------------------------------
 
   function download(button) {
@@ -106,6 +115,7 @@
       fill(frame) {
         if (!frame) return;
         shown.frame = frame;
+        if (frame.address) window.history.replaceState(window.history.state, "", frame.address);
         const set = window.dash_clientside.set_props;
         set("frame-run", { data: frame.runs, value: frame.run });
         set("frame-op", { data: frame.ops, value: frame.op });
