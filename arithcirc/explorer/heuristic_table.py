@@ -2,7 +2,9 @@
 
 Counts come from table `heuristics` (labels at the score threshold), accuracies from `knockouts_by_heuristic`, which a
 sweep does not have. Both are correlation and intervention about the same names, so a row says at once how well a
-heuristic is matched and whether it is needed.
+heuristic is matched and whether it is needed. Two names that hold of the same legal prompts ("both = 1 mod 2" and
+"result = 1 mod 2" of a product) are ablated as one, with the neurons of both: both rows show that ablation, and `same`
+names the other.
 """
 
 import numpy as np
@@ -15,13 +17,14 @@ from arithcirc.viz.inside_outside import NUMBERS, in_out
 from arithcirc.viz.masks import mask
 
 COUNTS = ("matched", "significant", "best", "base_rate")
-COLUMNS = ("heuristic", "family", *COUNTS, *NUMBERS)
+COLUMNS = ("heuristic", "family", *COUNTS, "end", *NUMBERS, "same")
 
 
 def heuristic_table(source: Source, operator: str, ablation: str) -> tuple[pd.DataFrame, str | None]:
     """One row per heuristic, and why there are no accuracies (None: there are). Raises MissingTable for no labels.
 
-    Columns heuristic, family, matched and significant (neurons), best (score), base_rate, and those of `in_out`.
+    Columns heuristic, family, matched and significant (neurons), best (score) and its end, base_rate, those of
+    `in_out`, and `same`: a heuristic that was ablated together with this one, else empty.
     """
     counted = _counted(source, operator)
     try:
@@ -34,10 +37,40 @@ def heuristic_table(source: Source, operator: str, ablation: str) -> tuple[pd.Da
     if broken is None:
         table = counted.reindex(columns=list(COLUMNS))
         table[list(NUMBERS)] = np.nan
+        table["same"] = ""
         return table.sort_values(["matched", "heuristic"], ascending=[False, True], ignore_index=True), problem
     table = counted.merge(broken.drop(columns="family"), on="heuristic", how="left")
+    table = _together(source, operator, table)
     table = table.sort_values(["gap", "matched", "heuristic"], ascending=[False, False, True], ignore_index=True)
     return table[list(COLUMNS)], None
+
+
+def _together(source: Source, operator: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose neurons were ablated with those of another name for the same prompts get its numbers and its name."""
+    same = pd.Series("", index=table.index)
+    other = table[table["neurons"] != table["matched"]]  # NaN too: ablated under the other name
+    masks = {int(i): _held(source, operator, str(name)) for i, name in other["heuristic"].items()}
+    for i in other.index[other["neurons"].isna()]:
+        mine = masks[int(i)]
+        for j in other.index[other["neurons"].notna()]:
+            theirs = masks[int(j)]
+            fewer = table.loc[j, "matched"] < table.loc[j, "neurons"] <= table.loc[[i, j], "matched"].sum()
+            if fewer and mine is not None and theirs is not None and mine.any() and np.array_equal(mine, theirs):
+                table.loc[i, list(NUMBERS)] = table.loc[j, list(NUMBERS)]
+                same[i], same[j] = table.loc[j, "heuristic"], table.loc[i, "heuristic"]
+                break
+    return table.assign(same=same)
+
+
+def _held(source: Source, operator: str, heuristic: str) -> np.ndarray | None:
+    """Of which of the operator's prompts a heuristic holds; None where that cannot be told."""
+    first, last = source.operands
+    where = mask(heuristic, operator, first, (last - first + 1,) * 2)
+    if where is None or not source.has("answers"):
+        return None
+    at = source.table("answers", operator)[["op1", "op2"]].to_numpy(dtype=np.int64) - first
+    at = at[((at >= 0) & (at <= last - first)).all(axis=1)]
+    return np.asarray(where[at[:, 0], at[:, 1]])
 
 
 def _counted(source: Source, operator: str) -> pd.DataFrame:
@@ -46,6 +79,7 @@ def _counted(source: Source, operator: str) -> pd.DataFrame:
     if not rows.empty:
         rows = require(rows, "heuristics", needed)
     rows = rows[flags(rows, "matched")]
+    rows = rows.sort_values("score", ascending=False, kind="stable")
     who = rows["layer"].astype("int64") * 10_000_000 + rows["neuron"].astype("int64")
     grouped = rows.assign(who=who, who_sure=who.where(flags(rows, "significant"))).groupby("heuristic", sort=False)
     counted = pd.DataFrame(
@@ -55,6 +89,7 @@ def _counted(source: Source, operator: str) -> pd.DataFrame:
             "significant": grouped["who_sure"].nunique(),
             "best": grouped["score"].max(),
             "base_rate": grouped["base_rate"].first(),
+            "end": grouped["end"].first().astype(str) if "end" in rows.columns else "top",
         }
     )
     return counted.reset_index(names="heuristic")

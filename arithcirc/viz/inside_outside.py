@@ -22,6 +22,11 @@ NUMBERS = (
     "neurons", "n_in", "inside", "n_out", "outside", "control", "random_inside", "random_outside", "p", "gap",
 )  # fmt: skip
 
+CORNER = 0.995
+"""Accuracy from which a point counts as lying at 1."""
+CAPTION = 0.36
+"""Width of a caption, as a share of the axis."""
+
 
 def in_out(table: pd.DataFrame, operator: str, ablation: str) -> pd.DataFrame:
     """Columns heuristic, family and `NUMBERS` (NaN where unknown). `gap` is outside - inside."""
@@ -71,19 +76,41 @@ def scatter(rows: pd.DataFrame, *, chosen: str = "", height: int = 440) -> go.Fi
         name, colour, symbol = theme.FAMILIES.get(family, (theme.family_name(family), theme.GREY, "circle"))
         _add_points(figure, drawn[drawn["family"] == family], "", name, colour, symbol)
     _add_chosen(figure, drawn[drawn["heuristic"] == chosen])
-    for text, x, y, at in (
-        ("its own prompts break", 0.99, 0.02, "right"), ("all other prompts break", 0.02, 0.8, "left"),
-    ):  # fmt: skip
-        figure.add_annotation(
-            text=text, x=x, y=y, xref="x domain", yref="y domain", xanchor=at, showarrow=False,
-            font={"size": theme.SMALL, "color": theme.GREY},
-        )  # fmt: skip
+    high = 1 + 0.1 * (1 - low)
+    marks = values[:, [1, 0, 3, 2]].reshape(-1, 2)
+    for text, x, heights, at in (
+        ("its own prompts break", 1.0, (0.02, 0.1, 0.18, 0.26), "right"),
+        ("all other prompts break", 0.02, (0.8, 0.72, 0.64, 0.88), "left"),
+    ):
+        x, y = _free((marks - low) / (high - low), x, heights, at)
+        _say(figure, text, x, y, at)
+    corner = int((values[:, :2] >= CORNER).all(axis=1).sum())
+    if corner > 1:
+        _say(figure, f"{corner:,} of {len(drawn):,} heuristics lie at (1, 1)", 1.0, 0.985, "right")
     figure.update_layout(
         height=height, margin={"t": 10, "b": 70, "l": 52, "r": 10}, legend={"y": -0.14, "yanchor": "top"}
     )
-    figure.update_xaxes(title="accuracy outside", range=[low, 1.03], zeroline=False)
-    figure.update_yaxes(title="accuracy inside", range=[low, 1.03], zeroline=False)
+    figure.update_xaxes(title="accuracy outside", range=[low, high], zeroline=False)
+    figure.update_yaxes(title="accuracy inside", range=[low, high], zeroline=False)
     return figure
+
+
+def _free(marks: np.ndarray, x: float, heights: tuple[float, ...], at: str) -> tuple[float, float]:
+    """A place for a caption, left of the line of points at 1, that no mark lies on; all in shares of the axes."""
+    edge = 1 / 1.1 - 0.05 if at == "right" else x
+    for y in heights:
+        left, right = (edge - CAPTION, edge) if at == "right" else (edge, edge + CAPTION)
+        near = (marks[:, 0] > left) & (marks[:, 0] < right) & (np.abs(marks[:, 1] - y) < 0.05)
+        if not near.any():
+            return edge, y
+    return edge, heights[0]
+
+
+def _say(figure: go.Figure, text: str, x: float, y: float, at: str) -> None:
+    figure.add_annotation(
+        text=text, x=x, y=y, xref="x domain", yref="y domain", xanchor=at, showarrow=False,
+        font={"size": theme.SMALL, "color": theme.GREY},
+    )  # fmt: skip
 
 
 def _add_points(figure: go.Figure, rows: pd.DataFrame, arm: str, name: str, colour: str, symbol: str) -> None:

@@ -185,6 +185,26 @@ def test_the_sentence_reads_the_numbers():
     )
 
 
+def test_names_of_the_same_prompts_are_ablated_as_one_and_say_so(own: Source):
+    """Of a product, "both = 1 mod 2" and "result = 1 mod 2" are one set of prompts."""
+    labels = own.table("heuristics").copy()
+    twice = labels[(labels["operator"] == "*") & (labels["heuristic"] == CHOSEN) & labels["matched"]].iloc[:2]
+    pair = ("both = 1 mod 2", "result = 1 mod 2")
+    rows = [twice.iloc[[i]].assign(heuristic=name, end="bottom") for i, name in enumerate(pair)]
+    pd.concat([labels, *rows]).to_parquet(own.path / "heuristics.parquet")
+    broke = own.table("knockouts_by_heuristic")
+    new = broke[(broke["operator"] == "*") & (broke["heuristic"] == CHOSEN)].assign(heuristic=pair[0], neurons=2)
+    pd.concat([broke, new]).to_parquet(own.path / "knockouts_by_heuristic.parquet")
+    table = heuristic_table(own, "*", "zero")[0].set_index("heuristic")
+    assert [table.loc[name, "same"] for name in pair] == [*reversed(pair)]
+    assert set(table.loc[[*pair], "neurons"]) == {2}
+    assert table.loc[pair[0], "inside"] == table.loc[pair[1], "inside"]
+    said = broken({"heuristic": pair[1], **table.loc[pair[1]]}, "zero")
+    assert "the 2 neurons that carry it or “both = 1 mod 2”, which holds of the same prompts, leaves" in said
+    assert "lowest prompts" in matched({"heuristic": pair[1], **table.loc[pair[1]]})
+    assert not table.drop(index=[*pair])["same"].any()
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [

@@ -119,10 +119,14 @@ def _grid(table: pd.DataFrame, family: str, chosen: str, *, known: bool) -> dag.
     }  # fmt: skip
     columns = [
         label,
-        _number("matched", "neurons", 74, "important neurons with this label at the score threshold", None),
-        _number("significant", "signif.", 68, "of these, significant ones", None),
-        _number("best", "best", 62, "largest score of a neuron for it"),
-        {**_number("base_rate", "base rate", 84, "score of a random map"), "cellRenderer": "NeuronSmall"},
+        _number("matched", "neurons", 72, "important neurons with this label at the score threshold", None),
+        _number(
+            "significant", "significant", 88, "of these, those whose label is significant (q below the level)", None
+        ),
+        _number(
+            "best", "best score", 62, "largest score of a neuron for it: share of its strongest (or lowest) prompts"
+        ),
+        {**_number("base_rate", "base rate", 66, "score that a random map would have"), "cellRenderer": "NeuronSmall"},
     ]
     if known:
         columns += [
@@ -135,12 +139,15 @@ def _grid(table: pd.DataFrame, family: str, chosen: str, *, known: bool) -> dag.
         id="heuristics-grid",
         rowData=rows(table, family),
         columnDefs=columns,
-        defaultColDef={"sortable": True, "filter": True, "resizable": True, "minWidth": 44, "suppressMovable": True},
+        defaultColDef={
+            "sortable": True, "filter": True, "resizable": True, "minWidth": 44, "suppressMovable": True,
+            "wrapHeaderText": True,
+        },
         getRowId="params.data.heuristic",
         selectedRows={"ids": [chosen]},
         scrollTo={"rowId": chosen, "rowPosition": "middle"},
         dashGridOptions={
-            "animateRows": False, "headerHeight": 32, "rowHeight": 28, "theme": kit.GRID_THEME,
+            "animateRows": False, "headerHeight": 40, "rowHeight": 28, "theme": kit.GRID_THEME,
             "rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True},
         },
         columnSize="responsiveSizeToFit",

@@ -65,9 +65,10 @@ def matched(row: Mapping[Any, Any]) -> str:
     who = f"{many} important neuron{' carries' if many == 1 else 's carry'} it" + (
         f" ({sure} significant{'' if many == 1 else 'ly'})" if sure else ", none significantly"
     )
+    end = "lowest" if row.get("end") == "bottom" else "strongest"
     return (
         f"It holds when {meaning(str(row['heuristic']))}. {who}; the best shares {theme.percent(row['best'])} of its "
-        f"strongest prompts with it, where a random map would share {theme.percent(row['base_rate'])}."
+        f"{end} prompts with it, where a random map would share {theme.percent(row['base_rate'])}."
     )
 
 
@@ -77,6 +78,8 @@ def broken(row: Mapping[Any, Any], ablation: str) -> str:
         return "Its neurons were not ablated: the model answers too few of its prompts correctly."
     k, control = int(row["neurons"]), row["control"]
     its = f"its {k} neurons" if k > 1 else "its one neuron"
+    if row.get("same"):
+        its = f"the {k} neurons that carry it or “{row['same']}”, which holds of the same prompts,"
     said = (
         f"{_DONE[ablation].format(its)} leaves accuracy {_two(row['inside'])} inside "
         f"(n = {int(row['n_in'])}) and {_two(row['outside'])} outside (n = {int(row['n_out'])})"
@@ -138,8 +141,10 @@ def _grid(source: Source, operator: str, neurons: pd.DataFrame) -> dag.AgGrid:
         },
         {"field": "base_rate", "headerName": "base rate", "cellRenderer": "NeuronSmall", "width": 86, **number},
         {"field": "q", "headerName": "q", "cellRenderer": "NeuronSmall", "width": 70, **number},
-        {"field": "end", "headerName": "end", "width": 74},
-        {"field": "significant", "headerName": "signif.", "cellRenderer": "NeuronTick", "width": 64},
+        {"field": "end", "headerName": "end", "width": 74, "headerTooltip": "top: its strongest activations fall "
+         "into the heuristic; bottom: its lowest"},
+        {"field": "significant", "headerName": "significant", "cellRenderer": "NeuronTick", "width": 86,
+         "headerTooltip": "q, the false discovery rate, is below the run's level"},
     ]  # fmt: skip
     return dag.AgGrid(
         id="heuristics-neurons",
