@@ -1,6 +1,7 @@
 """What a reader wants to see of the table of all neurons: read from words and grid filters, turned into SQL safely.
 
     "op2 = 8 mod 10"    neurons with this label (spaces and case do not matter); else labels with these words in them
+    "op2 ends in 8"     the same in words; also "is even", "is odd", "is a multiple of 3"
     "modulo"            a family, by its word in the tables or its name on the pages
     "L3", "layer 3"     a layer;  "L3N17", "L3N17 L3N18" those neurons;  "N17" an index in every layer
 
@@ -11,6 +12,7 @@ fixed lists here. What cannot be read raises RequestError, or is left out where 
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from typing import Any
 
 from arithcirc.components import Neuron
@@ -53,6 +55,14 @@ NAME = "('L' || layer || 'N' || neuron)"
 _NEURON = re.compile(r"l(\d{1,4})\s*n(\d{1,7})", re.IGNORECASE)
 _LAYER = re.compile(r"(?:l|layer\s*)(\d{1,4})", re.IGNORECASE)
 _INDEX = re.compile(r"(?:n|neuron\s*)(\d{1,7})", re.IGNORECASE)
+_OPERAND = {"the result": "result", "answer": "result", "the answer": "result", "each operand": "both"}
+_IN_WORDS = re.compile(
+    r"(op1|op2|both|result|the result|answer|the answer|each operand) "
+    r"(?:ends (?:in|with) (?P<end>\d{1,2})|is (?P<even>even|odd)|"
+    r"(?:is )?(?:a multiple of|divisible by) (?P<of>\d{1,4}))",
+    re.IGNORECASE,
+)
+_RESIDUE = re.compile(r"(op1|op2|both|result)=(\d+)mod(\d+)")
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,7 @@ class Search:
     family: str | None = None
     label: str = ""
     exact: bool = False
+    typed: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,9 +126,38 @@ def read_search(text: str, known: Collection[str]) -> Search:
     family = families.get(text.casefold()) or (text.casefold() if text.casefold() in theme.FAMILIES else None)
     if family is not None:
         return Search(f"family {theme.family_name(family)}", family=family)
+    text = _named(text)
     if key(text) in known:
-        return Search(f"label “{text}”", label=key(text), exact=True)
-    return Search(f"labels with “{text}” in their name", label=key(text))
+        return Search(f"label “{text}”", label=key(text), exact=True, typed=text)
+    return Search(f"labels with “{text}” in their name", label=key(text), typed=text)
+
+
+def _named(text: str) -> str:
+    """The label that words such as "op2 ends in 8" stand for; other text as it is."""
+    found = _IN_WORDS.fullmatch(text)
+    if found is None:
+        return text
+    of = _OPERAND.get(found[1].lower(), found[1].lower())
+    if end := found["end"]:
+        return f"{of} = {int(end)} mod {10 ** len(end)}"
+    if found["even"]:
+        return f"{of} = {int(found['even'].lower() == 'odd')} mod 2"
+    return f"{of} = 0 mod {int(found['of'])}"
+
+
+def nearest(label: str, names: Sequence[str], *, most: int = 4) -> list[str]:
+    """Names most like one that is not there: first residues that it implies ("op2 = 0 mod 2" of "op2 = 8 mod 10")."""
+    asked = _RESIDUE.fullmatch(key(label))
+
+    def distance(name: str) -> tuple[bool, float]:
+        held = _RESIDUE.fullmatch(key(name))
+        implied = False
+        if asked and held and asked[1] == held[1]:
+            modulus = max(int(held[3]), 1)
+            implied = int(asked[3]) % modulus == 0 and int(asked[2]) % modulus == int(held[2])
+        return not implied, -SequenceMatcher(None, key(name), key(label)).ratio()
+
+    return sorted(dict.fromkeys(names), key=distance)[:most]
 
 
 def query(wanted: Wanted, search: Search) -> Query:

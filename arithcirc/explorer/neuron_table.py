@@ -13,14 +13,14 @@ nothing belongs to a user. Estimates stand in where a run has no exact effects.
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 
 from arithcirc.errors import RequestError, RunConflictError
-from arithcirc.explorer.neuron_query import COLUMNS, Query, Search, Wanted, key, query, read_search
+from arithcirc.explorer.neuron_query import COLUMNS, Query, Search, Wanted, key, nearest, query, read_search
 from arithcirc.explorer.source import Source
 
 MOST_ROWS = 1_500_000
@@ -73,13 +73,15 @@ _NEURONS = """
 class NeuronTable:
     """The joined table. Its effects are of one method and metric (nats for logit_diff, `largest` in size).
 
-    `names` are operator, label and number of neurons, the commonest first.
+    `names` are operator, label and number of neurons, the commonest first. `first` is, by operator, the layer from
+    which neurons were tested for labels.
     """
 
     connection: duckdb.DuckDBPyConnection
     method: str
     metric: str
     names: tuple[tuple[str, str, int], ...]
+    first: Mapping[str, int]
     keys: frozenset[str]
     operators: tuple[str, ...]
     layers: tuple[int, ...]
@@ -108,6 +110,15 @@ class NeuronTable:
     def names_of(self, operator: str | None) -> list[str]:
         """Labels of an operator's neurons, the commonest first."""
         return list(dict.fromkeys(name for o, name, _ in self.names if operator in (None, o)))
+
+    def instead(self, operator: str, search: Search) -> tuple[list[tuple[str, int]], dict[str, int]]:
+        """For a label that was not found: the nearest of the operator's labels, and neurons with it under others."""
+        mine = {name: n for o, name, n in self.names if o == operator}
+        others: dict[str, int] = {}
+        for o, name, n in self.names:
+            if o != operator and (key(name) == search.label if search.exact else search.label in key(name)):
+                others[o] = others.get(o, 0) + n
+        return [(name, mine[name]) for name in nearest(search.label, [*mine])], others
 
     def _run(
         self, cursor: duckdb.DuckDBPyConnection, asked: Query, fields: str, tail: str, *values: int
@@ -182,14 +193,17 @@ def _joined(source: Source, connection: duckdb.DuckDBPyConnection, names: list[s
     connection.execute(_NEURONS, [method, metric])
     for name in names:
         connection.execute(f"drop view {name}")
-    counted = "select operator, heuristic, count(*) from labels group by all order by 3 desc, 2, 1"
+    counted = "select operator, heuristic, count(distinct id) from labels group by all order by 3 desc, 2, 1"
     labels = tuple((o, name, int(n)) for o, name, n in connection.execute(counted).fetchall())
+    tested = "select operator, min(layer) from held where important group by operator"
+    first = {o: int(layer) for o, layer in connection.execute(tested).fetchall()} if labels else {}
     ((total, largest),) = connection.execute("select count(*), coalesce(max(abs(effect)), 0) from held").fetchall()
     return NeuronTable(
         connection=connection,
         method=method,
         metric=metric,
         names=labels,
+        first=first,
         keys=frozenset(key(name) for _, name, _ in labels),
         operators=tuple(o for (o,) in connection.execute("select distinct operator from held order by 1").fetchall()),
         layers=tuple(layer for (layer,) in connection.execute("select distinct layer from held order by 1").fetchall()),

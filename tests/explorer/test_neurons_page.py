@@ -1,6 +1,7 @@
 """Page Neurons: the held table against pandas, searches, filters, hostile requests, and the grid in a browser."""
 
 import io
+import json
 import shutil
 import threading
 from pathlib import Path
@@ -17,7 +18,7 @@ from arithcirc.components import Neuron
 from arithcirc.errors import RequestError, RunConflictError
 from arithcirc.explorer import neuron_table as held
 from arithcirc.explorer import pins
-from arithcirc.explorer.neuron_query import COLUMNS, Wanted, key, read_search, read_sort
+from arithcirc.explorer.neuron_query import COLUMNS, Wanted, key, nearest, read_search, read_sort
 from arithcirc.explorer.neuron_table import neuron_table
 from arithcirc.explorer.pages import neurons
 from arithcirc.explorer.source import MissingTable, Source, open_source
@@ -170,6 +171,10 @@ def test_the_label_shown_is_the_one_searched_for(source: Source):
         ("MODULO", {"family": "modulo"}),
         ("op2=8 mod 10", {"label": "op2=8mod10", "exact": True}),
         ("mod 10", {"label": "mod10", "exact": False}),
+        ("op2 ends in 8", {"label": "op2=8mod10", "exact": True}),
+        ("op2 ends in 08", {"label": "op2=8mod100", "exact": False}),
+        ("The result is odd", {"label": "result=1mod2", "exact": False}),
+        ("op1 is a multiple of 7", {"label": "op1=0mod7", "exact": False}),
         ("'; drop table held; --", {"label": "';droptableheld;--", "exact": False}),
         ("", {"said": ""}),
     ],
@@ -357,6 +362,26 @@ def test_pins_are_saved_or_handed_over(asking: Asker, own: Source):
     assert "pins.json" in answer
     assert "Not saved, downloaded" in answer
     assert [p.component for p in pins.read_pins(own)] == [Neuron(4, 3)]
+
+
+def test_nothing_found_offers_what_there_is(asking: Asker, own: Source):
+    labels = own.table("heuristics")
+    only = (labels["heuristic"] == "op2 = 8 mod 10") & (labels["operator"] == "+")
+    labels[~only].to_parquet(own.path / "heuristics.parquet")
+    search = neuron_table(own).search("op2 ends in 8")
+    close, others = neuron_table(own).instead("+", search)
+    assert search.exact
+    assert {name for name, _ in close} <= set(neuron_table(own).names_of("+"))
+    mine = labels[labels["matched"] & (labels["heuristic"] == "op2 = 8 mod 10") & (labels["operator"] == "-")]
+    assert others["-"] == len(mine.drop_duplicates(["layer", "neuron"]))
+    sent = rows_of(asking, {"startRow": 0, "endRow": 5}, q="op2 ends in 8", operators="one").json["response"]
+    near = json.dumps(sent["neurons-near"]["children"])
+    assert "op=-&q=op2+%3D+8+mod+10" in near.replace("%2D", "-")
+    assert close[0][0] in near
+    page = asking.go("/neurons?run=own/step4000&op=%2B").calm().page
+    first = int(own.table("neurons", "+").query("important")["layer"].min())
+    assert f"are looked for among the important neurons in layer{'s' if first < 5 else ''} {first}" in page
+    assert nearest("op2 = 8 mod 10", ["op2 = 1 mod 2", "op1 = 0 mod 2", "op2 = 0 mod 2"])[0] == "op2 = 0 mod 2"
 
 
 # -- in a browser ------------------------------------------------------------------------------------------------------

@@ -44,7 +44,12 @@
   };
   cells.NeuronLabel = function (props) {
     if (!props.data) return null;
-    if (!props.value) return draw("span", { className: "none" }, props.data.important ? "no label" : "–");
+    if (!props.value) {
+      const { important, layer, operator } = props.data, first = props.first[operator];
+      const untested = first === undefined ? "–" : layer < first ? `not tested (layer ${layer})` : "not tested";
+      const why = layer < first ? `heuristics are looked for from layer ${first} on` : "only important neurons are tested";
+      return draw("span", { className: "none", title: important ? "" : why }, important ? "no label" : untested);
+    }
     const colour = props.colours[props.data.family] || "#7c8794";
     const dot = { borderColor: colour, background: props.data.label_significant ? colour : "transparent" };
     return draw("span", { title: props.value }, draw("i", { className: "dot", style: dot }), props.value);

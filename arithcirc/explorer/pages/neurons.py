@@ -22,7 +22,7 @@ from arithcirc.errors import ArithcircError
 from arithcirc.explorer import kit
 from arithcirc.explorer.context import Context, Page
 from arithcirc.explorer.heuristic_table import example
-from arithcirc.explorer.neuron_query import SHOWN, SORT, Wanted, read_sort
+from arithcirc.explorer.neuron_query import SHOWN, SORT, Search, Wanted, read_sort
 from arithcirc.explorer.neuron_table import NeuronTable, NoNeurons, neuron_table
 from arithcirc.explorer.pages import neurons_pinned
 from arithcirc.explorer.pages.neurons_columns import MARGIN, columns
@@ -34,7 +34,6 @@ from arithcirc.viz import theme
 BLOCK = 100
 """Rows asked for at a time."""
 MOST_CHOSEN = 200
-PLACEHOLDER = "op2 = 8 mod 10, modulo, L3N17, layer 3"
 CONTROLS = ("q", "layer", "family", "shown", "operators")
 HELP = (
     "One row per neuron and operator. The effect is the drop in logit difference (nats) when the neuron's activation "
@@ -70,11 +69,15 @@ def _grid_panel(view: View, source: Source) -> Any:
         parts.append(
             kit.small("No neuron has a label here: compute them with ", dmc.Code(source.command("heuristics")), ".")
         )
+    elif view.op in table.first:
+        parts.append(kit.small(_tested(table, view.op), size="xs"))
+    parts.append(html.Div(id="neurons-near"))
     found = dmc.Text(id="neurons-count", size="xs", c="dimmed", className="found")
+    pinned = html.A("pinned neurons ↓", href="#neurons-pinned", className="to-pinned")
     csv = html.Button(
         "CSV", id="neurons-csv", className="quiet", title="all rows found, as a table of comma-separated values"
     )
-    actions = dmc.Group([found, csv], gap=12)
+    actions = dmc.Group([found, pinned, csv], gap=12)
     return kit.panel(
         "All neurons by patching effect", *parts, _grid(view, source, table),
         dcc.Store(id="neurons-sort"), dcc.Store(id="neurons-filter"), dcc.Store(id="neurons-open"),
@@ -82,12 +85,31 @@ def _grid_panel(view: View, source: Source) -> Any:
     )  # fmt: skip
 
 
+def _tested(table: NeuronTable, operator: str) -> str:
+    """From which layer on labels are looked for, in words."""
+    first = table.first[operator]
+    from_ = f"in layers {first}..{table.layers[-1]}" if first < table.layers[-1] else f"in layer {first}"
+    below = (
+        " Those of earlier layers act before the operands are read at =, however large their effect." if first else ""
+    )
+    return f"Heuristics of {theme.operator_title(operator)} are looked for among the important neurons {from_}.{below}"
+
+
+def _hint(table: NeuronTable, operator: str) -> str:
+    """Searches that find something here."""
+    labels = table.names_of(operator)
+    said = [next((name for name in labels if " mod " in name), labels[0])] if labels else []
+    families = [theme.family_name(f) for f in table.families if f in ("modulo", "range")]
+    layer = table.layers[-1]
+    return ", ".join([*said, *(families[:1] if labels else []), f"L{layer}N17", f"layer {layer}"])
+
+
 def _controls(view: View, source: Source, table: NeuronTable) -> Any:
     """Search, layer, family, which neurons, which operators; and what was found."""
     chosen = view.choices
     search = dmc.Autocomplete(
         id="neurons-q", value=chosen.get("q", ""), data=table.names_of(view.op)[:3000], limit=12, debounce=300,
-        placeholder=PLACEHOLDER, size="xs", w=360, clearable=True, leftSection=html.Kbd("/"),
+        placeholder=_hint(table, view.op), size="xs", w=360, clearable=True, leftSection=html.Kbd("/"),
         **{"aria-label": "search neurons"},
     )  # fmt: skip
     layer = dmc.Select(
@@ -185,10 +207,10 @@ def _filters(text: str) -> dict[str, Any]:
     return held if isinstance(held, dict) else {}
 
 
-def _rows(context: Context, asked: Any, data: Any, *values: Any) -> tuple[Any, Any]:
-    """The rows a grid asked for, and what was found in words."""
+def _rows(context: Context, asked: Any, data: Any, *values: Any) -> tuple[Any, Any, Any]:
+    """The rows a grid asked for, what was found in words, and what there is instead of nothing."""
     if not isinstance(asked, Mapping):
-        return dash.no_update, dash.no_update
+        return dash.no_update, dash.no_update, dash.no_update
     try:
         source, view = context.source(data), View.of(data)
         first, last = (_bound(asked.get(name)) for name in ("startRow", "endRow"))
@@ -200,9 +222,27 @@ def _rows(context: Context, asked: Any, data: Any, *values: Any) -> tuple[Any, A
         request_ = wanted(source, view.op, choices, sort, filters if isinstance(filters, Mapping) else {})
         rows, count, search = table.page(request_, first, min(max(last, first), first + 5 * BLOCK))
     except ArithcircError as error:
-        return {"rowData": [], "rowCount": 0}, dmc.Text(str(error), size="xs", c="orange")
+        return {"rowData": [], "rowCount": 0}, dmc.Text(str(error), size="xs", c="orange"), None
     pinned = {(pin.operator, pin.layer, pin.neuron): pin.note for pin in read_pins(source)}
-    return {"rowData": [_shown(row, pinned) for row in rows], "rowCount": count}, _found(count, search.said)
+    near = None if count or not search.label else _near(table, view, search)
+    return {"rowData": [_shown(row, pinned) for row in rows], "rowCount": count}, _found(count, search.said), near
+
+
+def _near(table: NeuronTable, view: View, search: Search) -> Any:
+    """Labels most like one that no neuron has, and the operators whose neurons have it."""
+    close, others = table.instead(view.op, search)
+    said: list[Any] = ["No neuron found. "]
+    if others:
+        said.append("Under another operator: ")
+        for o in theme.ordered(others):
+            text = f"{theme.operator_title(o)} ({theme.count(others[o])})"
+            said += [kit.link(text, view.url("neurons", op=o, q=search.typed)), "  "]
+    if close:
+        said.append("Nearest labels here: ")
+        for name, n in close:
+            text = f"{name} ({theme.count(n)} neuron{'' if n == 1 else 's'})"
+            said += [kit.link(text, view.url("neurons", q=name)), "  "]
+    return kit.small(*said, size="xs", className="near")
 
 
 def _bound(given: Any) -> int:
@@ -292,6 +332,7 @@ def register(context: Context) -> None:
     controls = [f"neurons-{name}" for name in CONTROLS]
     app.callback(
         Output("neurons-grid", "getRowsResponse"), Output("neurons-count", "children"),
+        Output("neurons-near", "children"),
         Input("neurons-grid", "getRowsRequest"), State("view", "data"), *(State(c, "value") for c in controls),
         prevent_initial_call=True,
     )(lambda asked, data, *values: _rows(context, asked, data, *values))  # fmt: skip

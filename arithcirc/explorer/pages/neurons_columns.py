@@ -5,7 +5,7 @@ from typing import Any
 from arithcirc.explorer.neuron_table import NeuronTable
 from arithcirc.viz import theme
 
-MARGIN = 262
+MARGIN = 286
 """Pixels of the window that the grid leaves to what is above and below it."""
 _DASH = "params.value == null ? '–' : "
 _NUMBER: dict[str, Any] = {"type": "rightAligned", "filter": "agNumberColumnFilter", "sortingOrder": ["desc", "asc"]}
@@ -18,6 +18,7 @@ def columns(table: NeuronTable, *, sweep: bool) -> list[dict[str, Any]]:
     exact = "exact patch" if table.method == "exact" else "estimated by attribution patching"
     colours = {name: colour for name, (_, colour, _) in theme.FAMILIES.items()}
     names = {name: said for name, (said, _, _) in theme.FAMILIES.items()}
+    labelled = {"colours": colours, "first": dict(table.first)}
     bars = {"largest": table.largest, "signed": True}
     return [
         _column("name", "neuron", 92, "layer and index of the neuron", cellRenderer="NeuronLink", **_TEXT),
@@ -29,11 +30,11 @@ def columns(table: NeuronTable, *, sweep: bool) -> list[dict[str, Any]]:
         ),
         _column("std", "std", 60, "standard deviation of the effect over pairs", format="d3.format('.3f')", **_NUMBER),
         _column("rank", "rank", 64, "rank by effect within its layer, 1 is the largest", **_NUMBER),
-        _column("important", "imp.", 50, "among the important neurons of its layer", cellRenderer="NeuronTick",
+        _column("important", "important", 94, "among its layer's important neurons", cellRenderer="NeuronTick",
                 filter=False, sortingOrder=["desc", "asc"]),
-        _column("labels", "labels", 66, "heuristics that match at the score threshold", **_NUMBER),
+        _column("labels", "labels", 66, "heuristics matched at the score threshold, of those tested", **_NUMBER),
         _column("heuristic", "label", 160, "the best label, or the best one searched for; filled dot: significant",
-                cellRenderer="NeuronLabel", cellRendererParams={"colours": colours}, **_TEXT),
+                cellRenderer="NeuronLabel", cellRendererParams=labelled, **_TEXT),
         _column("family", "family", 110, "family of the label", cellRenderer="NeuronFamily",
                 cellRendererParams={"names": names}, **_TEXT),
         _column("end", "end", 70, "whether the strongest or the weakest activations match", **_TEXT),

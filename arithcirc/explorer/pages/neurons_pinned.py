@@ -71,8 +71,8 @@ def _row(view: View, source: Source, pin: Pin) -> html.Div:
         disabled=not savable(source), **{"aria-label": f"note on {pin.component}"},
     )  # fmt: skip
     remove = html.Button(
-        "×", id={"type": "neurons-unpin", "pin": index}, className="quiet", title="take this pin away",
-        **{"aria-label": f"take the pin of {pin.component} away"},
+        "×", id={"type": "neurons-unpin", "pin": index}, className="quiet", title="remove this pin",
+        **{"aria-label": f"remove the pin of {pin.component}"},
     )  # fmt: skip
     return html.Div(
         [
