@@ -48,7 +48,8 @@ class Guess:
 class Reply:
     """What the model says to one prompt. `answer` is the true result; `guesses` are its ten likeliest tokens.
 
-    `tokens` are (position, text) from `bos` to `equals`; `answer_guess` is the true answer's own entry.
+    `tokens` are (position, text) from `bos` to `equals`; `answer_guess` is the true answer's own entry. `chances` are
+    the probabilities of the numbers 0, 1, ... (empty: not known beyond the guesses).
     """
 
     prompt: str
@@ -59,6 +60,7 @@ class Reply:
     tokens: tuple[tuple[str, str], ...]
     guesses: tuple[Guess, ...]
     answer_guess: Guess
+    chances: Float[np.ndarray, "number"] = field(default_factory=lambda: np.empty(0), compare=False, repr=False)
 
     @property
     def correct(self) -> bool:

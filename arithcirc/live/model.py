@@ -155,6 +155,7 @@ class LiveHooked:
             tokens=self._tokens(asked.run.tokens[0].tolist()),
             guesses=tuple(guess(token) for token in likeliest),
             answer_guess=guess(int(self.encoder.answers(prompt.answer)[0])),
+            chances=_array(probability[torch.from_numpy(self.encoder.answer_ids).to(probability.device)]),
         )
 
     def _tokens(self, ids: Sequence[int]) -> tuple[tuple[str, str], ...]:

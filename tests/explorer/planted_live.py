@@ -255,7 +255,7 @@ class PlantedLive:
         parts = ("bos", "op1", "operator", "op2", "equals")
         tokens = tuple(zip(parts, ("<bos>", str(op1), operator, str(op2), "="), strict=True))
         best = sorted(guesses, key=lambda g: -g.logit)[:10]
-        return Reply(prompt, operator, op1, op2, answer, tokens, tuple(best), guesses[answer])
+        return Reply(prompt, operator, op1, op2, answer, tokens, tuple(best), guesses[answer], chance)
 
 
 @cache

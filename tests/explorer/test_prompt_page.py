@@ -15,6 +15,7 @@ from arithcirc.components import Head, Neuron
 from arithcirc.errors import PromptError, RequestError
 from arithcirc.explorer.pages import prompt_ask as ask
 from arithcirc.explorer.pages import prompt_facts as facts
+from arithcirc.explorer.pages import prompt_said as said
 from arithcirc.explorer.pages import prompt_words as words
 from arithcirc.explorer.pages.prompt_case import Case, explain, knocked_out, try_out
 from arithcirc.explorer.source import Source, open_source
@@ -180,6 +181,10 @@ def test_the_knockout_is_told_with_its_control_and_the_fewest_that_turn_it(case)
     model = PlantedLive()
     assert not model.answer(case.prompt.text, Off(trial.turning)).correct
     assert model.answer(case.prompt.text, Off(trial.turning[:-1])).correct
+    short = words.summary(case, trial)
+    assert f"the model says {case.reply.answer} because" in short
+    assert "the heads of layer 2" in short
+    assert str(len(trial.turning)) in short or len(trial.turning) == 1
 
 
 def test_a_wrong_answer_is_explained_as_a_difference(source):
@@ -219,16 +224,55 @@ def test_without_a_model_the_page_says_what_is_stored(explorer_run, lone):
 )
 def test_a_bad_prompt_is_said_in_the_page(live, prompt):
     page = live.go(f"/prompt?prompt={prompt.replace('+', '%2B').replace('<', '%3C')}").calm().page
-    assert "This cannot be shown" in page
+    assert "Not a prompt" in page
     assert "prompt-prompt" in page
+    assert "wrong:" in page  # the examples stay
 
 
 def test_a_bad_second_prompt_or_part_leaves_the_page_standing(live, lone):
     text = lone.text.replace("+", "%2B")
     page = live.go(f"/prompt?prompt={text}&with=abc&off=L99N1,h:nonsense&ablation=boil&seed=x&target=none").calm().page
     assert "'abc' is not understood" in page
-    assert "This cannot be switched off" in page
+    assert "there is no L99N1" in page
+    assert "no neuron is labelled with 'nonsense'" in page
     assert "prompt-waterfall" in page
+
+
+def test_two_prompts_lose_the_same_parts_side_by_side(live, lone):
+    text = lone.text.replace("+", "%2B")
+    page = live.go(f"/prompt?labels=matched&prompt={text}&with=11%2B2%3D&off=foo,h:{HEURISTIC}").calm().page
+    for id in ("prompt-said-after", "prompt-said-with-after", "prompt-said-with-control", "prompt-trial-with"):
+        assert f'"{id}"' in page
+    assert page.count("'foo' is no part") == 1
+    assert page.count("answers **") == 0
+    assert page.count("Why the model answers ") == 2
+
+
+def test_bad_parts_are_told_and_the_others_switched_off():
+    off, bad = ask.sorted_out(["L2N1", "foo", "L9N1", "L2H9", "L1H1"], lambda _: (), PlantedLive().info, "zero")
+    assert off == Off((Neuron(2, 1),), (Head(1, 1),))
+    assert list(bad) == ["foo", "L9N1", "L2H9"]
+
+
+def test_operands_outside_the_run_are_said():
+    assert "**300 lies outside 0..299**" in words.unseen(ask.read("300+1"), (0, 299))[0]
+    assert not words.unseen(ask.read("299+1"), (0, 299))
+
+
+def test_every_row_has_a_probability(lone):
+    reply = PlantedLive().answer(lone.text)
+    missing = next(n for n in range(200) if n not in [g.number for g in reply.guesses])
+    assert said._chance(reply, None, missing)[0] == max(said.SMALLEST, reply.chances[missing])
+    assert said._chance(reply, None, None)[0] >= reply.guesses[-1].probability
+    assert said._chance(reply, None, None)[1]
+
+
+def test_the_flagship_is_listed_by_the_answer_of_the_run(monkeypatch, source):
+    monkeypatch.setattr(facts, "FLAGSHIP", (28, 8))
+    for answer, group in ((None, "try"), (facts.Stored(20, True), "right"), (facts.Stored(3, False), "wrong")):
+        monkeypatch.setattr(facts, "stored_answer", lambda *_, answer=answer: answer)
+        found = facts.to_try(source, "-")
+        assert found[group][0] == "28-8="
 
 
 def test_switching_off_answers_again(live, lone, explorer_run):

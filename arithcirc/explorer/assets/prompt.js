@@ -6,7 +6,7 @@
   const ALL = "all that hold";
   const GRIDS = ["prompt-heuristics", "prompt-neurons", "prompt-heads"];
   const SIGNS = { "−": "-", "×": "*", "÷": "/" };
-  let agreed = null;
+  let known = null;
 
   function operatorOf(text) {
     const found = /^\s*\d+\s*([^\s\d=]+)\s*\d+\s*=?\s*$/.exec(text || "");
@@ -21,6 +21,40 @@
     });
     return "?" + held.toString();
   }
+
+  // -- between a question and its page: the old explanation is dimmed, and parts named meanwhile are kept --------------
+
+  const pills = () => Array.from(document.querySelectorAll("#prompt-said ~ .prompt-controls .mantine-Pill-root"));
+  const named = () => pills().map((pill) => pill.textContent.trim());
+  let watch = null;
+
+  function busy() {
+    const root = document.getElementById("prompt-root");
+    if (!root) return;
+    awaited();
+    root.classList.add("asking");
+    watch = { before: named().join("\n"), now: named() };
+    watch.look = window.setInterval(() => {
+      if (document.querySelector("#prompt-said")) watch.now = named();
+      if (Date.now() - watch.since > 30000) awaited();
+    }, 40);
+    watch.since = Date.now();
+  }
+
+  // the parts that were changed since the question; null where none were
+  function awaited() {
+    const root = document.getElementById("prompt-root");
+    if (root) root.classList.remove("asking");
+    const held = watch;
+    watch = null;
+    if (!held) return null;
+    window.clearInterval(held.look);
+    return held.now.join("\n") === held.before ? null : held.now;
+  }
+
+  document.addEventListener("click", (event) => {
+    if (!event.ctrlKey && !event.metaKey && !event.shiftKey && event.target.closest(".prompt-bar a")) busy();
+  });
 
   function set(off) { window.dash_clientside.set_props("prompt-off", { value: Array.from(new Set(off)) }); }
 
@@ -59,21 +93,28 @@
         if (op && "+-*/".includes(op)) changes.op = op;
         if (changes.prompt !== new URLSearchParams(window.location.search).get("prompt")) changes.target = null;
         const next = query(changes);
-        return next === window.location.search ? no() : next;
+        if (next === window.location.search) return no();
+        busy();
+        return next;
       },
-      // the frame's operator and the prompt's own agree: the one that was changed last wins
-      operator(view) {
-        if (!view || view.page !== "prompt" || !view.prompt) return;
-        const own = operatorOf(view.prompt);
-        if (!own || !view.op || !"+-*/".includes(own)) return;
-        if (own === view.op) { agreed = view.prompt; return; }
-        if (agreed === view.prompt) {  // they agreed before: the frame's was changed since
-          const numbers = view.prompt.match(/\d+/g);
-          const prompt = numbers[0] + view.op + numbers[1] + "=";
-          window.dash_clientside.set_props("url", { search: query({ prompt, target: null }) });
-        } else {
-          window.dash_clientside.set_props("frame-op", { value: own });
-        }
+      // a page was drawn: what was typed meanwhile stays, and the header's operator follows the prompt
+      drawn(asked, frame) {
+        if (!asked) return;
+        known = asked;
+        const typed = awaited();
+        if (typed) window.setTimeout(() => set(typed), 0);
+        if (!asked.op || !frame || !frame.op || asked.op === frame.op) return;
+        window.history.replaceState(window.history.state, "", window.location.pathname + query({ op: asked.op }));
+        window.dash_clientside.set_props("frame-shown", { data: Object.assign({}, frame, { op: asked.op }) });
+      },
+      // what the header's operator asks: an example of it
+      of(op) { return known && known.examples[op] ? { prompt: known.examples[op], with: null, target: null } : {}; },
+      // parts that are not understood look so in the field, too
+      flawed() {
+        window.setTimeout(() => {
+          const bad = new Set(Array.from(document.querySelectorAll("#prompt-said .bad-part"), (part) => part.title));
+          pills().forEach((pill) => pill.classList.toggle("bad-pill", bad.has(pill.textContent.trim())));
+        }, 30);
       },
       marks(off) {
         const parts = (off || []).flatMap((part) => part.match(/(?:[^,{]|\{[^}]*\}?)+/g) || []).map((part) => part.trim());

@@ -15,7 +15,7 @@ import dash_mantine_components as dmc
 from dash import Input, Output, State, html
 from dash.dependencies import ClientsideFunction
 
-from arithcirc.errors import ArithcircError, RunConflictError
+from arithcirc.errors import ArithcircError, PromptError, RunConflictError
 from arithcirc.explorer import kit
 from arithcirc.explorer.context import Context, Page
 from arithcirc.explorer.live import LiveState
@@ -23,7 +23,8 @@ from arithcirc.explorer.pages import prompt_case as cases
 from arithcirc.explorer.pages import prompt_facts as facts
 from arithcirc.explorer.pages import prompt_panels as panels
 from arithcirc.explorer.pages import prompt_words as words
-from arithcirc.explorer.pages.prompt_ask import ALL, LONGEST, Prompt, named, read, split
+from arithcirc.explorer.pages.prompt_ask import ALL, Prompt, named, read, split
+from arithcirc.explorer.pages.prompt_bar import bar
 from arithcirc.explorer.pages.prompt_bench import bench, items, read_seed, said_without, waiting
 from arithcirc.explorer.pages.prompt_case import Case
 from arithcirc.explorer.source import Source
@@ -45,65 +46,43 @@ def _root(context: Context, view: View, source: Source, *, again: bool = False) 
     try:
         prompt = read(text)
     except ArithcircError as error:
-        return [_bar(view, source, text, None), kit.problem(error)]
-    if prompt.operator in source.operators:
-        view = View(view.page, view.run, view.model, view.revision, prompt.operator, view.choices)
-    head = _bar(view, source, text, prompt)
+        return [bar(view, source, text, None), _refused(error)]
+    view = _at(view, source, prompt)
+    problem: str | None = None
     try:
-        labels = facts.labels_of(source, prompt, view.choice("labels", facts.LABELS, facts.LABELS[0]))
-        body = (
-            _live(context, view, source, prompt, labels)
-            if state.ready
-            else _stored(view, source, prompt, labels, state)
-        )
+        labels = _labels(view, source, prompt)
+        if state.ready:
+            case = context.live.ask(source, lambda model: cases.explain(model, prompt, labels))
+            other, problem = _other(context, view, source)
+            body = _live(context, view, source, case, other)
+        else:
+            body = _stored(view, source, prompt, labels, state)
     except ArithcircError as error:
-        return [head, kit.problem(error)]
-    return [head, body]
+        return [bar(view, source, text, prompt), _refused(error)]
+    return [bar(view, source, text, prompt, problem), body]
+
+
+def _at(view: View, source: Source, prompt: Prompt) -> View:
+    """The view with the prompt's operator, so that links lead to what is shown."""
+    operator = prompt.operator if prompt.operator in source.operators else view.op
+    return View(view.page, view.run, view.model, view.revision, operator, view.choices)
+
+
+def _refused(error: ArithcircError) -> Any:
+    """What is wrong with a prompt, under the field, which stays."""
+    return kit.empty("Not a prompt", str(error)) if isinstance(error, PromptError) else kit.problem(error)
+
+
+def _labels(view: View, source: Source, prompt: Prompt) -> facts.Labels:
+    return facts.labels_of(source, prompt, view.choice("labels", facts.LABELS, facts.LABELS[0]))
 
 
 def _first(source: Source, operator: str) -> str:
-    """The prompt to start with: the flagship where it is legal, else one of the run's."""
+    """The prompt to start with: the flagship where the run has its operator and operands, else one of the run's."""
+    if "-" in source.operators and source.operands[1] >= max(facts.FLAGSHIP):
+        return f"{facts.FLAGSHIP[0]}-{facts.FLAGSHIP[1]}="
     known = facts.examples(source, operator)
     return known[0][0] if known else f"{facts.FLAGSHIP[0]}{operator or '-'}{facts.FLAGSHIP[1]}="
-
-
-# -- the head: what to ask -------------------------------------------------------------------------------------------
-
-
-def _bar(view: View, source: Source, text: str, prompt: Prompt | None) -> dmc.Paper:
-    asked = dmc.TextInput(
-        id="prompt-prompt", value=text[:LONGEST], placeholder="226-68=", size="sm", w=170, label="prompt",
-        **{"data-key": "/"},
-    )  # fmt: skip
-    other = dmc.TextInput(
-        id="prompt-with", value=view.choices.get("with", "")[:LONGEST], placeholder="another prompt", size="sm", w=150,
-        label="compare with",
-    )  # fmt: skip
-    ask = dmc.Button("Ask", id="prompt-ask", size="sm")
-    operator = prompt.operator if prompt is not None else view.op
-    groups = [_examples(view, source, operator, right) for right in (True, False)]
-    return dmc.Paper(
-        dmc.Group(
-            [asked, other, ask, dmc.Stack([g for g in groups if g is not None], gap=4)], gap=12, align="flex-end"
-        ),
-        className="panel prompt-bar",
-    )
-
-
-def _examples(view: View, source: Source, operator: str, right: bool) -> dmc.Group | None:
-    """Prompts to click, answered rightly or wrongly; wrong ones of other operators where this one has none."""
-    flagship = f"{facts.FLAGSHIP[0]}-{facts.FLAGSHIP[1]}="
-    known = [text for text, correct in facts.examples(source, operator) if correct == right]
-    if right and "-" in source.operators and flagship not in known:
-        known = [flagship, *known]
-    if not right and not known:
-        others = [facts.examples(source, o, wrong=3) for o in source.operators if o != operator]
-        known = [text for found in others for text, correct in found if not correct]
-    if not known:
-        return None
-    fresh = {"target": None, "with": None}
-    links = [kit.link(text, view.url(prompt=text, op=read(text).operator, **fresh)) for text in known[:6]]
-    return dmc.Group([html.Span("right:" if right else "wrong:", className="control-label examples"), *links], gap=12)
 
 
 def _tokens(reply_tokens: Sequence[tuple[str, str]]) -> html.Div:
@@ -117,48 +96,57 @@ def _tokens(reply_tokens: Sequence[tuple[str, str]]) -> html.Div:
 # -- with a live model -----------------------------------------------------------------------------------------------
 
 
-def _live(context: Context, view: View, source: Source, prompt: Prompt, labels: facts.Labels) -> Any:
-    """The page of an explained prompt."""
-    case = context.live.ask(source, lambda model: cases.explain(model, prompt, labels))
-    left: list[Any] = [_words(case)]
-    if other := _other(context, view, source):
-        left.append(
-            other if not isinstance(other, Case) else panels.comparison(case, other, view.choices.get("target", ""))
-        )
+def _live(context: Context, view: View, source: Source, case: Case, other: Case | None) -> Any:
+    """The page of an explained prompt, or of two side by side."""
+    left: list[Any] = [_words(source, case)]
+    if other is not None:
+        both = [left[0], _words(source, other, "prompt-trial-with")]
+        left = [
+            dmc.SimpleGrid(both, cols=2, spacing=12),
+            panels.comparison(case, other, view.choices.get("target", "")),
+        ]
     left.append(html.Div(_parts(view, source, case), id="prompt-parts"))
-    return _columns(left, bench(context, view, source, prompt, labels))
+    asked = [(c.prompt, c.labels) for c in (case, other) if c is not None]
+    return _columns(left, bench(context, view, source, asked), wide=other is not None)
 
 
-def _columns(left: Sequence[Any], right: Any) -> html.Div:
+def _columns(left: Sequence[Any], right: Any, *, wide: bool = False) -> html.Div:
     return html.Div(
-        [html.Div(dmc.Stack(list(left), gap=12)), html.Div(right, className="prompt-bench")], className="prompt-columns"
+        [html.Div(dmc.Stack(list(left), gap=12)), html.Div(right, className="prompt-bench")],
+        className="prompt-columns two" if wide else "prompt-columns",
     )
 
 
-def _words(case: Case) -> dmc.Paper:
+def _words(source: Source, case: Case, trial: str = "prompt-trial") -> dmc.Paper:
     """The explanation in words; what knockouts show is asked for once the page stands."""
     title = f"Why the model answers {words.said(case.reply.guesses[0])} to {case.prompt.shown}"
-    trial = html.Div(kit.small("asking what knockouts show …", ml=18, mt=4), id="prompt-trial")
-    return kit.panel(title, _tokens(case.reply.tokens), _story(words.sentences(case)), trial)
+    later = html.Div(kit.small("asking what knockouts show …", ml=18, mt=4), id=trial, className="prompt-trial")
+    told = [*words.unseen(case.prompt, source.operands), *words.sentences(case)]
+    return kit.panel(title, _tokens(case.reply.tokens), _story(told), later)
 
 
-def _tried(context: Context, data: Any) -> Any:
-    """What knockouts show, and a link to the last of them."""
+def _tried(context: Context, data: Any, second: bool) -> Any:
+    """What knockouts show, a link to the last of them, and the whole in a sentence."""
     view, source = View.of(data), context.source(data)
-    prompt, labels = _asked(view, source)
+    if second:
+        prompt = read(view.choices.get("with", ""))
+        labels = _labels(view, source, prompt)
+    else:
+        prompt, labels = _asked(view, source)
+    view = _at(view, source, prompt)
 
     def question(model: LiveModel) -> tuple[Case, cases.Trial | None]:
         case = cases.explain(model, prompt, labels)
         return case, cases.try_out(model, case, named([ALL], labels.carriers, case.shape[1], "zero"), 0)
 
     case, trial = context.live.ask(source, question)
-    parts: list[Any] = [_story(words.knockouts(case, trial))]
+    parts: list[Any] = [_story(told)] if (told := words.knockouts(case, trial)) else []
     if trial is not None and trial.turning:
         n = len(trial.turning)
         text = f"switch {'these ' + str(n) + ' neurons' if n > 1 else 'this neuron'} off"
         off = ",".join(str(neuron) for neuron in trial.turning)
         parts.append(kit.link(text, view.url(off=off, ablation=None), className="prompt-try"))
-    return parts
+    return [*parts, html.P(_bold(words.summary(case, trial)), className="prompt-short")]
 
 
 def _story(sentences: Sequence[str]) -> html.Ul:
@@ -170,17 +158,17 @@ def _bold(text: str) -> list[Any]:
     return [html.B(part) if i % 2 else part for i, part in enumerate(text.split("**"))]
 
 
-def _other(context: Context, view: View, source: Source) -> Any:
-    """The second prompt's case, or what is wrong with it."""
+def _other(context: Context, view: View, source: Source) -> tuple[Case | None, str | None]:
+    """The second prompt's case, and what is wrong with it."""
     text = view.choices.get("with", "").strip()
     if not text:
-        return None
+        return None, None
     try:
         prompt = read(text)
-        labels = facts.labels_of(source, prompt, view.choice("labels", facts.LABELS, facts.LABELS[0]))
-        return context.live.ask(source, lambda model: cases.explain(model, prompt, labels))
+        labels = _labels(view, source, prompt)
+        return context.live.ask(source, lambda model: cases.explain(model, prompt, labels)), None
     except ArithcircError as error:
-        return kit.problem(error)
+        return None, str(error)
 
 
 def _parts(view: View, source: Source, case: Case) -> dmc.Stack:
@@ -239,18 +227,19 @@ def _labels_choice(view: View) -> dmc.Group:
 def _stored(view: View, source: Source, prompt: Prompt, labels: facts.Labels, state: LiveState) -> Any:
     """What tables and stored maps say."""
     answer = prompt.answer or 0
-    told = "This run has no stored maps of this prompt: contributions need the live model, or stored maps:"
+    lacking = "This run has no stored maps of this prompt: contributions need the live model, or stored maps:"
     try:
         writing = facts.stored_writing(source, prompt, [answer])
     except RunConflictError as error:
-        writing, told = None, str(error)
+        writing, lacking = None, str(error)
     known = {} if writing is None else dict(zip(writing.neurons, writing.writing[:, 0].tolist(), strict=True))
     acts = {} if writing is None else dict(zip(writing.neurons, writing.activation.tolist(), strict=True))
     carriers = [n for n in facts.neurons_of(labels.held) if n in known]
     total = sum(known[n] for n in carriers) if carriers else None
     stored = facts.stored_answer(source, prompt)
     title = f"What this run says of {prompt.shown}"
-    said = kit.panel(title, _story(words.stored_sentences(prompt, labels, stored, total)))
+    told = words.unseen(prompt, source.operands) + words.stored_sentences(prompt, labels, stored, total)
+    said = kit.panel(title, _story(told))
     effect, listed = facts.effects(source, prompt.operator), list(dict.fromkeys([*labels.important, *known]))
     neurons = panels.neuron_rows(labels, listed, acts, known, effect, view)
     unit = "unscaled"
@@ -261,7 +250,7 @@ def _stored(view: View, source: Source, prompt: Prompt, labels: facts.Labels, st
         panels.neurons_list(neurons, (), unit, switches=False),
     ]
     if writing is None:
-        lists.append(dmc.Stack([kit.small(told), dmc.Code(source.command("maps"), block=True)], gap=4))
+        lists.append(dmc.Stack([kit.small(lacking), dmc.Code(source.command("maps"), block=True)], gap=4))
     return _columns([said, *lists], waiting(state))
 
 
@@ -293,9 +282,10 @@ def register(context: Context) -> None:
         Output("prompt-parts", "children"), Input("prompt-target", "value"), *held[:3], State("view", "data"),
         prevent_initial_call=True,
     )(lambda target, off, how, seed, data: _retargeted(context, data, target, off, how, seed))  # fmt: skip
-    app.callback(Output("prompt-trial", "children"), Input("prompt-trial", "id"), State("view", "data"))(
-        lambda _, data: _tried(context, data)
-    )
+    for id, second in (("prompt-trial", False), ("prompt-trial-with", True)):
+        app.callback(Output(id, "children"), Input(id, "id"), State("view", "data"))(
+            lambda _, data, second=second: _tried(context, data, second)
+        )
     for name in KEPT:
         kit.remember(context, f"prompt-{name}")
     app.clientside_callback(
@@ -305,7 +295,10 @@ def register(context: Context) -> None:
         State("prompt-prompt", "value"), State("prompt-with", "value"), State("view", "data"),
         prevent_initial_call=True,
     )  # fmt: skip
-    app.clientside_callback(ClientsideFunction("prompt", "operator"), Input("view", "data"))
+    app.clientside_callback(
+        ClientsideFunction("prompt", "drawn"), Input("prompt-asked", "data"), State("frame-shown", "data")
+    )
+    app.clientside_callback(ClientsideFunction("prompt", "flawed"), Input("prompt-said", "children"))
     app.clientside_callback(
         ClientsideFunction("prompt", "marks"), Input("prompt-off", "value"), Input("prompt-parts", "children")
     )
@@ -349,13 +342,16 @@ def _now(data: Any, **choices: Any) -> View:
 
 def _answered(context: Context, data: Any, off: Any, how: Any, seed: Any) -> Any:
     view, source = View.of(data), context.source(data)
-    prompt, labels = _asked(view, source)
-    return said_without(context, source, prompt, labels, items(off), str(how), read_seed(seed))
+    asked = [_asked(view, source)]
+    other, _ = _other(context, view, source)
+    if other is not None:
+        asked.append((other.prompt, other.labels))
+    return said_without(context, source, asked, items(off), str(how), read_seed(seed))
 
 
 def _asked(view: View, source: Source) -> tuple[Prompt, facts.Labels]:
     prompt = read(view.choices.get("prompt", "") or _first(source, view.op))
-    return prompt, facts.labels_of(source, prompt, view.choice("labels", facts.LABELS, facts.LABELS[0]))
+    return prompt, _labels(view, source, prompt)
 
 
 def _retargeted(context: Context, data: Any, target: Any, off: Any, how: Any, seed: Any) -> Any:
@@ -363,7 +359,7 @@ def _retargeted(context: Context, data: Any, target: Any, off: Any, how: Any, se
     source = context.source(data)
     prompt, labels = _asked(view, source)
     case = context.live.ask(source, lambda model: cases.explain(model, prompt, labels))
-    return _parts(view, source, case)
+    return _parts(_at(view, source, prompt), source, case)
 
 
 PAGE = Page("prompt", "Prompt", "why the model answers what it answers to a prompt", layout, register)

@@ -20,7 +20,7 @@ import numpy as np
 
 from arithcirc.components import Head, Neuron
 from arithcirc.errors import PromptError, RequestError
-from arithcirc.questions import Off
+from arithcirc.questions import LiveInfo, Off
 from arithcirc.viz import masks, theme
 
 LONGEST = 60
@@ -109,6 +109,32 @@ def named(items: Iterable[str], carriers: Callable[[str], Sequence[Neuron]], wid
         else:
             heads[Head(layer, int(found[3]))] = None
     return Off(tuple(neurons), tuple(heads), "mean" if ablation == "mean" else "zero")
+
+
+def sorted_out(
+    items: Iterable[str], carriers: Callable[[str], Sequence[Neuron]], info: LiveInfo, ablation: str
+) -> tuple[Off, dict[str, str]]:
+    """The parts that are understood and that the model has, and for every other one what is wrong with it."""
+    neurons: dict[Neuron, None] = {}
+    heads: dict[Head, None] = {}
+    bad: dict[str, str] = {}
+    for item in list(items)[:MOST]:
+        try:
+            found = named([item], carriers, info.d_mlp, ablation)
+        except RequestError as error:
+            bad[item] = str(error)
+            continue
+        strangers: list[Neuron | Head] = [n for n in found.neurons if n.layer >= info.n_layers or n.index >= info.d_mlp]
+        strangers += [h for h in found.heads if h.layer >= info.n_layers or h.index >= info.n_heads]
+        if strangers:
+            bad[item] = (
+                f"there is no {strangers[0]}: layers are 0..{info.n_layers - 1}, neurons 0..{info.d_mlp - 1}, heads "
+                f"0..{info.n_heads - 1}"
+            )
+            continue
+        neurons |= dict.fromkeys(found.neurons)
+        heads |= dict.fromkeys(found.heads)
+    return Off(tuple(neurons), tuple(heads), "mean" if ablation == "mean" else "zero"), bad
 
 
 def as_many(off: Off, important: Sequence[Neuron], n_heads: int, seed: int) -> Off:

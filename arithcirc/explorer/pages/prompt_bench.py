@@ -1,6 +1,6 @@
 """The bench of the Prompt page: name parts to switch off and read the answer; or the live model's state in words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -10,7 +10,7 @@ from arithcirc.errors import ArithcircError
 from arithcirc.explorer import kit
 from arithcirc.explorer.context import Context
 from arithcirc.explorer.live import LiveState
-from arithcirc.explorer.pages.prompt_ask import ALL, Prompt, named, split
+from arithcirc.explorer.pages.prompt_ask import ALL, MOST, Prompt, sorted_out, split
 from arithcirc.explorer.pages.prompt_case import Said, knocked_out
 from arithcirc.explorer.pages.prompt_facts import Labels
 from arithcirc.explorer.pages.prompt_said import answers
@@ -30,18 +30,23 @@ HELP = (
 TITLES = {"loading": "The model is loading", "failed": "The model could not be loaded", "off": "No live model"}
 
 
-def bench(context: Context, view: View, source: Source, prompt: Prompt, labels: Labels) -> dmc.Paper:
-    """Switch parts off and read the answer."""
+Asked = Sequence[tuple[Prompt, Labels]]
+"""The prompts of the page with their labels: one, or two to compare."""
+
+
+def bench(context: Context, view: View, source: Source, asked: Asked) -> dmc.Paper:
+    """Switch parts off and read the answers."""
     held = split(view.choices.get("off", ""))
     ablation, seed = view.choice("ablation", ABLATIONS, "zero"), read_seed(view.choices.get("seed"))
-    said = said_without(context, source, prompt, labels, held, ablation, seed)
-    return kit.panel(
-        "What it says", html.Div(said, id="prompt-said"), *_controls(labels, held, ablation, seed), help=HELP
-    )
+    said = html.Div(said_without(context, source, asked, held, ablation, seed), id="prompt-said")
+    names = [name for _, labels in asked for name in labels.holding]
+    controls = html.Div(_controls(names, held, ablation, seed), className="prompt-controls")
+    title = "What it says" if len(asked) == 1 else "What it says to each"
+    return kit.panel(title, said, controls, help=HELP)
 
 
-def _controls(labels: Labels, held: Sequence[str], ablation: str, seed: int) -> list[Any]:
-    known = [ALL, *(f"h:{name}" for name in labels.holding)]
+def _controls(names: Sequence[str], held: Sequence[str], ablation: str, seed: int) -> list[Any]:
+    known = [ALL, *dict.fromkeys(f"h:{name}" for name in names)]
     off = dmc.TagsInput(
         id="prompt-off", value=list(held), data=known, splitChars=[";"], size="xs", clearable=True,
         placeholder="" if held else "L3N17, L2H1, h:op2 = 8 mod 10", label="switched off at =", maxDropdownHeight=220,
@@ -66,19 +71,40 @@ def _controls(labels: Labels, held: Sequence[str], ablation: str, seed: int) -> 
     ]
 
 
-def said_without(
-    context: Context, source: Source, prompt: Prompt, labels: Labels, held: Sequence[str], ablation: str, seed: int
-) -> Any:
-    """The answers; a part that is not understood is said in one line."""
+def said_without(context: Context, source: Source, asked: Asked, held: Sequence[str], ablation: str, seed: int) -> Any:
+    """The answers; parts that are not understood are named, the others are switched off."""
+    bad: dict[str, str] = {}
+    if len(held) > MOST:
+        bad[f"{len(held)} parts"] = f"only the first {MOST} are switched off: name heuristics instead"
 
-    def question(model: LiveModel) -> Said:
-        off = named(held, labels.carriers, model.info.d_mlp, ablation)
-        return knocked_out(model, prompt, off, labels.important, seed)
+    def question(model: LiveModel) -> list[Said]:
+        out = []
+        for prompt, labels in asked:
+            off, wrong = sorted_out(held, labels.carriers, model.info, ablation)
+            for item, why in wrong.items():
+                bad.setdefault(item, why if prompt == asked[0][0] else f"for {prompt.shown}: {why}")
+            out.append(knocked_out(model, prompt, off, labels.important, seed))
+        return out
 
     try:
-        return answers(context.live.ask(source, question))
+        found = context.live.ask(source, question)
     except ArithcircError as error:
         return dmc.Alert(str(error), color="orange", variant="light", p=8, title="This cannot be switched off", my=8)
+    shown = answers(found[0]) if len(found) == 1 else _two(found)
+    return html.Div([shown, _not_understood(bad)])
+
+
+def _two(found: Sequence[Said]) -> html.Div:
+    """The answers to two prompts, in two columns."""
+    sides = [html.Div([html.Div(said.shown, className="said-prompt"), answers(said, id)]) for said, id in zip(
+        found, ("prompt-said", "prompt-said-with"), strict=True)]  # fmt: skip
+    return html.Div(sides, className="said-two")
+
+
+def _not_understood(bad: Mapping[str, str]) -> html.Ul | None:
+    """One line for every part that is not switched off; the browser marks these in the field."""
+    lines = [html.Li([html.B(item[:40], className="bad-part", title=item), f" {why}"]) for item, why in bad.items()]
+    return html.Ul(lines, className="bad-parts", **{"aria-label": "not switched off"}) if lines else None
 
 
 def items(off: Any) -> list[str]:

@@ -109,6 +109,11 @@ class Said:
     direct: float
     total: float
 
+    @property
+    def shown(self) -> str:
+        """The prompt, for people."""
+        return Prompt(self.before.operator, self.before.op1, self.before.op2).shown
+
 
 def knocked_out(model: LiveModel, prompt: Prompt, off: Off, important: Sequence[Neuron], seed: int) -> Said:
     """The prompt's answer with and without parts, and the control."""

@@ -143,6 +143,26 @@ def examples(source: Source, operator: str, *, right: int = 3, wrong: int = 5) -
     ]
 
 
+def to_try(source: Source, operator: str) -> dict[str, list[str]]:
+    """Prompts to try by how the run answered them, the flagship among them; wrong ones of others where there is none.
+
+    Keys are `right`, `wrong` and, for what the run did not ask, `try`.
+    """
+    found: dict[str, list[str]] = {"right": [], "wrong": [], "try": []}
+    flagship = Prompt("-", *FLAGSHIP)
+    if "-" in source.operators and source.operands[1] >= max(FLAGSHIP):
+        stored = stored_answer(source, flagship)
+        found["try" if stored is None else "right" if stored.correct else "wrong"].append(flagship.text)
+    for text, correct in examples(source, operator):
+        held = found["right" if correct else "wrong"]
+        if text not in held:
+            held.append(text)
+    if not found["wrong"]:
+        others = [examples(source, o, wrong=3) for o in source.operators if o != operator]
+        found["wrong"] = [text for known in others for text, correct in known if not correct]
+    return found
+
+
 @dataclass(frozen=True)
 class StoredWriting:
     """Stored neurons on a prompt: activation, and activation x value for each number (up to the final norm)."""

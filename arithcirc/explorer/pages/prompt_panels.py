@@ -283,9 +283,9 @@ def _bar(field: str, title: str, values: pd.Series, **options: Any) -> dict[str,
 
 
 def _number(field: str, title: str, digits: int, *, percent: bool = False, **options: Any) -> dict[str, Any]:
-    text = f"d3.format('.{digits}{'%' if percent else 'f'}')(params.value)"
+    text = f"d3.format('.{digits}f')({'100 * ' if percent else ''}params.value)"
     if percent:
-        text = f"params.value < 0.001 ? '< 0.1%' : {text}"
+        text = f"params.value < 0.001 ? '<\N{NO-BREAK SPACE}0.1\N{NO-BREAK SPACE}%' : {text} + '\N{NO-BREAK SPACE}%'"
     return {
         "field": field, "headerName": title, "type": "rightAligned", "filter": False,
         "sortingOrder": ["desc", "asc", None],

@@ -9,35 +9,37 @@ from arithcirc.explorer import kit
 from arithcirc.explorer.pages.prompt_ask import counted
 from arithcirc.explorer.pages.prompt_case import Said
 from arithcirc.explorer.pages.prompt_words import chance, said, signed
-from arithcirc.questions import Reply
+from arithcirc.questions import Guess, Reply
 from arithcirc.viz import theme
 
 ROWS = 8
 """Answers listed."""
+SMALLEST = 0.001
+"""Probability below which only that is said."""
 
 
-def answers(found: Said) -> html.Div:
-    """The answers, and what changed."""
+def answers(found: Said, id: str = "prompt-said") -> html.Div:
+    """The answers, and what changed; `id` begins the names of the answers."""
     columns: list[tuple[str, str, Reply]] = [("whole", "whole model", found.before)]
     if found.after is not None:
         columns.append(("after", f"without {counted(found.off)}", found.after))
     if found.control is not None:
         columns.append(("control", "as many random", found.control))
-    cards = [_card(kind, title, reply, alone=len(columns) == 1) for kind, title, reply in columns]
+    cards = [_card(f"{id}-{kind}", kind, title, reply, alone=len(columns) == 1) for kind, title, reply in columns]
     parts: list[Any] = [html.Div(cards, className="said-cards"), _table([reply for *_, reply in columns])]
     if found.after is not None:
         parts.append(_change(found, found.after))
     return html.Div(parts)
 
 
-def _card(kind: str, title: str, reply: Reply, *, alone: bool) -> html.Div:
+def _card(id: str, kind: str, title: str, reply: Reply, *, alone: bool) -> html.Div:
     first = reply.guesses[0]
     verdict = (", right" if reply.correct else f", wrong: the result is {reply.answer}") if alone else ""
     mark = html.Span("✓" if reply.correct else "✗", className="right" if reply.correct else "wrong")
     return html.Div(
         [
             html.Div(title, className="said-title"),
-            html.Div([said(first), " ", mark], className="said-answer", id=f"prompt-said-{kind}"),
+            html.Div([said(first), " ", mark], className="said-answer", id=id),
             html.Div(f"{chance(first)}{verdict}", className="said-title"),
         ],
         className=f"said-card said-{kind}",
@@ -58,17 +60,26 @@ def _table(replies: Sequence[Reply]) -> html.Table:
         cells = [html.Th([name, *mark])]
         for i, column in enumerate(held):
             guess = column.get(token)
-            width = f"{100 * guess.probability:.2f}%" if guess else "0"
-            bar = html.Div(className=f"chance chance-{i}", style={"width": width})
-            text = (
-                theme.percent(guess.probability) if guess and guess.probability >= 0.001 else "<\N{NO-BREAK SPACE}0.1"
-            )
-            cells.append(html.Td([html.Div(bar, className="chances"), html.Span(text if guess else "–")]))
+            share, sign = _chance(replies[i], guess, value)
+            bar = html.Div(className=f"chance chance-{i}", style={"width": f"{100 * share:.2f}%"})
+            cells.append(html.Td([html.Div(bar, className="chances"), html.Span(sign + theme.percent(share))]))
         if len(held) == 1:
             cells.append(html.Td(theme.number(guess.logit, 1) if guess else "–", className="logit"))
         rows.append(html.Tr(cells))
     heads = ["answer", *(["probability", "logit"] if len(held) == 1 else ["whole", "without", "random"][: len(held)])]
     return html.Table([html.Thead(html.Tr([html.Th(h) for h in heads])), html.Tbody(rows)], className="said")
+
+
+def _chance(reply: Reply, guess: Guess | None, number: int | None) -> tuple[float, str]:
+    """A row's probability and what stands before it: below the least of the guesses where no more is known."""
+    below = "<\N{NO-BREAK SPACE}"
+    share = guess.probability if guess is not None else -1.0
+    if guess is None and number is not None and number < len(reply.chances):
+        share = float(reply.chances[number])
+    if share < 0:
+        share, sign = reply.guesses[-1].probability, below
+        return (share, sign) if share >= SMALLEST else (SMALLEST, below)
+    return (share, "") if share >= SMALLEST else (SMALLEST, below)
 
 
 def _change(found: Said, after: Reply) -> html.Div:

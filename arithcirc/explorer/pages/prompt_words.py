@@ -48,6 +48,65 @@ def sentences(case: Case) -> list[str]:
     return [part for part in parts if part]
 
 
+def unseen(prompt: Prompt, operands: tuple[int, int]) -> list[str]:
+    """That operands lie outside those of the run."""
+    low, high = operands
+    out = list(dict.fromkeys(n for n in (prompt.op1, prompt.op2) if not low <= n <= high))
+    if not out:
+        return []
+    names = " and ".join(str(n) for n in out)
+    return [
+        f"**{names} {'lies' if len(out) == 1 else 'lie'} outside {low}..{high}**, the operands of this run: its "
+        "labels, means and accuracy were made there, so they say little about this prompt."
+    ]
+
+
+def summary(case: Case, trial: Trial | None) -> str:
+    """The explanation in a sentence or two: which parts push the answer up, in which layers, how many must go."""
+    right = case.reply.correct
+    given, answer = said(case.reply.guesses[0]), case.reply.answer
+    if not right and not case.rivals:
+        return f"**In short:** the model says {given}, no number, so there is no rival number to compare {answer} with."
+    target = case.target("answer" if right else "difference")
+    sign = 1 if right else -1
+    pushing = _pushing(case, target, sign)
+    if not pushing:
+        return f"**In short:** no layer speaks clearly for {given}: its lead comes from the embedding and biases."
+    nats = "; ".join(f"{name} ({signed(value)} nats)" for name, value in pushing)
+    if right:
+        start = f"**In short:** the model says {given} because many parts vote for it, most of all {nats}."
+    else:
+        start = f"**In short:** {given} beats {answer} because some parts favour it, most of all {nats}."
+    return f"{start} {_redundancy(case, trial)}".strip()
+
+
+def _pushing(case: Case, target: Target, sign: int, most: int = 3) -> list[tuple[str, float]]:
+    """The heads, or the MLP neurons, of the layers that push most, strongest first, with what they write."""
+    explanation = case.explanation
+    kinds = {
+        "the MLP neurons": target.of(explanation, explanation.neurons).sum(axis=1),
+        "the heads": target.of(explanation, explanation.heads).sum(axis=1),
+    }
+    found = [(f"{kind} of layer {i}", float(v)) for kind, by in kinds.items() for i, v in enumerate(by)]
+    best = sorted((sign * value, name, value) for name, value in found if sign * value > 0.05)[::-1]
+    return [(name, value) for _, name, value in best[:most]]
+
+
+def _redundancy(case: Case, trial: Trial | None) -> str:
+    """How many of the strongest neurons must go before the answer changes."""
+    if trial is None:
+        return ""
+    right, n = case.reply.correct, len(trial.turning or ())
+    does = "the answer falls" if right else "the answer comes right"
+    if not n:
+        return "No set of the strongest neurons that was tried changes it." if case.rivals else ""
+    if n == 1:
+        return f"The votes are not redundant: one neuron must go before {does}."
+    if n <= SHOWN:
+        return f"The votes are hardly redundant: {n} of the strongest neurons must go before {does}."
+    return f"The votes are redundant: {n} of the strongest neurons must go together before {does}."
+
+
 def knockouts(case: Case, trial: Trial | None) -> list[str]:
     """What knockouts show."""
     return [part for part in (_tried(case, trial), _turned(case, trial)) if part]
@@ -60,7 +119,7 @@ def _answer(reply: Reply) -> str:
         if len(reply.guesses) < 2:
             return f"{text}."
         second = reply.guesses[1]
-        return f"{text}; its next guess, {said(second)}, is {number(first.logit - second.logit, 1)} nats behind."
+        return f"{text}; the runner-up, {said(second)}, is {number(first.logit - second.logit, 1)} nats behind."
     behind = number(first.logit - reply.answer_guess.logit, 1)
     return (
         f"The model answers **{said(first)}** to {shown}, which is **wrong**: the result is **{reply.answer}**. It "
@@ -136,7 +195,7 @@ def _named(case: Case, neuron: Neuron) -> str:
 
 
 def _fitting(case: Case) -> str:
-    """How many of the answer's heuristics on the result the next guess fits too."""
+    """How many of the answer's heuristics on the result the runner-up fits too."""
     if not case.reply.correct or not case.rivals:
         return ""
     mine = [str(n) for n in case.labels.held.loc[case.labels.held["value"] == "result", "heuristic"].unique()]
@@ -146,8 +205,8 @@ def _fitting(case: Case) -> str:
         return ""
     which = f"; it misses {_some(missed)}" if missed else ""
     return (
-        f"The next number, {rival}, fits {len(mine) - len(missed)} of the {len(mine)} heuristics on the result that "
-        f"{case.reply.answer} fits{which}."
+        f"The runner-up among numbers, {rival}, fits {len(mine) - len(missed)} of the {len(mine)} heuristics on the "
+        f"result that {case.reply.answer} fits{which}."
     )
 
 
