@@ -6,6 +6,7 @@ Markdown of it.
 
 import base64
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, cast
 
 import dash_ag_grid as dag
@@ -43,6 +44,13 @@ def styled(figure: go.Figure) -> go.Figure:
     return figure.update_layout(template=theme.template(scheme()))
 
 
+@cache
+def _template(scheme: theme.Scheme) -> dict[str, Any]:
+    """A template as plain values, which need no check; not to be written into."""
+    plain: dict[str, Any] = theme.template(scheme).to_plotly_json()
+    return plain
+
+
 def typed(value: Any) -> Any:
     """A plain figure with its numpy arrays in base64, as plotly.js reads them: Dash would write out their digits."""
     if isinstance(value, dict):
@@ -62,18 +70,16 @@ def graph(
     figure: go.Figure | dict[str, Any], *, id: str | dict[str, Any], name: str, height: int | None = None
 ) -> html.Div:
     """A figure with its downloads; `name` is the file's, without an ending. A plain dict is not written into."""
-    if isinstance(figure, dict):
-        held = figure["layout"] | {"template": theme.template(scheme())} | ({"height": height} if height else {})
-        figure = typed(figure | {"layout": held})
-    else:
-        styled(figure if height is None else figure.update_layout(height=height))
+    plain = figure if isinstance(figure, dict) else figure.to_dict()
+    held = plain["layout"] | {"template": _template(scheme())} | ({"height": height} if height else {})
+    plain = typed(plain | {"layout": held})
     buttons = [
         html.Button(form.upper(), title=f"download {name}.{form}", **{"data-download": form, "data-name": name})
         for form in ("png", "svg")
     ]
-    tall = height or (figure["layout"].get("height") if isinstance(figure, dict) else figure.layout.height)
+    tall = held.get("height")
     style = {"height": f"{tall:g}px"} if tall else {}
-    plot = dcc.Graph(id=id, figure=figure, config=CONFIG, className="plot", responsive=True, style=style)
+    plot = dcc.Graph(id=id, figure=plain, config=CONFIG, className="plot", responsive=True, style=style)
     return html.Div([html.Div(buttons, className="downloads"), plot], className="figure")
 
 

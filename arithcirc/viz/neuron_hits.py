@@ -87,10 +87,15 @@ def hits(neuron_map: NeuronMap, heuristic: str, kind: str, end: str) -> Hits | N
 def strongest(values: Float[np.ndarray, "prompt"], k: int, end: str) -> Bool[np.ndarray, "prompt"]:
     """Which are the k largest (`top`) or the k smallest (`bottom`), equal values in the order labels were scored in."""
     value = np.where(np.isnan(values), -np.inf, values).astype(np.float32)
-    descending = np.lexsort((tie_order(len(value)), -value))
-    chosen = np.zeros(len(value), dtype=bool)
-    chosen[descending[:k] if end != "bottom" else descending[len(value) - k :]] = True
-    return chosen
+    if not 0 < k < len(value):
+        return np.full(len(value), k > 0)
+    if end == "bottom":  # the k smallest are what the others leave
+        return ~strongest(values, len(value) - k, "top")
+    edge = np.partition(value, len(value) - k)[len(value) - k]
+    chosen, ties = value > edge, np.flatnonzero(value == edge)
+    first = np.argsort(tie_order(len(value))[ties])[: k - int(chosen.sum())]
+    chosen[ties[first]] = True
+    return np.asarray(chosen)
 
 
 def variable_of(neuron_map: NeuronMap, variable: Variable) -> Int[np.ndarray, "op1 op2"]:
