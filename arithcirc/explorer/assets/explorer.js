@@ -137,6 +137,8 @@
         const base = {};
         ["run", "model", "revision", "op"].forEach((name) => { base[name] = now.get(name) || view[name]; });
         if (now.get("run") && now.get("run") !== view.run) Object.assign(base, { model: now.get("model"), revision: now.get("revision") });
+        const prompts = window.dash_clientside.prompt;
+        if (changes.op && !other && view.page === "prompt" && prompts) Object.assign(changes, prompts.of(op));
         const next = address(other ? page : view.page, Object.assign(base, changes), !other);
         return [next.path === window.location.pathname ? no() : next.path,
           next.query === window.location.search ? no() : next.query];
