@@ -18,7 +18,7 @@ from flask import Response
 from plotly.io.json import to_json_plotly
 
 from arithcirc.errors import ArithcircError
-from arithcirc.explorer import kit
+from arithcirc.explorer import asked, kit
 from arithcirc.explorer.context import Context, Page
 from arithcirc.explorer.library import Library
 from arithcirc.explorer.live import Live, Opener
@@ -169,7 +169,7 @@ def _route(context: Context, path: Any, query: Any) -> tuple[Any, ...]:
     shown: dict[str, Any]
     try:
         source = context.library.open(view)
-        view = _settled(view, source)
+        missing, view = asked.missing(view, source), asked.known(asked.settled(view, source))
         held = [c for c in source.checkpoints if source.checkpoint and c.model == source.checkpoint.model]
     except Exception as error:
         shown = {"runs": keys, "run": view.run or None, "ops": [], "op": "", "step": 0, "page": view.page}
@@ -178,15 +178,20 @@ def _route(context: Context, path: Any, query: Any) -> tuple[Any, ...]:
         "runs": keys, "run": source.key, "op": view.op, "page": view.page,
         "ops": [{"value": o, "label": theme.OPERATOR_SIGNS.get(o, o)} for o in source.operators],
         "step": held.index(source.checkpoint) if source.checkpoint in held else 0,
+        "address": view.url() if missing or "step=" in str(query) else "",
     }  # fmt: skip
-    return _drawn(context, view, source), view.data(), shown, [[c.model, c.revision] for c in held]
+    drawn = [*_told_first(view, source, missing), _drawn(context, view, source)]
+    return drawn, view.data(), shown, [[c.model, c.revision] for c in held]
 
 
-def _settled(view: View, source: Source) -> View:
-    """The view with its run, checkpoint and operator named, defaults filled in."""
-    at = source.checkpoint
-    op = view.op if view.op in source.operators else next(iter(source.operators), "")
-    return View(view.page, source.key, at.model if at else "", at.revision if at else "", op, view.choices)
+def _told_first(view: View, source: Source, missing: str) -> list[Any]:
+    """Lines above the page: what the address asks for in vain, and where a checkpoint without results has some."""
+    lines: list[Any] = [html.Div(missing, className="told", role="status")] if missing else []
+    first = asked.first_analysed(view, source)
+    if first is not None and source.checkpoint is not None:
+        said = f"{source.checkpoint.revision} has no circuit for {theme.operator_title(view.op)}. First that has one: "
+        lines.append(html.Div([said, kit.link(first, view.url(revision=first)), "."], className="told"))
+    return lines
 
 
 def _drawn(context: Context, view: View, source: Source) -> Any:

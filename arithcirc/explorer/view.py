@@ -36,6 +36,8 @@ class View:
         text = query.lstrip("?")[:LONGEST]
         held = dict(parse_qsl(text, max_num_fields=60, errors="replace")) if text.count("&") < 60 else {}
         common = {name: held.pop(name, "") for name in COMMON}
+        step = held.pop("step", "")  # a checkpoint as people say it: step=0, step=step0
+        common["revision"] = common["revision"] or step
         return cls(path[:LONGEST].strip("/").lower() or "overview", **common, choices=held)
 
     @classmethod

@@ -20,6 +20,7 @@ import plotly.graph_objects as go
 
 from arithcirc.errors import RequestError
 from arithcirc.viz import theme
+from arithcirc.viz.panels import cell_texts
 
 Statistic = Literal["mean", "median"]
 
@@ -197,7 +198,8 @@ def _add_panel(
             xgap=1,
             ygap=1,
             hoverongaps=False,
-            texttemplate="%{z:.1f}" if roomy else None,
+            text=cell_texts(z, 1).tolist() if roomy else None,
+            texttemplate="%{text}" if roomy else None,
             textfont={"size": theme.SMALL - 1} if roomy else None,
             hovertemplate=_HOVER.format(name=name, where=where, unit=unit, extra=theme.operator_title(operator)),
         ),

@@ -62,7 +62,8 @@ class Facts:
     """One operator; None where a table is missing.
 
     `by_prompt` has the accuracies `targeted` and `random` after zeroing neurons by prompt, with their `per_layer`,
-    `neurons`, `n` and `p` (McNemar). `verdict` is the word for all predictions of the bag of heuristics.
+    `neurons`, `n` and `p` (McNemar), and `mean`, that of the targeted ones when they are replaced by their means.
+    `verdict` is the word for all predictions of the bag of heuristics.
     """
 
     operator: str
@@ -145,9 +146,11 @@ def _by_prompt(data: RunData, operator: str) -> dict[str, float] | None:
     if not has(data.tables, "knockouts_by_prompt", "operator", "ablation", "arm", "per_layer", "accuracy"):
         return None
     rows = data.tables["knockouts_by_prompt"]
-    rows = rows[(rows["operator"] == operator) & (rows["ablation"] == "zero")]
+    rows = rows[rows["operator"] == operator]
     if "labels" in rows.columns:
         rows = rows[rows["labels"] == data.setting("knockout", "labels", "matched")]
+    by_mean = rows[(rows["ablation"] == "mean") & (rows["arm"] == "targeted")]
+    rows = rows[rows["ablation"] == "zero"]
     if rows.empty:
         return None
     rows = comparable(rows)
@@ -159,9 +162,11 @@ def _by_prompt(data: RunData, operator: str) -> dict[str, float] | None:
     ours, theirs = (numbers(arms[arm].loc[[small[-1]]], ["accuracy", "neurons", "n", "p"])[0] for arm in _ARMS)
     if not (np.isfinite(ours[0]) and np.isfinite(theirs[0])):
         return None
+    mean = numbers(by_mean[by_mean["per_layer"] == small[-1]], ["accuracy"])[:, 0]
     return {
         "targeted": float(ours[0]), "random": float(theirs[0]), "per_layer": float(small[-1]),
         "neurons": float(ours[1]), "n": float(ours[2]), "p": float(theirs[3]),
+        "mean": float(mean[0]) if len(mean) else float("nan"),
     }  # fmt: skip
 
 

@@ -30,7 +30,8 @@ def heat(
     row: int = 1,
 ) -> None:
     """One heat map on the figure's colour axis. Cells carry `text`, or their value, when they are few enough."""
-    roomy = text is not None or (decimals is not None and z.shape[1] <= 6 and z.shape[0] <= 24)
+    if text is None and decimals is not None and z.shape[1] <= 6 and z.shape[0] <= 24:
+        text = cell_texts(z, decimals)
     figure.add_trace(
         go.Heatmap(
             z=z if z.dtype == np.int8 else z.astype(np.float32),
@@ -42,13 +43,18 @@ def heat(
             xgap=1 if z.shape[1] <= 40 else 0,
             ygap=1 if z.shape[0] <= 60 else 0,
             hoverongaps=False,
-            texttemplate=("%{text}" if text is not None else f"%{{z:.{decimals}f}}") if roomy else None,
-            textfont={"size": theme.SMALL} if roomy else None,
+            texttemplate="%{text}" if text is not None else None,
+            textfont={"size": theme.SMALL} if text is not None else None,
             hovertemplate=hover,
         ),
         row=row,
         col=panel,
     )
+
+
+def cell_texts(z: np.ndarray, decimals: int) -> np.ndarray:
+    """Values as they are written in cells, as everywhere else: a real minus, nothing where there is no value."""
+    return np.array([["" if np.isnan(v) else theme.number(v, decimals) for v in row] for row in z.astype(float)])
 
 
 def outline(figure: go.Figure, panel: int, x: int, y: int) -> None:

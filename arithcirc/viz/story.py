@@ -13,8 +13,11 @@ import pandas as pd
 from arithcirc.viz.commands import MADE_BY
 from arithcirc.viz.frames import flags, has
 from arithcirc.viz.operator_facts import Facts, Tables
+from arithcirc.viz.summary import carriers
 from arithcirc.viz.theme import number, p_value, percent
+from arithcirc.viz.verdicts import PREDICTIONS, by_kind
 
+_THE = {"operator": "the operator"}
 VERBS = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide"}
 NOT_IN_SWEEPS = {
     "heads": ("heads", "head_copies", "head_cuts"),
@@ -54,7 +57,13 @@ class Limit:
 
 def story(view: Links, source: Tables, facts: Facts) -> list[Step]:
     """The steps of one operator, in the order of the computation."""
-    steps = [_can(view, facts), _heads(view, facts), _probe(facts), _neurons(view, source, facts), _break(view, facts)]
+    steps = [
+        _can(view, facts),
+        _heads(view, source, facts),
+        _probe(facts),
+        _neurons(view, source, facts),
+        _break(view, facts),
+    ]
     return [step for step in steps if step is not None]
 
 
@@ -69,24 +78,45 @@ def _can(view: Links, facts: Facts) -> Step | None:
     return Step(claim, text, view.url("prompt"), "Ask it a prompt")
 
 
-def _heads(view: Links, facts: Facts) -> Step | None:
+def _heads(view: Links, source: Tables, facts: Facts) -> Step | None:
     summary = facts.summary
     found = None if summary is None else summary.evaluate or summary.discover
     if summary is None or found is None or not np.isfinite(found.faithfulness):
         return None
     many = f"{found.n_heads} of {summary.total_heads} heads"
-    reached = found.faithfulness >= summary.target
-    claim = f"{many[0].upper()}{many[1:]} bring the numbers to “=”." if reached else "The heads are not all of it."
+    f, answers = number(found.faithfulness), np.isfinite(found.accuracy)
+    kept_most = found.faithfulness >= summary.target
+    claim = f"{many[0].upper()}{many[1:]} {'keep' if kept_most else 'miss the target with'} F = {f}"
+    if answers:
+        claim += f" {'and' if found.accuracy >= 0.9 or not kept_most else 'but'} answer {percent(found.accuracy)}"
+    claim += "."
     if summary.whole_model:
         claim = "No part of the model is enough."
     kept = (
-        f"With {many} and the MLPs kept and every other head replaced by its mean, {number(found.faithfulness, 2)} of "
-        "the model’s behaviour remains (faithfulness F; 1 is the whole model)"
+        f"With {many} and the MLPs kept and every other head replaced by its mean, the answer’s lead is {f} of the "
+        "whole model’s (faithfulness F, a ratio of logits)"
     )
-    kept += "" if reached else f", which misses the target of {summary.target:g}"
+    kept += "" if kept_most else f", which misses the target of {summary.target:g}"
+    held_out = "held-out prompts" if summary.evaluate is not None else "prompts"
+    kept += f", and {percent(found.accuracy)} of {found.n} {held_out} are answered correctly" if answers else ""
+    if summary.whole is not None and np.isfinite(summary.whole.accuracy) and answers:
+        kept += f" (whole model {percent(summary.whole.accuracy)})"
     if summary.random is not None:
-        kept += f"; as many heads drawn at random keep {number(summary.random.mean, 2)} on average"
-    return Step(claim, f"{kept}.", view.url("heads"), "Heads")
+        kept += f"; as many heads drawn at random keep F = {number(summary.random.mean)} on average"
+    brought = _brought(source, facts.operator)
+    return Step(claim, f"{kept}.{brought}", view.url("heads"), "Heads")
+
+
+def _brought(source: Tables, operator: str) -> str:
+    """Which heads bring which part of the prompt to `=`, by patching effects."""
+    if not source.has("effects"):
+        return ""
+    held = {part: heads[:2] for part, heads in carriers(source.table("effects", operator)).items() if heads}
+    said = [
+        f"{_THE.get(part, part)} by {' and '.join(f'{h.head} ({number(h.mean, 1)} nats)' for h in held[part])}"
+        for part in held
+    ]
+    return f" By patching effect, “=” gets {'; '.join(said)}." if said else ""
 
 
 def _probe(facts: Facts) -> Step | None:
@@ -96,7 +126,7 @@ def _probe(facts: Facts) -> Step | None:
     text = (
         f"A linear probe reads the answer from the residual stream at “=” with accuracy {number(row['accuracy'], 2)} "
         f"after layer {int(row['layer'])} and {number(row['best'], 2)} at best (base rate {number(row['base_rate'])}): "
-        "the MLPs from there on write the answer."
+        "it can be read there, which is not yet that it is used."
     )
     return Step(f"The answer appears from layer {int(row['layer'])} on.", text)
 
@@ -107,17 +137,16 @@ def _neurons(view: Links, source: Tables, facts: Facts) -> Step | None:
         return None
     total = max(int(row["important"]), 1)
     share = int(row["significant"]) / total
-    claim = "Most neurons there are heuristics." if share >= 0.5 else "Some neurons there are heuristics."
-    if share < 0.05:
-        claim = "Hardly any neuron there is a heuristic."
+    claim = f"{percent(share)} of the neurons tested have a significant label."
     text = (
-        f"Of {total:,} {_important(source)} {percent(share)} fire by a simple rule about op1, op2 or the result (a "
-        f"label with score ≥ {facts.threshold:g} that chance does not explain, q < {facts.level:g})"
+        f"{int(row['significant']):,} of {total:,} {_important(source)} are strongest where a simple rule about op1, "
+        f"op2 or the result holds (a label: score ≥ {facts.threshold:g} on the neuron’s strongest prompts, more than "
+        f"chance explains, q < {facts.level:g}). What a neuron does elsewhere its label does not say"
     )
     example = example_label(source, facts.operator)
     if example is not None:
         text += (
-            f"; L{example['layer']}N{example['neuron']}, for one, when {example['heuristic']} "
+            f". L{example['layer']}N{example['neuron']}, for one, is strongest when {example['heuristic']} "
             f"(score {number(example['score'], 2)}; chance {number(example['base_rate'], 2)})"
         )
         where = {"layer": int(example["layer"]), "neuron": int(example["neuron"])}
@@ -153,18 +182,32 @@ def _break(view: Links, facts: Facts) -> Step | None:
         return None
     gap = found["random"] - found["targeted"]
     significant = np.isfinite(found["p"]) and found["p"] < 0.01
-    claim = "Breaking them breaks the answer." if significant and gap > 0 else "Breaking them is no proof yet."
+    claim = "Breaking them by prompt costs answers." if significant and gap > 0 else "Breaking them is no proof yet."
+    verdict = by_kind(facts.predictions)
+    if verdict:
+        claim = f"The bag of heuristics {verdict}."
     text = (
         f"With the neurons of the heuristics that a prompt satisfies set to zero (at most {found['per_layer']:.0f} per "
         f"layer, {found['neurons']:.0f} on average) accuracy is {number(found['targeted'], 2)}; with as many random "
         f"important neurons {number(found['random'], 2)} ({found['n']:.0f} prompts answered correctly before"
     )
     text += f", McNemar p = {p_value(found['p'])})." if np.isfinite(found["p"]) else ")."
+    if np.isfinite(found.get("mean", np.nan)):
+        text += f" Replaced by their means instead of zero: {number(found['mean'], 2)}."
     tested = [p.holds for p in facts.predictions if p.holds is not None]
     if tested:
         text += f" Of the {len(tested)} tested predictions of the bag of heuristics {sum(tested) or 'none'} "
         text += "hold." if sum(tested) > 1 else "holds."
+        text += _by_heuristic(facts)
     return Step(claim, text, view.url("heuristics"), "Heuristics")
+
+
+def _by_heuristic(facts: Facts) -> str:
+    """What zeroing one heuristic's neurons does in and out of it, where that was tested and does not hold."""
+    found = next((p for p in facts.predictions if p.name == PREDICTIONS["in_vs_out"]), None)
+    if found is None or found.holds is not False:
+        return ""
+    return f" Heuristic by heuristic: {found.detail}."
 
 
 def limits(source: Tables, facts: Facts) -> list[Limit]:

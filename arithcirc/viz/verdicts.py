@@ -4,6 +4,7 @@
 numbers. A prediction that does not hold is said not to hold; one without a statistic was not tested, which is neither.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +69,29 @@ class Verdict:
             return "not tested"
         count = f"{sum(tested)} of {len(tested)}"
         return f"holds ({count})" if all(tested) else f"holds in part ({count})" if any(tested) else "does not hold"
+
+
+def by_kind(predictions: Sequence[Prediction]) -> str:
+    """`holds`, `does not hold`, or in which of the two experiments it does: `holds in part: by prompt, not by ...`.
+
+    `by prompt` zeroes neurons of the heuristics that each prompt satisfies, `by heuristic` those of one heuristic, in
+    and out of it. Empty when nothing was tested.
+    """
+    tested: dict[str, list[bool]] = {"by prompt": [], "by heuristic": []}
+    for prediction in predictions:
+        if prediction.holds is not None:
+            kind = "by prompt" if prediction.name.startswith("by prompt") else "by heuristic"
+            tested[kind].append(prediction.holds)
+    held = [holds for kind in tested.values() for holds in kind]
+    if not held:
+        return ""
+    if all(held) or not any(held):
+        return "holds" if all(held) else "does not hold"
+    said = {
+        kind: kind if all(each) else f"in part {kind}" if any(each) else f"not {kind}"
+        for kind, each in tested.items() if each
+    }  # fmt: skip
+    return f"holds in part: {', '.join(sorted(said.values(), key=lambda text: text.startswith('not')))}"
 
 
 def verdicts(data: RunData) -> list[Verdict]:

@@ -56,14 +56,22 @@ def test_what_is_decoded_is_measured_above_its_base_rate(source):
     assert rows.loc["L0H0", "decodes"] != rows.loc["L0H0", "decodes"]  # no probe on it
 
 
-def test_the_sentence_says_carried_only_what_is_read_well(source):
-    rows = head_rows(view("+"), source).to_dict("records")
-    text = {r["name"]: sentence(r, len(rows), "+") for r in rows}
-    assert "so it can bring op1 to =" in text["L2H1"]
-    assert "in the circuit of addition, number" in text["L2H1"]
-    weak = next(r for r in rows if r["name"] == "L2H1") | {"accuracy": 0.2, "share": 0.3}
-    assert "No part of the prompt can be read" in sentence(weak, 24, "+")
-    assert "attention is spread" in sentence(weak, 24, "+")
+def test_what_a_head_carries_is_told_by_patching_and_a_probe_that_says_otherwise_disagrees(source):
+    rows = head_rows(view("+"), source).set_index("name", drop=False)
+    for (layer, head), part in synthetic.CARRIERS.items():
+        assert rows.loc[f"L{layer}H{head}", "carries"] == part
+    assert rows["carries"].notna().sum() == len(synthetic.CARRIERS)  # a ripple carries nothing
+    row = rows.loc["L2H1"].to_dict()
+    text = sentence(row, 24, "+")
+    assert "in the circuit of addition, number" in text
+    assert "By patching it carries op1 to =" in text
+    assert "(a lower bound) reads op1 best" in text
+    assert "which agrees" in text
+    assert "patching and probe disagree" in sentence(row | {"decodes": "operator"}, 24, "+")
+    weak = sentence(row | {"accuracy": 0.2, "share": 0.3}, 24, "+")
+    assert "less than patching shows" in weak
+    assert "attention is spread" in weak
+    assert "carries no single part" in sentence(row | {"carries": None}, 24, "+")
 
 
 def test_the_first_head_is_shown_unless_the_address_names_one(source):

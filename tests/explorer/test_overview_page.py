@@ -16,7 +16,8 @@ from arithcirc.store import RunFolder
 from arithcirc.viz import operator_facts, story
 from arithcirc.viz.operator_facts import Facts, absent, gather
 from arithcirc.viz.summary import Accuracy, OperatorSummary
-from arithcirc.viz.theme import number
+from arithcirc.viz.theme import number, percent
+from arithcirc.viz.verdicts import Prediction, by_kind
 
 OPERATORS = synthetic.OPERATORS
 
@@ -89,17 +90,37 @@ def test_a_missed_target_a_guess_and_an_insignificant_gap_are_not_sold(source, f
     steps = story.story(view("*"), source, facts["*"])  # its F misses the target
     assert facts["*"].summary.reached is False
     assert "misses the target" in said(steps)
-    assert "bring the numbers" not in said(steps)
+    assert " heads miss the target with F = " in said(steps)
     guess = Facts("+", OperatorSummary("+", accuracy=Accuracy(100, 5, 0.05, 0.06)))
     assert story.story(view("+"), source, guess)[0].claim == "It cannot add."
     for quoted, claim in (
-        ({"targeted": 0.5, "random": 0.9, "p": 1e-4}, "Breaking them breaks the answer."),
+        ({"targeted": 0.5, "random": 0.9, "p": 1e-4}, "Breaking them by prompt costs answers."),
         ({"targeted": 0.9, "random": 0.5, "p": 1e-4}, "Breaking them is no proof yet."),
         ({"targeted": 0.5, "random": 0.9, "p": 0.2}, "Breaking them is no proof yet."),
         ({"targeted": 0.5, "random": 0.9, "p": np.nan}, "Breaking them is no proof yet."),
     ):
         broken = Facts("+", by_prompt={"per_layer": 25.0, "neurons": 9.0, "n": 50.0} | quoted)
         assert story._break(view("+"), broken).claim == claim
+
+
+def test_the_verdict_is_the_headline_and_the_circuit_s_own_accuracy_stands_beside_f(source, facts):
+    found = facts["+"]
+    text = said(story.story(view("+"), source, found))
+    assert f"F = {number(found.summary.evaluate.faithfulness)}" in text
+    assert f"answer {percent(found.summary.evaluate.accuracy)}" in text
+    prompt, heuristic = "by prompt: more than random neurons", "breaks inside more than outside"
+    for by_prompt, by_heuristic, word in (
+        (True, True, "holds"),
+        (False, False, "does not hold"),
+        (True, False, "holds in part: by prompt, not by heuristic"),
+        (False, True, "holds in part: by heuristic, not by prompt"),
+        (True, None, "holds"),
+        (None, None, ""),
+    ):
+        told = [Prediction(prompt, "", by_prompt, "x"), Prediction(heuristic, "", by_heuristic, "y")]
+        assert by_kind(told) == word
+    half = [Prediction(prompt, "", True, ""), Prediction("by prompt: x", "", False, ""), Prediction("z", "", False, "")]
+    assert by_kind(half) == "holds in part: in part by prompt, not by heuristic"
 
 
 def test_the_example_is_a_strong_significant_label(source):
@@ -201,6 +222,26 @@ def test_a_missing_table_leaves_the_rest(lost, explorer_run, tmp_path):
     assert f"table '{lost}'" in page
 
 
+def test_what_an_address_asks_for_in_vain_is_said_and_the_address_is_put_right(planted_sweep, ask):
+    sweep = asker([planted_sweep.path])
+    for asked in ("step=step0", "step=0", "revision=step0"):
+        answer = sweep.go(f"/?op=%2B&{asked}").calm()
+        assert answer.view["revision"] == "step0"
+        assert "which this sweep does not have" not in answer.page
+        assert "step0 has no circuit for + addition" in answer.page
+    answer = sweep.go("/heads?op=%5E&revision=step7&foo=bar").calm()
+    assert (
+        "The address asks for operator ^ and checkpoint step7, which this sweep does not have; shown is" in answer.page
+    )
+    assert "foo = bar, which page Heads does not know" in answer.page
+    rewritten = answer.json["response"]["frame-shown"]["data"]["address"]
+    assert "revision=step2000" in rewritten
+    assert "foo" not in rewritten
+    plain = ask.go("/?op=%2B&change=op1").calm()
+    assert "The address" not in plain.page
+    assert plain.json["response"]["frame-shown"]["data"]["address"] == ""
+
+
 # -- in the browser --------------------------------------------------------------------------------------------------
 
 
@@ -210,6 +251,7 @@ def test_a_click_on_a_head_opens_it_and_a_choice_is_kept_in_the_address(browser,
         page.goto(f"{served}/?op=-")
         page.get_by_text("op1 only", exact=True).click()
         page.wait_for_function("() => location.search.includes('change=op1')", timeout=15_000)
+        page.locator("#overview-heads").scroll_into_view_if_needed()
         box = page.locator("#overview-heads .nsewdrag").bounding_box()
         x, y = box["x"] + box["width"] * 1.5 / 4, box["y"] + box["height"] * 3.5 / 6  # head 1, layer 2 of 0..5
         page.mouse.move(x, y)

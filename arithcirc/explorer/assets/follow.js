@@ -41,6 +41,13 @@
         const path = "/" + meta.page;
         return [path === window.location.pathname ? no() : path, search === window.location.search ? no() : search];
       },
+      // A search typed on a page that has no list of neurons.
+      search(times, text, view) {
+        if (!times || !text || !view) return [no(), no()];
+        const held = { q: text };
+        common.forEach((name) => { held[name] = view[name]; });
+        return ["/neurons", query(held)];
+      },
       // A row of a grid, identified by its address.
       row(cell) {
         if (!cell || !cell.rowId || !String(cell.rowId).startsWith("/")) return [no(), no()];

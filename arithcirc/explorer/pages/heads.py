@@ -27,13 +27,17 @@ from arithcirc.viz.operator_facts import absent
 from arithcirc.viz.panels import bare
 
 POLL = 700
+_CARRIES = "params.value == null ? '–' : params.value == 'op1, op2, operator' ? 'all three' : params.value"
 HELP = {
     "all": "Every head with its patching effect at = (nats of the answer's lead), its rank, whether the circuit keeps "
-    "it, the position it attends to most from =, and the part of the prompt a linear probe reads best off its output. "
+    "it, what it carries to = (the parts of the prompt whose exchange alone moves the answer by at least half as much "
+    "as the strongest part does, at least 0.5 nats), the position it attends to most from =, and the part a linear "
+    "probe reads best off its output: a lower bound, easier for four operators than for 300 operands. "
     "Click a row; the arrow keys step through the ranks.",
     "attention": "Mean attention weights from =. They say where the head looks, not what it takes from there.",
     "decoded": "A linear probe is trained on the head's output at = and tested on prompts it has not seen. Beside it "
-    "what always naming the most frequent value would score. That it can be read does not mean that it is used.",
+    "what always naming the most frequent value would score. A lower bound: a probe may miss what is there, and tells "
+    "four operators apart more easily than 300 operands. That it can be read does not mean that it is used.",
     "effects": "The head's output at one position is replaced by that in a prompt where only one part differs. Red: "
     "the answer needs what the head brings there about that part.",
     "cuts": "All attention from one position to an earlier one is cut in every layer. Accuracy that stays says that "
@@ -53,8 +57,8 @@ def layout(context: Context, view: View, source: Source) -> Any:
     row = {str(name): value for name, value in rows.iloc[at].items()}
     columns = dmc.Grid(
         [
-            dmc.GridCol(_all(view, rows, at), span={"base": 12, "md": 5.2}),
-            dmc.GridCol(_one(view, source, rows, row), span={"base": 12, "md": 6.8}),
+            dmc.GridCol(_all(view, rows, at), span={"base": 12, "md": 5.8}),
+            dmc.GridCol(_one(view, source, rows, row), span={"base": 12, "md": 6.2}),
             dmc.GridCol(_prompt(context, view, source, row), span=12),
             *_circuit(view, source),
         ],
@@ -84,12 +88,29 @@ def _all(view: View, rows: pd.DataFrame, at: int) -> Any:
     offered: list[dict[str, Any]] = [
         {"field": "name", "headerName": "head", "width": 62, "cellClass": "ov-cell-link"},
         {"field": "rank", "headerName": "rank", "width": 50, "type": "rightAligned"},
-        {"field": "circuit", "headerName": "circuit", "width": 62},
+        {"field": "circuit", "headerName": "circuit", "width": 68},
         {"field": "effect", "headerName": "nats", "headerTooltip": "effect at =", "width": 62} | right,
-        {"field": "looks", "headerName": "looks at", "width": 76},
-        {"field": "share", "headerName": "share", "headerTooltip": "share of its attention", "width": 56} | right,
-        {"field": "decodes", "headerName": "decodes", "width": 76},
-        {"field": "accuracy", "headerName": "acc.", "headerTooltip": "held-out accuracy", "width": 50} | right,
+        {
+            "field": "carries",
+            "headerName": "carries",
+            "headerTooltip": "by patching one part at a time",
+            "width": 104,
+            "valueFormatter": {"function": _CARRIES},
+        },
+        {"field": "looks", "headerName": "looks at", "width": 80},
+        {
+            "field": "decodes",
+            "headerName": "probe",
+            "headerTooltip": "read best by a linear probe: a lower bound",
+            "width": 78,
+        },
+        {
+            "field": "accuracy",
+            "headerName": "held out",
+            "headerTooltip": "the probe's accuracy on held-out prompts",
+            "width": 74,
+        }
+        | right,
     ]
     layer, head = int(rows["layer"][at]), int(rows["head"][at])
     listed = rows
@@ -132,7 +153,14 @@ def _one(view: View, source: Source, rows: pd.DataFrame, row: dict[str, Any]) ->
             if not held.empty:
                 drawn = bare(decoded_bars(held, colour=colour), l=64)
                 both.append(
-                    _figure("What its output holds", drawn, "heads-decoded", f"{name}_decoded", 178, HELP["decoded"])
+                    _figure(
+                        "What a probe reads off its output",
+                        drawn,
+                        "heads-decoded",
+                        f"{name}_decoded",
+                        178,
+                        HELP["decoded"],
+                    )
                 )
         parts.append(dmc.SimpleGrid(both, cols=2, spacing=12, mt=8))
     else:
@@ -229,7 +257,7 @@ def _circuit(view: View, source: Source) -> list[Any]:
     """All heads of the circuit side by side, and the cuts."""
     drawn = [
         ("heads", "Where the circuit’s heads look", head_attention, "heads-circuit", HELP["attention"]),
-        ("head_copies", "What can be read off their outputs", head_copies, "heads-copies", HELP["decoded"]),
+        ("head_copies", "What a linear probe reads: a lower bound", head_copies, "heads-copies", HELP["decoded"]),
         ("head_cuts", "Cutting one position off from another", head_cuts, "heads-cuts", HELP["cuts"]),
     ]
     cells = []

@@ -1,4 +1,10 @@
-"""What is known about every head of one operator, as rows; and one head in a sentence."""
+"""What is known about every head of one operator, as rows; and one head in a sentence.
+
+What a head carries to `=` is read off patching: the parts of the prompt (op1, op2, the operator) whose exchange alone
+moves the answer when this head's output is patched. A part counts when its effect is at least `CARRIED` of the head's
+largest and of what matters at all (`LEAST` nats). A linear probe is a lower bound beside it: what it decodes need not
+be used, and an operand has 300 values to tell apart, the operator four.
+"""
 
 from typing import Any
 
@@ -11,6 +17,14 @@ from arithcirc.viz.effects import head_names
 from arithcirc.viz.findings import DECODED, LOOKS
 from arithcirc.viz.frames import flags, numbers
 from arithcirc.viz.theme import number
+
+PARTS = ("op1", "op2", "operator")
+CARRIED = 0.5
+"""Share of a head's largest one-part effect from which it counts as carrying a part as well."""
+LEAST = 0.5
+"""Nats below which a one-part effect carries nothing worth a word."""
+SEMS = 3.0
+"""Standard errors that a one-part effect must exceed."""
 
 
 def head_rows(view: View, source: Source) -> pd.DataFrame:
@@ -26,6 +40,7 @@ def head_rows(view: View, source: Source) -> pd.DataFrame:
         rows["rank"] = rows["name"].map(ranks["rank"])
         rows["in_circuit"] = rows["name"].map(pd.Series(flags(ranks, "in_circuit"), index=ranks.index))
         rows["in_circuit"] = rows["in_circuit"].astype("boolean").fillna(False).astype(bool)
+    rows = rows.merge(_carries(source.table("effects", view.op)), on="name", how="left")
     if source.has("heads"):
         rows = rows.merge(_looks(source.table("heads", view.op)), on="name", how="left")
     if source.has("head_copies"):
@@ -50,6 +65,21 @@ def _effects(source: Source, op: str) -> pd.DataFrame:
     found = rows[["layer", "head"]].astype(int).assign(name=head_names(rows))
     found["effect"], found["sem"] = numbers(rows, ["mean", "sem"]).T
     return found
+
+
+def _carries(effects: pd.DataFrame) -> pd.DataFrame:
+    """`carries`, and `by_op1`, `by_op2`, `by_operator`: effects (nats) of counterfactuals that differ in one part."""
+    wanted = (effects["kind"] == "head") & (effects["position"] == "equals") & (effects["metric"] == "logit_diff")
+    rows = effects[wanted & effects["change"].isin(PARTS)]
+    rows = rows.assign(name=head_names(rows))
+    if rows.empty:
+        return pd.DataFrame({"name": []})
+    means = rows.pivot_table(index="name", columns="change", values="mean").reindex(columns=list(PARTS)).astype(float)
+    sems = rows.pivot_table(index="name", columns="change", values="sem").reindex_like(means).fillna(0.0).astype(float)
+    strong = means.ge(CARRIED * means.max(axis=1), axis=0) & (means >= LEAST) & (means > SEMS * sems)
+    means = means.rename(columns=lambda part: f"by_{part}")
+    found = [", ".join(part for part in PARTS if row[part]) for _, row in strong.iterrows()]
+    return means.assign(carries=pd.Series(found, index=means.index, dtype=object).replace("", None)).reset_index()
 
 
 def _looks(table: pd.DataFrame) -> pd.DataFrame:
@@ -88,16 +118,42 @@ def sentence(row: dict[str, Any], total: int, operator: str) -> str:
         share = f"{number(row['share'], 2)} of its attention on average"
         spread = "it looks mostly at" if row["share"] >= LOOKS else "its attention is spread; most of it goes to"
         parts.append(f"From = {spread} {_said(looks)} ({share}).")
-    what = row.get("decodes")
-    if isinstance(what, str):
-        part = _said(what)
-        gain = row["accuracy"] - (0.0 if pd.isna(row["base_rate"]) else row["base_rate"])
-        scores = f"{number(row['accuracy'], 2)} of held-out prompts, base rate {number(row['base_rate'], 2)}"
-        if gain >= DECODED:
-            parts.append(f"A linear probe reads {part} off its output ({scores}), so it can bring {part} to =.")
-        else:
-            parts.append(f"No part of the prompt can be read off its output well; best is {part} ({scores}).")
+    parts += [text for text in (_carried(row), _decoded(row)) if text]
     return " ".join(parts)
+
+
+def _carried(row: dict[str, Any]) -> str:
+    """What the head brings to `=`, by the effects of exchanging one part of the prompt."""
+    effects = {part: row.get(f"by_{part}") for part in PARTS}
+    known = [f"{part} {number(value, 2)}" for part, value in effects.items() if value is not None and value == value]
+    if not known:
+        return ""
+    carries = row.get("carries")
+    by = f"(nats when only this part differs: {', '.join(known)})"
+    if not isinstance(carries, str):
+        return f"By patching it carries no single part to = {by}."
+    return f"By patching it carries {' and '.join(_said(part) for part in carries.split(', '))} to = {by}."
+
+
+def _decoded(row: dict[str, Any]) -> str:
+    """What a probe reads off the output: a lower bound, and whether it agrees with patching."""
+    what, carries = row.get("decodes"), row.get("carries")
+    if not isinstance(what, str):
+        return ""
+    part = _said(what)
+    gain = row["accuracy"] - (0.0 if pd.isna(row["base_rate"]) else row["base_rate"])
+    scores = f"{number(row['accuracy'], 2)} of held-out prompts, base rate {number(row['base_rate'], 2)}"
+    if gain < DECODED:
+        text = (
+            f"A linear probe (a lower bound) reads no part of the prompt off its output well; best is {part} ({scores})"
+        )
+        return f"{text}, less than patching shows." if isinstance(carries, str) else f"{text}."
+    text = f"A linear probe (a lower bound) reads {part} best ({scores})"
+    if what not in PARTS or f"by_{what}" not in row:
+        return f"{text}."
+    if isinstance(carries, str) and what in carries.split(", "):
+        return f"{text}, which agrees."
+    return f"{text}: patching and probe disagree, since what can be read there need not be used."
 
 
 def _said(part: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 import dash_mantine_components as dmc
 import plotly.graph_objects as go
 from dash import Input, Output, State, html
+from dash.dependencies import ClientsideFunction
 
 from arithcirc.errors import RequestError
 from arithcirc.explorer import kit
@@ -22,10 +23,20 @@ from arithcirc.viz.panels import bare
 from arithcirc.viz.probes import probe_heatmap
 from arithcirc.viz.story import limits, story
 from arithcirc.viz.theme import number, percent
+from arithcirc.viz.verdicts import by_kind
 
 POSITION, CHANGE, METRIC, LABELS = "equals", "any", "logit_diff", "significant"
 METRIC_NAMES = {"logit_diff": "logit difference (nats)", "E": "E: log₁₀(1 + E)", "kl": "KL (nats)"}
 MAP_HEIGHT = 300
+COLUMNS = {
+    "circuit": "heads in the circuit",
+    "F": "its faithfulness on held-out prompts (ratio of logits)",
+    "answers": "accuracy of the circuit alone, the rest replaced by means",
+    "labels": "share of the tested neurons with a significant label",
+    "zeroed / random": "accuracy with the neurons of each prompt’s heuristics zeroed, and with as many random ones",
+}
+"""Of the table of operators, with what they mean."""
+VERDICTS = {"holds": "teal", "does not hold": "red"}
 HELP_MAPS = (
     "Activation patching: one component's output in a prompt is replaced by its output in a counterfactual prompt, and "
     "the fall of the answer's lead is measured. Red: the answer needs what this component brings. The position says "
@@ -51,8 +62,8 @@ def layout(context: Context, view: View, source: Source) -> Any:
         middle = [dmc.GridCol(kit.empty("No mechanism to show", *absent(source, "effects", view.op)), span=12)]
     columns = dmc.Grid(
         [
-            dmc.GridCol(_story(view, source, here), span={"base": 12, "md": 6.6}),
-            dmc.GridCol(_operators(view, source, facts), span={"base": 12, "md": 5.4}),
+            dmc.GridCol(_story(view, source, here), span={"base": 12, "md": 6.4}),
+            dmc.GridCol(_operators(view, source, facts), span={"base": 12, "md": 5.6}),
             *middle,
             dmc.GridCol(_limits(source, here), span={"base": 12, "md": 7}),
             dmc.GridCol(_model(source), span={"base": 12, "md": 5}),
@@ -75,28 +86,35 @@ def _story(view: View, source: Source, facts: Facts) -> Any:
         f"How {source.title} does {name}",
         html.Ol(steps, className="ov-story"),
         help="Every number is read off this run's tables. Choose another operator at the top right.",
+        actions=_search(),
         h="100%",
     )
 
 
+def _search() -> Any:
+    """A field for neurons that leads to their page."""
+    return dmc.TextInput(
+        id="overview-search", placeholder="neurons: L5N240, mod 6", size="xs", w=196, leftSection=html.Kbd("/"),
+        **{"data-key": "/", "aria-label": "search neurons"},
+    )  # fmt: skip
+
+
 def _operators(view: View, source: Source, facts: dict[str, Facts]) -> Any:
     head = html.Tr([
-        html.Th(""), html.Th("accuracy"), html.Th("heads"), html.Th("F"), html.Th("labelled"), html.Th("ablated"),
+        html.Th(""), html.Th("model", title="accuracy of the whole model; tick: always the most frequent answer"),
+        *(html.Th(html.Span(name, title=text)) for name, text in COLUMNS.items()),
     ])  # fmt: skip
-    rows = [_operator_row(view, facts[o]) for o in facts]
+    rows = [row for o in facts for row in _operator_rows(view, facts[o])]
     table = html.Table([html.Thead(head), html.Tbody(rows)], className="ov-operators")
     return kit.panel(
         "All operators", table,
-        kit.small(
-            "accuracy with the most frequent answer's as a tick · heads in the circuit and its faithfulness F on "
-            "held-out prompts · share of important neurons with a significant label · accuracy with the neurons of "
-            "each prompt's heuristics zeroed, against as many random ones", size="xs", mt=8,
-        ),
+        html.Dl([part for name, text in COLUMNS.items() for part in (html.Dt(name), html.Dd(text))],
+                className="facts ov-columns"),
         help="Click an operator to see it on the whole page.", h="100%",
     )  # fmt: skip
 
 
-def _operator_row(view: View, facts: Facts) -> html.Tr:
+def _operator_rows(view: View, facts: Facts) -> list[html.Tr]:
     summary, broken = facts.summary, facts.by_prompt
     a = summary.accuracy if summary else None
     f = (summary.evaluate or summary.discover) if summary else None
@@ -106,11 +124,23 @@ def _operator_row(view: View, facts: Facts) -> html.Tr:
         kit.link(theme.operator_title(facts.operator), view.url(op=facts.operator)),
         bar,
         "–" if f is None else f"{f.n_heads} of {summary.total_heads}" if summary and summary.total_heads else f.n_heads,
-        "–" if f is None else number(f.faithfulness, 2),
+        "–" if f is None else number(f.faithfulness),
+        "–" if f is None else percent(f.accuracy),
         percent(facts.labelled),
-        "–" if broken is None else f"{number(broken['targeted'], 2)} vs {number(broken['random'], 2)}",
+        "–" if broken is None else f"{number(broken['targeted'], 2)} / {number(broken['random'], 2)}",
     ]
-    return html.Tr([html.Td(cell) for cell in cells], className="ov-here" if facts.operator == view.op else "")
+    here = "ov-here" if facts.operator == view.op else ""
+    verdict = html.Td(_verdict(facts), colSpan=len(cells))
+    return [html.Tr([html.Td(cell) for cell in cells], className=f"ov-first {here}"), html.Tr(verdict, className=here)]
+
+
+def _verdict(facts: Facts) -> Any:
+    """Whether the bag of heuristics holds, as a coloured word, and in which experiment."""
+    word, _, where = by_kind(facts.predictions).partition(": ")
+    if not word:
+        return kit.small("bag of heuristics not tested", size="xs")
+    badge = dmc.Badge(word, color=VERDICTS.get(word, "orange"), variant="light", size="sm", tt="none")
+    return html.Div(["bag of heuristics ", badge, f" {where}"], className="ov-verdict")
 
 
 def _bar(value: float, base: float | None, operator: str) -> html.Div:
@@ -302,6 +332,12 @@ def register(context: Context) -> None:
         Output("overview-families", "figure"), Input("overview-labels", "value"), State("view", "data"),
         prevent_initial_call=True,
     )(lambda kind, data: _redraw_families(context, kind, data))  # fmt: skip
+    context.dash.clientside_callback(
+        ClientsideFunction("follow", "search"),
+        Output("url", "pathname", allow_duplicate=True), Output("url", "search", allow_duplicate=True),
+        Input("overview-search", "n_submit"), State("overview-search", "value"), State("view", "data"),
+        prevent_initial_call=True,
+    )  # fmt: skip
     for control in ("position", "change", "metric", "labels"):
         kit.remember(context, f"overview-{control}")
     for graph in ("heads", "mlps", "families"):
