@@ -99,13 +99,18 @@
       },
       // a page was drawn: what was typed meanwhile stays, and the header's operator follows the prompt
       drawn(asked, frame) {
-        if (!asked) return;
+        if (!asked) return null;
         known = asked;
         const typed = awaited();
         if (typed) window.setTimeout(() => set(typed), 0);
-        if (!asked.op || !frame || !frame.op || asked.op === frame.op) return;
-        window.history.replaceState(window.history.state, "", window.location.pathname + query({ op: asked.op }));
+        if (!asked.op || !frame || !frame.op || asked.op === frame.op) return asked.op;
+        window.setTimeout(() => {  // the address component puts its own back while it is drawn
+          const now = new URLSearchParams(window.location.search).get("prompt");
+          if (window.location.pathname !== "/prompt" || (now && now !== asked.prompt)) return;
+          window.history.replaceState(window.history.state, "", window.location.pathname + query({ op: asked.op }));
+        }, 100);
         window.dash_clientside.set_props("frame-shown", { data: Object.assign({}, frame, { op: asked.op }) });
+        return asked.op;
       },
       // what the header's operator asks: an example of it
       of(op) { return known && known.examples[op] ? { prompt: known.examples[op], with: null, target: null } : {}; },
@@ -115,6 +120,7 @@
           const bad = new Set(Array.from(document.querySelectorAll("#prompt-said .bad-part"), (part) => part.title));
           pills().forEach((pill) => pill.classList.toggle("bad-pill", bad.has(pill.textContent.trim())));
         }, 30);
+        return null;
       },
       marks(off) {
         const parts = (off || []).flatMap((part) => part.match(/(?:[^,{]|\{[^}]*\}?)+/g) || []).map((part) => part.trim());

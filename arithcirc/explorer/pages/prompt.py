@@ -296,9 +296,12 @@ def register(context: Context) -> None:
         prevent_initial_call=True,
     )  # fmt: skip
     app.clientside_callback(
-        ClientsideFunction("prompt", "drawn"), Input("prompt-asked", "data"), State("frame-shown", "data")
+        ClientsideFunction("prompt", "drawn"),
+        Output("prompt-known", "data"), Input("prompt-asked", "data"), State("frame-shown", "data"),
+    )  # fmt: skip
+    app.clientside_callback(
+        ClientsideFunction("prompt", "flawed"), Output("prompt-flawed", "data"), Input("prompt-said", "children")
     )
-    app.clientside_callback(ClientsideFunction("prompt", "flawed"), Input("prompt-said", "children"))
     app.clientside_callback(
         ClientsideFunction("prompt", "marks"), Input("prompt-off", "value"), Input("prompt-parts", "children")
     )

@@ -16,7 +16,7 @@ def bar(view: View, source: Source, text: str, prompt: Prompt | None, problem: s
     """What to ask; `problem` is what is wrong with the second prompt."""
     asked = dmc.TextInput(
         id="prompt-prompt", value=text[:LONGEST], placeholder="226-68=", size="sm", w=170, label="prompt",
-        **{"data-key": "/"},
+        error=prompt is None, **{"data-key": "/"},
     )  # fmt: skip
     other = dmc.TextInput(
         id="prompt-with", value=view.choices.get("with", "")[:LONGEST], placeholder="another prompt", size="sm", w=150,
@@ -31,6 +31,7 @@ def bar(view: View, source: Source, text: str, prompt: Prompt | None, problem: s
             dmc.Group([asked, other, ask, dmc.Stack(groups, gap=4)], gap=12, align="flex-end"),
             wrong,
             _asked_store(source, text, prompt),
+            dcc.Store(id="prompt-known"),
         ],
         className="panel prompt-bar",
     )

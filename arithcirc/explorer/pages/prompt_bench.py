@@ -42,7 +42,7 @@ def bench(context: Context, view: View, source: Source, asked: Asked) -> dmc.Pap
     names = [name for _, labels in asked for name in labels.holding]
     controls = html.Div(_controls(names, held, ablation, seed), className="prompt-controls")
     title = "What it says" if len(asked) == 1 else "What it says to each"
-    return kit.panel(title, said, controls, help=HELP)
+    return kit.panel(title, said, controls, dcc.Store(id="prompt-flawed"), help=HELP)
 
 
 def _controls(names: Sequence[str], held: Sequence[str], ablation: str, seed: int) -> list[Any]:
@@ -91,7 +91,7 @@ def said_without(context: Context, source: Source, asked: Asked, held: Sequence[
     except ArithcircError as error:
         return dmc.Alert(str(error), color="orange", variant="light", p=8, title="This cannot be switched off", my=8)
     shown = answers(found[0]) if len(found) == 1 else _two(found)
-    return html.Div([shown, _not_understood(bad)])
+    return html.Div([_not_understood(bad), shown])
 
 
 def _two(found: Sequence[Said]) -> html.Div:

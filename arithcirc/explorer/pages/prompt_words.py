@@ -72,7 +72,10 @@ def summary(case: Case, trial: Trial | None) -> str:
     pushing = _pushing(case, target, sign)
     if not pushing:
         return f"**In short:** no layer speaks clearly for {given}: its lead comes from the embedding and biases."
-    nats = "; ".join(f"{name} ({signed(value)} nats)" for name, value in pushing)
+    named = [f"{name} ({signed(value)})" for name, value in pushing]
+    nats = " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
+    logit = number(float(target.of(case.explanation, case.explanation.logits)), 1)
+    nats += f" of the {logit} nats of its logit" if right else f", of {logit} nats between the two"
     if right:
         start = f"**In short:** the model says {given} because many parts vote for it, most of all {nats}."
     else:
