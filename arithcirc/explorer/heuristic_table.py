@@ -49,11 +49,11 @@ def _together(source: Source, operator: str, table: pd.DataFrame) -> pd.DataFram
     """Rows whose neurons were ablated with those of another name for the same prompts get its numbers and its name."""
     same = pd.Series("", index=table.index)
     other = table[table["neurons"] != table["matched"]]  # NaN too: ablated under the other name
-    masks = {int(i): _held(source, operator, str(name)) for i, name in other["heuristic"].items()}
+    masks = {i: _held(source, operator, str(name)) for i, name in other["heuristic"].items()}
     for i in other.index[other["neurons"].isna()]:
-        mine = masks[int(i)]
+        mine = masks[i]
         for j in other.index[other["neurons"].notna()]:
-            theirs = masks[int(j)]
+            theirs = masks[j]
             fewer = table.loc[j, "matched"] < table.loc[j, "neurons"] <= table.loc[[i, j], "matched"].sum()
             if fewer and mine is not None and theirs is not None and mine.any() and np.array_equal(mine, theirs):
                 table.loc[i, list(NUMBERS)] = table.loc[j, list(NUMBERS)]

@@ -3,7 +3,9 @@
 `activation_maps`  K (the activation h_n), KV (K times what the neuron writes into the answer's logit, up to the final
                    norm's scale), and, for a heuristic, the scored map's strongest |H| prompts against H: hit, miss,
                    false alarm (`viz.neuron_hits`). Panels share their axes, so zooming one zooms all
-`small_map`        one map without axes, a hundred cells wide, to tell operators apart at a glance
+`small_map`        one map without axes, at most a hundred cells wide, to tell operators apart at a glance
+
+Colours are centred at zero, whatever the sign of the values, so that red is above zero and blue below in every map.
 
 Cells are drawn one by one, as float32 and int8 arrays; grey cells are no legal prompts. A line encloses the
 heuristic's cells. Around thin stripes (residues, last digits, single values) lines would hide what they enclose: there,
@@ -20,7 +22,7 @@ from jaxtyping import Bool
 
 from arithcirc.neuron_maps import NeuronMap
 from arithcirc.viz import masks, theme
-from arithcirc.viz.gallery import MARK, SPARSE_CROP, shrink
+from arithcirc.viz.gallery import CROP, MARK, SPARSE_CROP, shrink
 from arithcirc.viz.neuron_hits import FALSE_ALARM, HIT, MISS, Hits, hits, where
 
 PANELS = ("k", "kv", "hits")
@@ -97,7 +99,10 @@ def plain_maps(
 
 
 def small_map(neuron_map: NeuronMap, heuristic: Marked | None = None, *, cells: int = 75) -> go.Figure:
-    """The scored map (K without a heuristic), averaged over square blocks, in % of its largest, without axes."""
+    """The scored map (K without a heuristic) in % of its largest, without axes.
+
+    Square blocks are averaged, but for heuristics that change from one number to the next: their first operands.
+    """
     return theme.figure(plain_small(neuron_map, heuristic, cells=cells))
 
 
@@ -105,7 +110,8 @@ def plain_small(neuron_map: NeuronMap, heuristic: Marked | None = None, *, cells
     """The same as plain values."""
     values = neuron_map.scored(heuristic.kind if heuristic is not None else "indirect")
     sparse = float(np.isfinite(values).mean()) < SPARSE
-    values = values[:SPARSE_CROP, :SPARSE_CROP] if sparse else values
+    side = CROP if heuristic is not None and masks.fine(heuristic.name) else SPARSE_CROP if sparse else None
+    values = values[:side, :side]
     block = max(1, -(-max(values.shape) // cells))
     small = shrink(values, block)
     largest = float(np.nanmax(np.abs(small), initial=0.0)) or 1.0
@@ -115,7 +121,6 @@ def plain_small(neuron_map: NeuronMap, heuristic: Marked | None = None, *, cells
         "dy": block, "coloraxis": "coloraxis", "hoverongaps": False,
         "hovertemplate": f"op1 about %{{y}}, op2 about %{{x}}: %{{z:.0f}}% of {largest:.3g}<extra></extra>",
     }  # fmt: skip
-    low = -100.0 if float(np.nanmin(small, initial=0.0)) < 0 else 0.0
     traces, hidden = [trace], {"visible": False}
     inside = where(neuron_map, heuristic.name) if heuristic is not None else None
     if inside is not None and thickness(inside) >= THIN:
@@ -123,7 +128,7 @@ def plain_small(neuron_map: NeuronMap, heuristic: Marked | None = None, *, cells
         traces.append(_line(*masks.edges(inside[:rows, :columns], neuron_map.first)))
     layout = {
         "height": 150, "margin": dict.fromkeys("lrtb", 0), "xaxis": hidden,
-        "yaxis": hidden, "coloraxis": {"cmin": low, "cmax": 100.0, "autocolorscale": True, "showscale": False},
+        "yaxis": hidden, "coloraxis": {"cmin": -100.0, "cmax": 100.0, "autocolorscale": True, "showscale": False},
     }  # fmt: skip
     return {"data": traces, "layout": layout}
 
@@ -142,11 +147,10 @@ def _whole(neuron_map: NeuronMap) -> Window:
 
 
 def _values(neuron_map: NeuronMap, which: str, place: "_Place") -> tuple[dict[str, Any], dict[str, Any]]:
-    """K or KV on its own colour axis: centred at zero where it goes below zero, else from zero on."""
+    """K or KV on its own colour axis, centred at zero."""
     values = (neuron_map.k if which == "k" else neuron_map.kv).astype(np.float32)
     held = values[np.isfinite(values)]
     largest = float(np.abs(held).max(initial=0.0)) or 1.0
-    low = -largest if float(held.min(initial=0.0)) < 0 else 0.0
     name = "activation" if which == "k" else "KV"
     answer = np.maximum(neuron_map.answer, 0)  # -1 is all slashes in base64, which JSON for pages escapes
     trace = _heat(
@@ -158,7 +162,7 @@ def _values(neuron_map: NeuronMap, which: str, place: "_Place") -> tuple[dict[st
         "orientation": "h", "x": place.middle, "xanchor": "center", "y": 0, "yref": "container", "yanchor": "bottom",
         "ypad": 4, "len": 0.7 * place.width, "thickness": 9, "outlinewidth": 0, "nticks": 5,
     }  # fmt: skip
-    return trace, {place.colour: {"cmin": low, "cmax": largest, "autocolorscale": True, "colorbar": bar}}
+    return trace, {place.colour: {"cmin": -largest, "cmax": largest, "autocolorscale": True, "colorbar": bar}}
 
 
 def _hit_panel(found: Hits, first: int, place: "_Place") -> tuple[dict[str, Any], dict[str, Any]]:

@@ -99,7 +99,7 @@ def matters(effect: float, rank: int, of_layer: int, overall: int, of_all: int, 
     way = "lowers" if effect >= 0 else "raises"
     return (
         f"Patching it alone, at =, from a prompt with another answer {way} the logit difference by "
-        f"{number(abs(effect), 4)} nats on average: rank {count(rank)} of {count(of_layer)} in layer {layer}, "
+        f"{number(abs(effect))} nats on average: rank {count(rank)} of {count(of_layer)} in layer {layer}, "
         f"{count(overall)} of the {count(of_all)} measured."
     )
 

@@ -234,8 +234,13 @@ def test_pins_are_saved_beside_the_run(explorer_run, tmp_path):
     folder = shutil.copytree(explorer_run.path, tmp_path / "planted" / "step4000")
     mine = asker([folder])
     source = mine.context.source({})
-    held = {"neuron-pin.n_clicks": 1, "neuron-note.value": "ends in 8 <b>", "view.data": settled(source.key, "neuron")}
-    ask(mine, "..neuron-pinned.children", held, changed="neuron-pin.n_clicks")
+    held = {"neuron-pinned.n_clicks": 1, "neuron-note.value": "", "view.data": settled(source.key, "neuron")}
+    ask(mine, "..neuron-pinned.children", held, changed="neuron-pinned.n_clicks")
+    assert [(p.operator, p.component, p.note) for p in read_pins(source)] == [("+", MINE, "")]
+    held |= {"neuron-note.value": "ends in 8 <b>"}
+    ask(mine, "..neuron-pinned.children", held, changed="neuron-note.value")
+    held |= {"neuron-note.value": "", "neuron-pinned.n_clicks": 2}
+    ask(mine, "..neuron-pinned.children", held, changed="neuron-pinned.n_clicks")
     assert [(p.operator, p.component, p.note) for p in read_pins(source)] == [("+", MINE, "ends in 8 <b>")]
     held |= {"neuron-unpin.n_clicks": 1}
     ask(mine, "..neuron-pinned.children", held, changed="neuron-unpin.n_clicks")
@@ -243,14 +248,16 @@ def test_pins_are_saved_beside_the_run(explorer_run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "found"), [("L3N17", (3, 17)), ("l3 n17", (3, 17)), ("3/17", (3, 17)), ("3 17", (3, 17)), ("L3", None)]
+    ("text", "found"),
+    [("L3N17", (3, 17)), ("l3 n17", (3, 17)), ("3/17", (3, 17)), ("3 17", (3, 17)), ("L3", None), ("L9N9999", None)],
 )
 def test_a_neuron_is_found_by_its_name(planted, text, found):
     begins = next(
         c["output"] for c in planted.callbacks() if [i["id"] for i in c["inputs"]] == ["neuron-find"]
     )  # fmt: skip
     answer = ask(planted, begins, {"neuron-find.value": text}).text
-    assert (f"layer={found[0]}&neuron={found[1]}" in answer) if found else "names no neuron" in answer
+    assert (f"layer={found[0]}&neuron={found[1]}" in answer) if found else "url" not in json.loads(answer)["response"]
+    assert found or "names no neuron" in answer or "is not in this model" in answer
 
 
 # -- what is sent -----------------------------------------------------------------------------------------------------
@@ -302,8 +309,15 @@ def test_a_reader_walks_through_neurons(browser, served, explorer_run):
     page.wait_for_function("() => /op1 matches .5./.test(document.querySelector('#neuron-words').textContent)")
     page.wait_for_function("() => /label=op1/.test(location.search)")
     page.keyboard.press("Escape")
-    page.keyboard.press("ArrowRight")
-    page.wait_for_function(f"() => document.querySelector('.neuron-name').textContent !== '{MINE}'")
+    way = json.loads(page.get_attribute("#neuron-way", "data-way"))
+    for _ in range(6):  # faster than pages are drawn: none is lost
+        page.keyboard.press("ArrowRight")
+    wanted = way["way"][way["at"] + 6]
+    page.wait_for_function(
+        f"() => {{ const held = JSON.parse(document.querySelector('#neuron-way').dataset.way); "
+        f"return String(held.way[held.at]) === '{wanted[0]},{wanted[1]}'; }}"
+    )
+    assert f"layer={wanted[0]}&neuron={wanted[1]}" in page.url
     assert "map=hits" in page.url
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert not said

@@ -186,9 +186,9 @@ def test_maps_carry_every_number(planted):
     assert figure.layout.yaxis3.matches == "y"
 
 
-def test_colours_are_centred_where_there_is_a_sign(planted):
+def test_colours_are_centred_at_zero(planted):
     layout = activation_maps(planted, ENDS_IN_8).layout
-    assert layout.coloraxis.cmin == 0
+    assert layout.coloraxis.cmin == -layout.coloraxis.cmax
     assert layout.coloraxis.cmax == pytest.approx(2.0)
     assert layout.coloraxis2.cmin == -layout.coloraxis2.cmax < 0
 
@@ -227,6 +227,24 @@ def test_small_maps_are_small_and_marked(planted):
     assert np.nanmax(figure.data[0].z) == pytest.approx(100, abs=1)
     assert len(figure.data) == 2
     assert len(small_map(planted, ENDS_IN_8).data) == 1
+    assert small_map(planted, ENDS_IN_8).data[0].z.shape == (40, 40)  # cell by cell: blocks would hide a residue
+
+
+def test_red_is_above_zero_in_every_map():
+    """All values positive: the scale is centred all the same, so the map is red, not the blue of a sequential scale."""
+    neuron_map = made(np.full(len(legal()), 2.0), legal(), np.full(121, 0.5, dtype=np.float32))
+    assert np.nanmin(neuron_map.kv) > 0
+    for figure in (small_map(neuron_map), activation_maps(neuron_map)):
+        axes = [axis for name, axis in figure.to_dict()["layout"].items() if name.startswith("coloraxis")]
+        assert axes
+        for axis in axes:
+            assert axis["cmin"] == -axis["cmax"] < 0
+            assert axis["autocolorscale"]  # then plotly takes the template's diverging scale
+    for scheme in ("light", "dark"):
+        below, _, above = (theme.template(scheme).layout.colorscale.diverging[i][1] for i in (0, 3, -1))
+        red, _, blue = (int(above[i : i + 2], 16) for i in (1, 3, 5))
+        assert red > blue
+        assert int(below[1:3], 16) < int(below[5:7], 16)
 
 
 # -- values, effects, steps --------------------------------------------------------------------------------------------

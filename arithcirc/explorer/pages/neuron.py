@@ -5,6 +5,7 @@ and what the arrow keys step through (`order`). Maps come from the run; where it
 in the background and the rest of the page stands meanwhile.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,14 +17,14 @@ from dash import Input, Output, State, dcc, html
 from dash.dependencies import ClientsideFunction
 
 from arithcirc.components import Neuron
-from arithcirc.errors import EnvironmentFailure, RequestError
+from arithcirc.errors import RequestError
 from arithcirc.explorer import follow, kit
 from arithcirc.explorer.context import Context, Page
-from arithcirc.explorer.pages import neuron_knockout, neuron_more
+from arithcirc.explorer.pages import neuron_knockout, neuron_more, neuron_pin
 from arithcirc.explorer.pages.neuron_body import MAP_HELP, MAPS, ZOOMS, maps, rest
 from arithcirc.explorer.pages.neuron_computed import computed, map_of
-from arithcirc.explorer.pages.neuron_facts import ORDERS, Facts, chosen, effects, facts, marked, neighbours
-from arithcirc.explorer.pins import pin_of, remove_pin, savable, set_pin
+from arithcirc.explorer.pages.neuron_facts import ORDERS, Facts, Neighbours, chosen, effects, facts, marked, neighbours
+from arithcirc.explorer.pages.neuron_pin import who_of
 from arithcirc.explorer.source import Source
 from arithcirc.explorer.view import View
 from arithcirc.neuron_maps import NeuronMap
@@ -40,7 +41,10 @@ _NAME = re.compile(r"\s*[lL]?(\d{1,5})\s*[nN./, ]\s*(\d{1,7})\s*")
 def layout(context: Context, view: View, source: Source) -> Any:
     """The page."""
     ranked = effects(source, view.op)
-    neuron = chosen(view, source, ranked)
+    try:
+        neuron = chosen(view, source, ranked)
+    except RequestError as error:
+        return _nobody(view, error)
     found = facts(source, view.op, neuron, ranked)
     label = found.label(view.choices.get("label", ""))
     held = map_of(context.live, source, view.op, neuron)
@@ -64,6 +68,15 @@ def layout(context: Context, view: View, source: Source) -> Any:
         follow.shown("neuron", {"order": order}),
     ]
     return dmc.Stack([part for part in parts if part is not None], gap=12)
+
+
+def _nobody(view: View, error: RequestError) -> Any:
+    """A page of no neuron: the field to name another, what is wrong, and the way to the list."""
+    kept = {"order": view.choices.get("order", ""), "zoom": view.choices.get("zoom", ""), "map": ""}
+    hidden = [dcc.Input(id=f"neuron-{name}", type="hidden", value=value) for name, value in kept.items()]
+    row = [html.Span("Neuron", className="neuron-name"), _finder(str(error)), *hidden]
+    told = [dmc.Text(str(error), size="sm", c="orange"), kit.link("page Neurons lists them", view.url("neurons"))]
+    return dmc.Paper([html.Div(row, className="neuron-head"), *told, follow.shown("neuron", kept)], className="panel")
 
 
 # -- head --------------------------------------------------------------------------------------------------------------
@@ -91,23 +104,33 @@ def _row(
         id="neuron-order", value=order, data=[{"value": k, "label": v} for k, v in ORDERS.items()], size="xs", w=170,
         allowDeselect=False, **{"aria-label": "what the arrow keys step through"},
     )  # fmt: skip
-    find = dmc.TextInput(
-        id="neuron-find", placeholder="L3N17", size="xs", w=96, debounce=True, leftSection=html.Kbd("/"),
-        **{"aria-label": "go to a neuron", "data-key": "/"},
-    )  # fmt: skip
     return [
         _step(view, "‹", beside.before, "neuron-before", "ArrowLeft", "before in this order: ←", kept),
         html.Span(str(found.neuron), className="neuron-name"),
         _step(view, "›", beside.after, "neuron-after", "ArrowRight", "next in this order: →", kept),
-        dmc.Text(places, size="xs", c="dimmed"), orders,
-        _step(view, "layer −", beside.below, "neuron-below", "[", "strongest of the layer before: [", None),
-        _step(view, "layer +", beside.above, "neuron-above", "]", "strongest of the next layer: ]", None),
-        find,
-        html.Div(className="spring"), *_badges(found), _pin(source, found),
+        _way(beside, heuristic if order == "label" else ""), dmc.Text(places, size="xs", c="dimmed"), orders,
+        _step(view, [html.Kbd("["), " layer −"], beside.below, "neuron-below", "[", "strongest one layer below", None),
+        _step(view, [html.Kbd("]"), " layer +"], beside.above, "neuron-above", "]", "strongest one layer above", None),
+        _finder(),
+        html.Div(className="spring"), *_badges(found), neuron_pin.button(source, found),
     ]  # fmt: skip
 
 
-def _step(view: View, text: str, to: Neuron | None, id: str, key: str, title: str, label: str | None) -> Any:
+def _finder(error: str = "") -> Any:
+    """The field that goes to a neuron by its name."""
+    return dmc.TextInput(
+        id="neuron-find", placeholder="L3N17", size="xs", w=96, debounce=True, leftSection=html.Kbd("/"),
+        error=bool(error), className="finder", **{"aria-label": "go to a neuron", "data-key": "/"},
+    )  # fmt: skip
+
+
+def _way(beside: Neighbours, label: str) -> Any:
+    """Neurons of the order around this one, for keys pressed faster than pages are drawn (assets/neuron.js)."""
+    held = {"way": beside.way, "at": beside.at, "label": label}
+    return html.Span("← → step", id="neuron-way", className="muted", **{"data-way": json.dumps(held)})
+
+
+def _step(view: View, text: Any, to: Neuron | None, id: str, key: str, title: str, label: str | None) -> Any:
     """A link to another neuron, pressed by a key; grey where there is none."""
     if to is None:
         return dmc.Anchor(
@@ -121,16 +144,16 @@ def _step(view: View, text: str, to: Neuron | None, id: str, key: str, title: st
 
 def _badges(found: Facts) -> list[Any]:
     """Effect, importance and number of labels, short."""
-    plain = {"variant": "light", "tt": "none", "size": "md", "radius": "sm"}
-    badges = []
+    plain = {"variant": "outline", "color": "gray", "tt": "none", "size": "md", "radius": "sm", "className": "fact"}
+    said = []
     if found.effect is not None:
-        text = f"{theme.number(found.effect.effect, 4)} nats"
-        badges.append(dmc.Badge(text, color="red" if found.effect.effect > 0 else "blue", **plain))
+        text = f"effect {theme.number(found.effect.effect)} nats"
+        said.append((text, "mean fall of the logit difference when it is patched alone"))
         if found.effect.important:
-            badges.append(dmc.Badge("important", color="teal", **plain))
+            said.append(("important", "among the neurons of its layer that are tested for labels"))
     many = found.carried
-    badges.append(dmc.Badge(f"{many} label{'' if many == 1 else 's'}", color="yellow" if many else "gray", **plain))
-    return badges
+    said.append((f"{many} label{'' if many == 1 else 's'}", "heuristics that match at the score threshold"))
+    return [html.Span(dmc.Badge(text, **plain), title=title) for text, title in said]
 
 
 def _words(source: Source, found: Facts, label: Mapping[str, Any] | None, held: NeuronMap | None) -> list[Any]:
@@ -154,59 +177,6 @@ def _words(source: Source, found: Facts, label: Mapping[str, Any] | None, held: 
 
 def _below(heuristic: Any) -> bool:
     return heuristic is not None and heuristic.end == "bottom"
-
-
-# -- pin ---------------------------------------------------------------------------------------------------------------
-
-
-def _pin(source: Source, found: Facts) -> Any:
-    """A button that opens the pin's note."""
-    pin = pin_of(source, found.operator, found.neuron)
-    can = savable(source)
-    note = dmc.Textarea(
-        id="neuron-note", value=pin.note if pin else "", placeholder="a note, kept beside the run", autosize=True,
-        minRows=2, maxRows=8, size="xs", disabled=not can, **{"aria-label": "note"},
-    )  # fmt: skip
-    small = {"size": "compact-xs", "disabled": not can}
-    buttons = dmc.Group(
-        [
-            dmc.Button("save", id="neuron-pin", **small),
-            dmc.Button("take away", id="neuron-unpin", color="gray", variant="light", **small),
-            dmc.Text("" if can else "this folder cannot be written: page Neurons downloads its pins", size="xs"),
-        ],
-        gap=8, mt=6,
-    )  # fmt: skip
-    target = dmc.Button(
-        "pinned" if pin else "pin", id="neuron-pinned", size="compact-sm", variant="filled" if pin else "default",
-    )  # fmt: skip
-    return dmc.Popover(
-        [dmc.PopoverTarget(target), dmc.PopoverDropdown([note, buttons])],
-        width=320, position="bottom-end", shadow="md", withArrow=True, trapFocus=True,
-    )  # fmt: skip
-
-
-def _save(context: Context, save: Any, remove: Any, note: Any, who: Any, data: Any) -> tuple[str, str, Any]:
-    """Save or take away the pin; the button says which it is."""
-    source, view = context.source(data), View.of(data)
-    neuron = _who(who)
-    if dash.ctx.triggered_id == "neuron-unpin" and remove:
-        remove_pin(source, view.op, neuron)
-        return "pin", "default", ""
-    if not save:
-        return dash.no_update, dash.no_update, dash.no_update
-    try:
-        set_pin(source, view.op, neuron, str(note or ""))
-    except EnvironmentFailure as error:
-        raise RequestError(str(error)) from None
-    return "pinned", "filled", dash.no_update
-
-
-def _who(who: Any) -> Neuron:
-    """The neuron a page was drawn for. Raises RequestError for what is none."""
-    layer, index = (who.get(k) if isinstance(who, dict) else None for k in ("layer", "neuron"))
-    if not isinstance(layer, int) or not isinstance(index, int):
-        raise RequestError("this neuron cannot be read: reload the page")
-    return Neuron(layer, index)
 
 
 # -- maps --------------------------------------------------------------------------------------------------------------
@@ -262,7 +232,7 @@ def _waiting(context: Context, source: Source, found: Facts, said: str = "") -> 
 
 def _poll(context: Context, _: Any, who: Any, data: Any) -> tuple[Any, Any, bool]:
     """Have the map computed, and say how far it is: quick answers, so that looks cannot pile up behind a drawing."""
-    source, view, neuron = context.source(data), View.of(data), _who(who)
+    source, view, neuron = context.source(data), View.of(data), who_of(who)
     if map_of(context.live, source, view.op, neuron) is not None:
         return dash.no_update, "made", True
     state = context.live.state(source)
@@ -277,7 +247,7 @@ def _made(
     context: Context, made: Any, label: Any, zoom: Any, which: Any, who: Any, data: Any
 ) -> tuple[Any, Any, Any]:  # fmt: skip
     """The page's parts that need the map, once it is there."""
-    source, view, neuron = context.source(data), View.of(data), _who(who)
+    source, view, neuron = context.source(data), View.of(data), who_of(who)
     held = map_of(context.live, source, view.op, neuron)
     if not made or held is None:
         return dash.no_update, dash.no_update, dash.no_update
@@ -291,7 +261,7 @@ def _redraw(
     context: Context, label: Any, zoom: Any, which: Any, order: Any, who: Any, data: Any
 ) -> tuple[Any, Any, Any, Any]:
     """Another label, zoom or map. What the arrow keys step through changes with the label where it is its neurons."""
-    source, view, neuron = context.source(data), View.of(data), _who(who)
+    source, view, neuron = context.source(data), View.of(data), who_of(who)
     ranked = effects(source, view.op)
     found = facts(source, view.op, neuron, ranked)
     chosen_label = found.label(str(label or ""))
@@ -313,13 +283,26 @@ def _standing(view: View, zoom: Any, which: Any, order: Any) -> View:
     return replace(view, choices={**view.choices, **{k: str(v) for k, v in now.items() if v}})
 
 
-def _find(text: Any, zoom: Any, which: Any, order: Any, data: Any) -> str:
-    """The address of a neuron by its name."""
+def _find(context: Context, text: Any, zoom: Any, which: Any, order: Any, data: Any) -> tuple[Any, Any]:
+    """The address of a neuron by its name, or what is wrong with it, said at the field."""
+    if not text:
+        return dash.no_update, None
+    try:
+        return f"?{_named(context, text, zoom, which, order, data)}", None
+    except RequestError as error:
+        return dash.no_update, str(error)
+
+
+def _named(context: Context, text: Any, zoom: Any, which: Any, order: Any, data: Any) -> str:
+    """The address of a neuron by its name. Raises RequestError."""
     read = _NAME.fullmatch(str(text or ""))
     if read is None:
         raise RequestError(f"{str(text)[:40]!r} names no neuron: write layer and index as in L3N17")
     view = _standing(View.of(data), zoom, which, order)
-    return view.url(layer=int(read[1]), neuron=int(read[2]), label=None).partition("?")[2]
+    wanted = replace(view, choices={**view.choices, "layer": read[1], "neuron": read[2]})
+    source = context.source(data)
+    neuron = chosen(wanted, source, effects(source, view.op))
+    return view.url(layer=neuron.layer, neuron=neuron.index, label=None).partition("?")[2]
 
 
 def register(context: Context) -> None:
@@ -346,14 +329,15 @@ def register(context: Context) -> None:
     )(lambda made, label, zoom, which, who, data: _made(context, made, label, zoom, which, who, data))  # fmt: skip
     app.callback(
         Output("neuron-pinned", "children"), Output("neuron-pinned", "variant"), Output("neuron-note", "value"),
-        Input("neuron-pin", "n_clicks"), Input("neuron-unpin", "n_clicks"), State("neuron-note", "value"), *held,
+        Output("neuron-unpin", "style"),
+        Input("neuron-pinned", "n_clicks"), Input("neuron-unpin", "n_clicks"), Input("neuron-note", "value"), *held,
         prevent_initial_call=True,
-    )(lambda save, remove, note, who, data: _save(context, save, remove, note, who, data))  # fmt: skip
+    )(lambda pin, remove, note, who, data: neuron_pin.saved(context, pin, remove, note, who, data))  # fmt: skip
     app.callback(
-        Output("url", "search", allow_duplicate=True), Input("neuron-find", "value"),
+        Output("url", "search", allow_duplicate=True), Output("neuron-find", "error"), Input("neuron-find", "value"),
         *(State(i, p) for i, p in controls[1:]), order, State("view", "data"),
         prevent_initial_call=True,
-    )(lambda text, *held: f"?{_find(text, *held)}" if text else dash.no_update)  # fmt: skip
+    )(lambda text, *held: _find(context, text, *held))  # fmt: skip
     app.clientside_callback(
         ClientsideFunction("neuron", "readout"),
         Output("neuron-readout", "children"), Input("neuron-plot", "hoverData"),

@@ -142,7 +142,7 @@ def _effects(source: Source, facts: Facts, neuron_map: NeuronMap, label: Mapping
         inside = mask[pairs[:, 0], pairs[:, 1]] if mask is not None and fits else None
     figure = plain_effects(effects, inside, name=str(label["heuristic"]) if label is not None else "the heuristic")
     line = (
-        f"mean {theme.number(effects.mean(), 4)} nats, median {theme.number(np.median(effects), 4)}, "
+        f"mean {theme.number(effects.mean())} nats, median {theme.number(np.median(effects))}, "
         f"standard deviation {theme.number(effects.std(), 3)}, n = {len(effects)} pairs"
     )
     graph = kit.graph(figure, id="neuron-effects", name=f"{named(facts)}_effects", height=250)

@@ -21,6 +21,8 @@ from arithcirc.viz.neuron_maps import Marked
 
 ORDERS = {"effect": "by effect", "layer": "by effect in its layer", "label": "with this label"}
 """In which order the arrow keys step through an operator's neurons."""
+FAR = 60
+"""Neurons on each side that a page knows of, so that keys pressed while the next one is drawn are not lost."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,10 @@ def labels(source: Source, operator: str, neuron: Neuron) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The neurons before and after in an order, with this one's place in it; the strongest of the layers beside."""
+    """The neurons before and after in an order, with this one's place in it; the strongest of the layers beside.
+
+    `way` are those up to `FAR` steps away, in order, and `at` is this one's place among them (-1: not in the order).
+    """
 
     before: Neuron | None
     after: Neuron | None
@@ -169,6 +174,8 @@ class Neighbours:
     total: int
     below: Neuron | None
     above: Neuron | None
+    way: tuple[tuple[int, int], ...] = ()
+    at: int = -1
 
 
 def neighbours(source: Source, of: Facts, order: str, label: str, ranked: pd.DataFrame) -> Neighbours:
@@ -188,7 +195,10 @@ def neighbours(source: Source, of: Facts, order: str, label: str, ranked: pd.Dat
     if at is None and held:
         after = Neuron(*held[0])
     below, above = (_strongest(ranked, of.neuron.layer + step) for step in (-1, 1))
-    return Neighbours(before, after, 0 if at is None else at + 1, len(held), below, above)
+    start = max(0, (0 if at is None else at) - FAR)
+    way = tuple((int(layer), int(n)) for layer, n in held[start : start + 2 * FAR + 1])
+    place = 0 if at is None else at + 1
+    return Neighbours(before, after, place, len(held), below, above, way, -1 if at is None else at - start)
 
 
 def _strongest(ranked: pd.DataFrame, layer: int) -> Neuron | None:

@@ -20,6 +20,13 @@ from arithcirc.viz.neuron_words import breaks
 
 SIZES = ("100", "200", "500", "1000")
 LISTED = 12
+NOTHING = 0.001
+"""Nats below which a fall of the log probability is not worth a figure."""
+SATURATED = (
+    "So there is nothing to draw. Where the right answer has nearly all of the probability, its log probability cannot "
+    "move while its logit falls (softmax saturates); the patching effect above is a fall in logit difference, which "
+    "does not saturate: the two do not contradict each other."
+)
 HELP = (
     "The neuron's activation at = is replaced by zero, or by its mean over all legal prompts, and nothing else, on "
     "prompts that are answered correctly before. The figure shows how far the right answer's log probability falls "
@@ -63,6 +70,8 @@ def broken(view: View, neuron: Neuron, cases: Cases, ablation: str, where: str) 
     if not len(cases.answer):
         return [said]
     changed = cases.after != cases.answer
+    if not changed.any() and float(abs(cases.drop).max()) < NOTHING:
+        return [said, kit.small(SATURATED)]
     figure = plain_drops(cases.drop, changed)
     found = [said, kit.graph(figure, id="neuron-drops", name=f"{neuron}_knockout", height=230)]
     worst = [i for i in cases.drop.argsort()[::-1].tolist() if changed[i]]

@@ -29,11 +29,6 @@ LABEL_HELP = (
 
 MARKS = "({significant: '●', matched: '○'})[params.value] || '–'"
 FIXED = "params.value == null ? '–' : d3.format('.2f')(params.value)"
-RATE = FIXED.replace(".2f", ".3f")
-SMALL = (
-    "params.value == null ? '–' : params.value >= 0.001 ? d3.format('.3f')(params.value) : "
-    "params.value == 0 ? '0' : d3.format('.0e')(params.value)"
-)
 
 
 def label_table(source: Source, facts: Facts) -> Any:
@@ -51,10 +46,11 @@ def label_table(source: Source, facts: Facts) -> Any:
     rows = rows.replace({np.nan: None})
     columns = [
         {"field": "said", "headerName": "", "width": 34, "minWidth": 34, "tooltipField": "said"} | _shown(MARKS),
-        {"field": "heuristic", "minWidth": 150, "flex": 2}, {"field": "family", "width": 112, "minWidth": 104},
-        {"field": "end", "width": 74, "minWidth": 74}, _number("score", "score", FIXED),
-        _number("base_rate", "base", RATE),
-        _number("p", "p", SMALL), _number("p_shift", "p shift", SMALL), _number("q", "q", SMALL),
+        {"field": "heuristic", "minWidth": 140, "flex": 2}, {"field": "family", "width": 104, "minWidth": 90},
+        {"field": "end", "width": 70, "minWidth": 66}, _number("score", "score", FIXED),
+        _small("base_rate", "base", "base rate: the score of a map that ignores the heuristic"),
+        _small("p", "p", "names shuffled"), _small("p_shift", "p shift", "names shifted in a circle"),
+        _small("q", "q", "false discovery rate over all tests"),
     ]  # fmt: skip
     kept = ["key", "heuristic", "family", "end", "kind", "score", "base_rate", "p", "p_shift", "q", "said"]
     table = kit.grid(
@@ -77,9 +73,17 @@ def _shown(expression: str) -> dict[str, Any]:
 
 
 def _number(field: str, title: str, expression: str) -> dict[str, Any]:
-    return {"field": field, "headerName": title, "type": "numericColumn", "width": 66, "minWidth": 66} | _shown(
+    return {"field": field, "headerName": title, "type": "numericColumn", "width": 62, "minWidth": 58} | _shown(
         expression
     )
+
+
+def _small(field: str, title: str, explained: str) -> dict[str, Any]:
+    """A probability: three decimals, or a power of ten when it is small (assets/neurons.js)."""
+    return {
+        "field": field, "headerName": title, "headerTooltip": explained, "type": "numericColumn", "width": 64,
+        "minWidth": 62, "cellRenderer": "NeuronSmall",
+    }  # fmt: skip
 
 
 def other_operators(source: Source, view: View, facts: Facts) -> Any:
@@ -106,7 +110,7 @@ def _card(source: Source, view: View, facts: Facts, operator: str) -> Any:
             figure=kit.typed(figure), config=config, className="thumb", responsive=True, style={"height": "104px"}
         )
     lines = [
-        html.B(theme.operator_title(operator), className="operator-name"),
+        html.B(theme.operator_title(operator), className="operator-name", title=theme.operator_title(operator)),
         None if source.sweep else picture,
         html.Div(effect if effect else "no effect measured", className="muted"),
         html.Div(
@@ -127,7 +131,7 @@ def _effect_of(source: Source, operator: str, neuron: Neuron) -> str:
     if held.empty:
         return ""
     row = held.iloc[0]
-    return f"{theme.number(row['effect'], 4)} nats, rank {int(row['rank'])}"
+    return f"{theme.number(row['effect'])} nats, rank {int(row['rank'])}"
 
 
 def checkpoints(source: Source, facts: Facts, label: Mapping[str, Any] | None) -> Any:

@@ -48,7 +48,7 @@ def packed(figure: Figure, held: NeuronMap) -> Figure:
 
 def again(held: NeuronMap) -> bool:
     """The answers are the operator's on the operands, and K is known of exactly the legal prompts."""
-    op1, op2 = (at + held.first for at in np.indices(held.k.shape))
+    op1, op2 = (np.asarray(at + held.first) for at in np.indices(held.k.shape))
     legal = held.answer >= 0
     same = (masks.result(held.operator, op1, op2) == held.answer) | ~legal
     return bool(same.all() and (np.isfinite(held.k) == legal).all())

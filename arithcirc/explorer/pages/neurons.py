@@ -70,7 +70,7 @@ def _grid_panel(view: View, source: Source) -> Any:
             kit.small("No neuron has a label here: compute them with ", dmc.Code(source.command("heuristics")), ".")
         )
     elif view.op in table.first:
-        parts.append(kit.small(_tested(table, view.op), size="xs"))
+        parts.append(kit.small(_tested(table, view.op), size="xs", mb=6))
     parts.append(html.Div(id="neurons-near"))
     found = dmc.Text(id="neurons-count", size="xs", c="dimmed", className="found")
     pinned = html.A("pinned neurons ↓", href="#neurons-pinned", className="to-pinned")
@@ -89,9 +89,7 @@ def _tested(table: NeuronTable, operator: str) -> str:
     """From which layer on labels are looked for, in words."""
     first = table.first[operator]
     from_ = f"in layers {first}..{table.layers[-1]}" if first < table.layers[-1] else f"in layer {first}"
-    below = (
-        " Those of earlier layers act before the operands are read at =, however large their effect." if first else ""
-    )
+    below = " In earlier layers the answer can hardly be read at =: their neurons are not tested." if first else ""
     return f"Heuristics of {theme.operator_title(operator)} are looked for among the important neurons {from_}.{below}"
 
 
