@@ -115,7 +115,7 @@
       fill(frame) {
         if (!frame) return;
         shown.frame = frame;
-        if (frame.address) window.history.replaceState(window.history.state, "", frame.address);
+        if (frame.address) setTimeout(() => window.history.replaceState(window.history.state, "", frame.address), 100);
         const set = window.dash_clientside.set_props;
         set("frame-run", { data: frame.runs, value: frame.run });
         set("frame-op", { data: frame.ops, value: frame.op });
@@ -141,7 +141,7 @@
         if (changes.op && !other && view.page === "prompt" && prompts) Object.assign(changes, prompts.of(op));
         const next = address(other ? page : view.page, Object.assign(base, changes), !other);
         return [next.path === window.location.pathname ? no() : next.path,
-          next.query === window.location.search ? no() : next.query];
+          !other && next.query === window.location.search ? no() : next.query];
       },
       // A page's own control was moved: it is written into the address without a reload.
       remember(value) {
