@@ -38,6 +38,7 @@ class View:
         common = {name: held.pop(name, "") for name in COMMON}
         step = held.pop("step", "")  # a checkpoint as people say it: step=0, step=step0
         common["revision"] = common["revision"] or step
+        common["op"] = "+" if common["op"] == " " else common["op"]  # an unescaped + of an address
         return cls(path[:LONGEST].strip("/").lower() or "overview", **common, choices=held)
 
     @classmethod

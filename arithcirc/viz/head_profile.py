@@ -43,7 +43,7 @@ def attention_bars(rows: pd.DataFrame, *, colour: str) -> go.Figure:
             "%{customdata[2]:.0f} prompts<extra></extra>",
         )
     )
-    return _bars(figure, labels, "mean attention from = (± s.d. over prompts)")
+    return _bars(figure, labels, "mean attention (± s.d. over prompts)")
 
 
 def prompt_attention(tokens: Sequence[tuple[str, str]], attention: np.ndarray, *, colour: str) -> go.Figure:

@@ -128,7 +128,7 @@ def absent(source: Tables, table: str, operator: str) -> tuple[str, str | None]:
         ]
         reasons = [str(r) for r in mine["reason"].dropna() if str(r)] if "reason" in mine.columns else []
         if reasons:
-            return f"{at.revision} has none for {name}: {reasons[0]}", None
+            return f"{at.revision} has none for {name}: {theme.prose(reasons[0])}", None
     return f"this sweep has no {table.replace('_', ' ')} for {name} at {at.revision if at else 'this checkpoint'}", None
 
 

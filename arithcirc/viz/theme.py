@@ -8,6 +8,7 @@ line also differs by dash or marker. Backgrounds are transparent, so a figure ta
 Nothing is registered globally: `template("light")` and `template("dark")` return plain Plotly templates.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -171,6 +172,11 @@ def number(value: Any, digits: int = 3) -> str:
 def percent(value: Any) -> str:
     """A share as per cent with one decimal."""
     return "–" if value is None or pd.isna(value) else f"{number(100 * float(value), 1)}\N{NO-BREAK SPACE}%"
+
+
+def prose(text: str) -> str:
+    """A sentence of a table as the pages write theirs: real minus signs, and a space that holds before per cent."""
+    return re.sub(r"(?<=\d)%", "\N{NO-BREAK SPACE}%", re.sub(r"(?<![\w.-])-(?=\d)", "−", text))
 
 
 def count(value: Any) -> str:

@@ -108,7 +108,7 @@ def _predictions(rows: pd.DataFrame) -> list[Prediction]:
         name, detail, held = str(row["prediction"]), row.get("detail"), row["holds"]
         statistic = row.get("statistic")
         tested = pd.notna(held) and ("statistic" not in row or pd.notna(statistic))
-        text = "" if detail is None or pd.isna(detail) else str(detail).removeprefix("not tested: ")
+        text = "" if detail is None or pd.isna(detail) else theme.prose(str(detail).removeprefix("not tested: "))
         label = PREDICTIONS.get(name, name.replace("_", " "))
         found.append(Prediction(label, number(statistic, 2), bool(held) if tested else None, text))
     return found

@@ -68,7 +68,10 @@ def _heading(context: Context, view: View, a: Side, b: Side) -> Any:
     first = html.Div(
         [
             html.Div([html.Span("A", className="ov-badge ov-a"), html.B(a.title)]),
-            kit.small(f"{a.source.key}; chosen in the header", size="sm"),
+            html.Div(
+                [html.Code(a.source.key), html.Span(f" {theme.OPERATOR_SIGNS.get(a.op, a.op)}  from the header above")],
+                className="ov-from",
+            ),
         ],
         className="ov-side",
     )

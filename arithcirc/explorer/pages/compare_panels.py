@@ -42,7 +42,7 @@ def _row(name: str, a: float | int | None, b: float | int | None, kind: str) -> 
     def said(value: float | int | None) -> str:
         if value is None or not np.isfinite(value):
             return "–"
-        return percent(value) if kind == "share" else f"{value:,.0f}" if kind == "count" else number(value, 2)
+        return percent(value) if kind == "share" else f"{value:,.0f}" if kind == "count" else number(value)
 
     difference = None if a is None or b is None else b - a
     text = said(difference).replace("-", "−")
@@ -69,6 +69,7 @@ _MEASURES: tuple[tuple[str, str, Any], ...] = (
     ("most frequent answer", "share", lambda f: _accuracy(f, "base_rate")),
     ("heads in the circuit", "count", lambda f: getattr(_best(f), "n_heads", None)),
     ("faithfulness F", "number", lambda f: getattr(_best(f), "faithfulness", None)),
+    ("accuracy of the circuit alone", "share", lambda f: getattr(_best(f), "accuracy", None)),
     ("F, random heads", "number", lambda f: f.summary.random.mean if f.summary and f.summary.random else None),
     ("answer readable from layer", "count", lambda f: None if f.first_layer is None else float(f.first_layer["layer"])),
     ("neurons tested for labels", "count", lambda f: _labelled(f, "important")),

@@ -154,7 +154,7 @@ def _one(view: View, source: Source, rows: pd.DataFrame, row: dict[str, Any]) ->
                 drawn = bare(decoded_bars(held, colour=colour), l=64)
                 both.append(
                     _figure(
-                        "What a probe reads off its output",
+                        "What a probe reads",
                         drawn,
                         "heads-decoded",
                         f"{name}_decoded",

@@ -63,10 +63,12 @@ def layout(context: Context, view: View, source: Source) -> Any:
     columns = dmc.Grid(
         [
             dmc.GridCol(_story(view, source, here), span={"base": 12, "md": 6.4}),
-            dmc.GridCol(_operators(view, source, facts), span={"base": 12, "md": 5.6}),
+            dmc.GridCol(
+                dmc.Stack([_operators(view, source, facts), _model(source)], gap=12, h="100%"),
+                span={"base": 12, "md": 5.6},
+            ),
             *middle,
-            dmc.GridCol(_limits(source, here), span={"base": 12, "md": 7}),
-            dmc.GridCol(_model(source), span={"base": 12, "md": 5}),
+            dmc.GridCol(_limits(source, here), span=12),
         ],
         gutter=12,
     )
@@ -110,7 +112,7 @@ def _operators(view: View, source: Source, facts: dict[str, Facts]) -> Any:
         "All operators", table,
         html.Dl([part for name, text in COLUMNS.items() for part in (html.Dt(name), html.Dd(text))],
                 className="facts ov-columns"),
-        help="Click an operator to see it on the whole page.", h="100%",
+        help="Click an operator to see it on the whole page.",
     )  # fmt: skip
 
 
@@ -318,7 +320,7 @@ def _model(source: Source) -> Any:
     if tokens:
         chips = [html.Span([html.Code(token), html.Span(place)], className="ov-token") for token, place in tokens]
         pairs.append(("tokens", html.Div(chips, className="ov-tokens")))
-    return kit.panel("The model", kit.facts(pairs), h="100%")
+    return kit.panel("The model", kit.facts(pairs), flex=1)
 
 
 def register(context: Context) -> None:

@@ -26,6 +26,12 @@ from arithcirc.viz.emergence.summary import headline
 from arithcirc.viz.emergence.timeline import ROWS
 
 ACROSS = {"one": "this operator", "all": "all operators"}
+INDEX = {
+    "timeline": "births by heuristic", "accuracy": "accuracy", "circuits": "circuits", "families": "families",
+    "births": "born and lost", "overlap": "already there", "kept": "neurons that stay", "knockouts": "ablation",
+    "jumps": "around a birth", "tasks": "tasks",
+}  # fmt: skip
+"""Sections to jump to, by the key of their panel."""
 CONTROLS = ("across", "prompts", "labels", "scale", "rows", "where")
 
 
@@ -88,7 +94,11 @@ def _answers(view: View, source: Source, data: SweepData) -> Any:
         "beside what chance would give."
     )
     return kit.panel(
-        "What the sweep says", kit.small(headline(data), mb=6), tables.verdict(view, data), help=help, h="100%"
+        "What the sweep says",
+        dmc.Text(theme.prose(headline(data)), size="sm", mb=6),
+        tables.verdict(view, data),
+        help=help,
+        h="100%",
     )
 
 
@@ -113,7 +123,11 @@ def _controls(view: View, source: Source, data: SweepData) -> Any:
         _control("labels", "labels", LABELS, chosen.labels),
         _control("scale", "steps", {way: SCALES[way] for way in ways}, chosen.scale),
     ]
-    return dmc.Group(parts, gap="lg", className="sweep-controls")
+    index = [html.A(text, href=f"#sweep-at-{key}") for key, text in INDEX.items()]
+    lead = html.Span("go to", className="control-label")
+    return html.Div(
+        [dmc.Group(parts, gap="lg"), html.Nav([lead, *index], className="sweep-index")], className="sweep-controls"
+    )
 
 
 def _control(name: str, label: str, options: dict[str, str], value: str) -> Any:
@@ -149,9 +163,13 @@ def _panel(drawing: Drawing, source: Source, chosen: Choices, words: dict[str, l
     if figure is None:
         return None
     said = words.get(drawing.words, [])
-    lines = [kit.small(*([] if chosen.operator else [html.B(f"{title}. ")]), text, mt=4) for title, text in said]
+    lines = [_line(*([] if chosen.operator else [html.B(f"{title}. ")]), theme.prose(text)) for title, text in said]
     plot = kit.graph(figure, id={"type": "sweep-figure", "key": drawing.key}, name=f"sweep_{drawing.key}")
-    return kit.panel(drawing.title, plot, *lines, help=drawing.help)
+    return kit.panel(drawing.title, plot, *lines, help=drawing.help, id=f"sweep-at-{drawing.key}")
+
+
+def _line(*parts: Any) -> Any:
+    return dmc.Text(list(parts), size="sm", mt=4)
 
 
 def _timeline(source: Source, chosen: Choices) -> Any:
@@ -163,7 +181,7 @@ def _timeline(source: Source, chosen: Choices) -> Any:
         body: Any = kit.small(f"{said} Choose other labels above, or let the sweep analyse heuristics (--stages).")
     else:
         body = kit.graph(figure, id={"type": "sweep-figure", "key": drawing.key}, name="sweep_births")
-    return kit.panel(drawing.title, body, help=drawing.help, actions=rows, h="100%")
+    return kit.panel(drawing.title, body, help=drawing.help, actions=rows, h="100%", id=f"sweep-at-{drawing.key}")
 
 
 def _map(source: Source, chosen: Choices) -> Any:

@@ -60,7 +60,7 @@ def verdict(view: View, data: SweepData) -> Any:
         ]
         body.append(html.Tr([html.Td(name), *cells], className="at-operator" if operator == view.op else None))
         if operator == view.op:
-            said = [kit.small(html.B(f"{a.question} {a.word[:1].upper()}{a.word[1:]}. "), a.detail, mt=6)
+            said = [dmc.Text([html.B(f"{a.question} {a.word[:1].upper()}{a.word[1:]}. "), a.detail], size="sm", mt=6)
                     for a in row.answers]  # fmt: skip
     return html.Div([html.Table([html.Thead(head), html.Tbody(body)], className="plain"), *said])
 
@@ -122,7 +122,9 @@ def tasks(source: Source, data: SweepData, operator: str) -> Any:
         return kit.panel("Tasks", kit.small("This sweep has no table 'tasks' yet: let 'arithcirc sweep' finish one."))
     wrong = troubles(data)
     left = unfinished(data)
-    notes = [kit.small(html.B(f"{t['title']}, {t['checkpoint']}: {t['status']}. "), t["reason"], mt=2) for t in wrong]
+    notes = [
+        _note(html.B(f"{t['title']}, {t['checkpoint']}: {t['status']}. "), theme.prose(str(t["reason"]))) for t in wrong
+    ]
     if left:
         notes.append(kit.small(f"{left} tasks have not ended: the same 'arithcirc sweep' command goes on with them."))
     frame = pd.DataFrame(
@@ -131,7 +133,7 @@ def tasks(source: Source, data: SweepData, operator: str) -> Any:
                 "operator": theme.operator_title(str(r["operator"])), "checkpoint": r["checkpoint"],
                 "status": r.get("status"), "seconds": _plain(r.get("seconds")),
                 "memory": _plain(r.get("peak_bytes"), scale=1e-6), "shared": _plain(r.get("n_shared")),
-                "attempts": _plain(r.get("attempts")), "reason": r.get("reason") or "",
+                "attempts": _plain(r.get("attempts")), "reason": theme.prose(str(r.get("reason") or "")),
             }
             for r in rows
         ]
@@ -144,10 +146,14 @@ def tasks(source: Source, data: SweepData, operator: str) -> Any:
         _column("shared", "shared prompts", _COUNT), _column("attempts", "attempts", _COUNT),
         {"field": "reason", "headerName": "reason", "minWidth": 320, "tooltipField": "reason"},
     ]  # fmt: skip
-    grid = kit.grid(frame, columns, id="sweep-tasks", name="tasks", height=300)
+    grid = kit.grid(frame, columns, id="sweep-tasks", name="tasks", height=min(300, 36 + 28 * max(len(frame), 4)))
     help = "A task analyses one checkpoint and one operator. Without a circuit: too few correct prompts to choose one."
     title = f"Tasks: {sum(r.get('status') == 'done' for r in rows)} of {len(rows)} done"
-    return kit.panel(title, *notes, html.Div(grid, style={"marginTop": 26}), help=help, mt="sm")
+    return kit.panel(title, *notes, html.Div(grid, style={"marginTop": 26}), help=help, mt="sm", id="sweep-at-tasks")
+
+
+def _note(*parts: Any) -> Any:
+    return dmc.Text(list(parts), size="xs", mt=2)
 
 
 def _known(value: Any) -> bool:

@@ -77,7 +77,7 @@ def _answer(question: str, row: dict[Hashable, Any]) -> Answer:
     if text and chance is not None and pd.notna(chance):
         text += f" (chance {number(chance, 2)})"
     detail = row.get("detail")
-    said = "" if detail is None or pd.isna(detail) else str(detail)
+    said = "" if detail is None or pd.isna(detail) else theme.prose(str(detail))
     return Answer(QUESTIONS[question], word, _GOOD.get((question, word), "plain"), text, said)
 
 
