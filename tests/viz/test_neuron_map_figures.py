@@ -8,7 +8,7 @@ import pytest
 from arithcirc.components import Neuron
 from arithcirc.heuristics.ranks import rank_maps
 from arithcirc.neuron_maps import Cases, NeuronMap, on_plane
-from arithcirc.viz import masks, neuron_hits
+from arithcirc.viz import masks, neuron_hits, theme
 from arithcirc.viz.emergence.axis import StepAxis
 from arithcirc.viz.marginals import marginals
 from arithcirc.viz.neuron_effects import drop_histogram, effect_histogram
