@@ -6,6 +6,7 @@ A view is untrusted text: everything is length-limited here, and looked up (neve
 addresses show the same, so an address can be shared.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ from arithcirc.errors import RequestError
 COMMON = ("run", "model", "revision", "op")
 LONGEST = 2_000
 """Characters of an address' query that are read."""
+_PLUS = re.compile(r" |\d+ \d+=?")
+"""A space that was a +: links lose its escape on their way, so an operator or a prompt arrives with a space."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,10 @@ class View:
         path, query = (part if isinstance(part, str) else "" for part in (path, query))
         text = query.lstrip("?")[:LONGEST]
         held = dict(parse_qsl(text, max_num_fields=60, errors="replace")) if text.count("&") < 60 else {}
+        held = {name: value.replace(" ", "+") if _PLUS.fullmatch(value) else value for name, value in held.items()}
         common = {name: held.pop(name, "") for name in COMMON}
         step = held.pop("step", "")  # a checkpoint as people say it: step=0, step=step0
         common["revision"] = common["revision"] or step
-        common["op"] = "+" if common["op"] == " " else common["op"]  # an unescaped + of an address
         return cls(path[:LONGEST].strip("/").lower() or "overview", **common, choices=held)
 
     @classmethod

@@ -237,6 +237,8 @@ def test_what_an_address_asks_for_in_vain_is_said_and_the_address_is_put_right(p
     rewritten = answer.json["response"]["frame-shown"]["data"]["address"]
     assert "revision=step2000" in rewritten
     assert "foo" not in rewritten
+    lost = View.parse("/prompt", "op=+&prompt=226+68=&q=both+in+1+2")  # a + that lost its escape
+    assert (lost.op, lost.choices["prompt"], lost.choices["q"]) == ("+", "226+68=", "both in 1 2")
     plain = ask.go("/?op=%2B&change=op1").calm()
     assert "The address" not in plain.page
     assert plain.json["response"]["frame-shown"]["data"]["address"] == ""
