@@ -71,7 +71,7 @@ def _bars(
     steps: Sequence[Part], at: Sequence[int], x: np.ndarray, starts: np.ndarray, span: float, name: str, colour: str
 ) -> go.Bar:
     value = [steps[i].value for i in at]
-    text = [f"{v:+.1f}".replace("-", "−") if abs(v) >= _LABELLED * span else "" for v in value]
+    text = [_signed(v) if abs(v) >= _LABELLED * span else "" for v in value]
     facts = [[steps[i].name, steps[i].size, starts[i] + steps[i].value] for i in at]
     return go.Bar(
         x=x[list(at)], y=value, base=starts[list(at)], width=1, marker={"color": colour}, name=name, text=text,
@@ -79,6 +79,12 @@ def _bars(
         hovertemplate="%{customdata[0]} (%{customdata[1]}): %{y:+.2f} nats<br>sum so far %{customdata[2]:.2f}"
         "<extra></extra>",
     )  # fmt: skip
+
+
+def _signed(value: float) -> str:
+    """`+3.2`, `−0.4`; two digits where one would say 0."""
+    text = theme.number(value, 1 if abs(value) >= 0.05 else 2)
+    return text if text.startswith("−") or float(text) == 0 else f"+{text}"
 
 
 def _joints(x: np.ndarray, ends: np.ndarray) -> go.Scatter:
