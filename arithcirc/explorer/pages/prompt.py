@@ -288,6 +288,11 @@ def register(context: Context) -> None:
         )
     for name in KEPT:
         kit.remember(context, f"prompt-{name}")
+    _in_browser(app)
+
+
+def _in_browser(app: dash.Dash) -> None:
+    """What the browser does by itself: asking, marks, ticks, buttons."""
     app.clientside_callback(
         ClientsideFunction("prompt", "ask"),
         Output("url", "search", allow_duplicate=True),
