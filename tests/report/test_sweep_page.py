@@ -61,7 +61,7 @@ def test_the_answers_are_those_of_the_table(sweep: SweepFolder, page: str) -> No
     verdict = sweep.table("verdict")
     assert len(verdict) == 6
     for row in verdict.to_dict("records"):
-        assert " ".join(row["detail"].split()) in text
+        assert " ".join(row["detail"].replace("%", " %").split()) in text
     assert "− subtraction yes" in text
     assert "7 checkpoints, step 0 to 2,000, compared with step 2,000" in text
     assert "11 of 14 tasks done, 2 without a circuit, 1 failed" in text
