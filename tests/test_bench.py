@@ -43,12 +43,14 @@ def owned(rows: dict[str, Any], *owner: str) -> dict[str, Any]:
     return {name: row for name, row in rows.items() if name.startswith(owner)}
 
 
+@pytest.mark.slow
 def test_benchmarks_replace_their_own_rows_and_no_other(rows: dict[str, Any]) -> None:
     assert rows["somebody"] == OTHERS["somebody"]
     assert set(rows) - set(owned(rows, "localize", "neurons", "classify", "label", "memory")) == {"somebody"}
     assert not set(rows) & {"neurons_vs_gone", "label_gone"}
 
 
+@pytest.mark.slow
 def test_the_benchmark_agrees_with_its_baselines(rows: dict[str, Any]) -> None:
     found = rows["localize_tiny"]
     assert set(found) == {"ours", "hooks", "reference"}
@@ -56,6 +58,7 @@ def test_the_benchmark_agrees_with_its_baselines(rows: dict[str, Any]) -> None:
     assert found["reference"]["gflop"] > 2.5 * found["hooks"]["gflop"] > 2.5 * found["ours"]["gflop"]
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_neurons_agrees_with_its_loops(rows: dict[str, Any]) -> None:
     found = owned(rows, "neurons")
     layers = {f"neurons_vs_reference_layer_{i}" for i in range(3)}
@@ -68,6 +71,7 @@ def test_the_benchmark_of_neurons_agrees_with_its_loops(rows: dict[str, Any]) ->
     assert found["neurons_vs_reference_layer_0"]["flop_ratio"] > 1000
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_matching_agrees_with_its_loop(rows: dict[str, Any]) -> None:
     found = owned(rows, "classify", "label")
     assert set(found) == {"classify_vs_reference", "classify_large", "label_large"}
@@ -79,6 +83,7 @@ def test_the_benchmark_of_matching_agrees_with_its_loop(rows: dict[str, Any]) ->
     assert found["label_large"]["tests"] > 0
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_memory_measures_every_stage(rows: dict[str, Any]) -> None:
     found = owned(rows, "memory")["memory_llama"]
     assert set(found["stages"]) == {stage.name for stage in STAGES}

@@ -122,6 +122,7 @@ def test_find_a_neuron_by_heuristic_open_it_knock_it_out_and_see_the_answer_chan
 def test_type_a_prompt_and_disable_a_heuristic(reader, served):
     window, prompt = reader(served), prompt_of()
     page = window.go(f"/prompt?{RUN}")
+    window.settled()
     page.fill("#prompt-prompt", prompt)
     page.keyboard.press("Enter")
     window.shows("#page h3", f"Why the model answers {PlantedLive().answer(prompt).answer} to")
@@ -163,7 +164,7 @@ def test_move_the_step_slider(reader, explorer, planted_sweep):
     window.calm()
 
 
-@pytest.mark.parametrize("page", ["heuristics", "prompt"])
+@pytest.mark.parametrize("page", [pytest.param("heuristics", marks=pytest.mark.slow), "prompt"])
 def test_an_address_restores_what_was_seen(page, reader, served):
     one = reader(served)
     if page == "heuristics":

@@ -265,6 +265,7 @@ def test_an_unknown_metric_is_refused(a: RunFolder) -> None:
 # -- commands ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_pairs_of_a_run_make_a_comparable_run(
     toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -54,7 +54,7 @@ def test_another_seed_gives_other_prompts(finished, toy_model, tmp_path):
     assert finished.table("prompts")["prompt"].tolist() != other.table("prompts")["prompt"].tolist()
 
 
-@pytest.mark.parametrize("batch_size", [1, 100])
+@pytest.mark.parametrize("batch_size", [pytest.param(1, marks=pytest.mark.slow), 100])
 def test_results_do_not_depend_on_the_batch_size(toy_model, tmp_path, batch_size):
     few = PromptConfig(operators="+", operands="0..8", n_discover=1, n_evaluate=1, counterfactual_seeds=1)
     whole, cut = (to_the_circuit(toy_model, tmp_path / str(size), few, batch_size=size) for size in (2048, batch_size))
