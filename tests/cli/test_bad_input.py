@@ -218,16 +218,13 @@ def test_a_folder_that_cannot_be_written(cli, toy_folder, tmp_path, monkeypatch)
     cli("prompts", toy_folder, *FEW[:6]).refused("the folder is not writable", "choose another --out", code=1)
 
 
+SLOW_FILES = ("means.safetensors", "faithfulness.parquet", "report.html")
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
 @pytest.mark.parametrize(
     "file",
-    [
-        "effects.parquet",
-        *(
-            pytest.param(f, marks=pytest.mark.slow)
-            for f in ("means.safetensors", "faithfulness.parquet", "report.html")
-        ),
-    ],
+    ["effects.parquet", *(pytest.param(f, marks=pytest.mark.slow) for f in SLOW_FILES)],
 )
 def test_a_full_disk_loses_nothing(cli, toy_folder, finished, file):
     (finished / f"{file}.part").symlink_to("/dev/full")
