@@ -67,6 +67,7 @@ def rows(found: dict[str, Any]) -> dict[str, Any]:
     return found["rows"]
 
 
+@pytest.mark.slow
 def test_every_job_runs_and_is_compared_with_its_prediction(rows: dict[str, Any]) -> None:
     assert set(rows) == {f"scale tiny cpu {name}" for name in ("localize", "neurons", "maps", "labels")}
     for name in ("localize", "neurons", "maps"):
@@ -79,6 +80,7 @@ def test_every_job_runs_and_is_compared_with_its_prediction(rows: dict[str, Any]
         assert row["command"].startswith("python tests/bench/scale.py --shape tiny")
 
 
+@pytest.mark.slow
 def test_the_plain_loop_finds_the_same_effects(rows: dict[str, Any]) -> None:
     for name, patches in (("localize", 60), ("neurons", 3 * 96)):
         plain = rows[f"scale tiny cpu {name}"]["plain_loop"]
@@ -97,6 +99,7 @@ def test_without_a_gpu_the_script_says_so_in_one_line(tmp_path: Path) -> None:
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_what_is_in_the_file_is_not_run_again(found: dict[str, Any], rows: dict[str, Any]) -> None:
     assert set(found["resumed"]) == set(rows)
     assert "localize" in found["said"].split("scale tiny cpu")[0]
@@ -104,6 +107,7 @@ def test_what_is_in_the_file_is_not_run_again(found: dict[str, Any], rows: dict[
         assert (found["resumed"][name] == row) == ("maps" not in name), name
 
 
+@pytest.mark.slow
 def test_counting_single_tiles_is_counting_all_neurons(found: dict[str, Any]) -> None:
     for whole, pieces in found["neurons"].values():
         assert pieces[0] == whole[0] > 0
@@ -111,6 +115,7 @@ def test_counting_single_tiles_is_counting_all_neurons(found: dict[str, Any]) ->
         assert pieces[2] == pytest.approx(whole[2], rel=0.15)
 
 
+@pytest.mark.slow
 def test_predictions_say_what_the_plain_loop_costs(found: dict[str, Any]) -> None:
     predicted = found["predicted"]
     assert set(predicted) == {f"tiny {name}" for name in ("localize", "neurons", "maps")}
