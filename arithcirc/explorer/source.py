@@ -139,19 +139,6 @@ class Source:
         stage = MADE_BY.get(table, "analyze")
         return stage_line(stage, self.config, self.model, recorded_line(dict(self.manifest)))
 
-    def query(self, sql: str, parameters: Sequence[Any] = (), *, tables: Sequence[str]) -> pd.DataFrame:
-        """A DuckDB query over the named tables (of this checkpoint), with `?` for parameters. Raises MissingTable.
-
-        Text from the browser goes in as parameters only, never into `sql`.
-        """
-        with duckdb.connect() as connection:
-            self.views(connection, tables)
-            try:
-                frame: pd.DataFrame = connection.execute(sql, list(parameters)).df()
-            except duckdb.Error as error:
-                raise RequestError(f"the tables {', '.join(tables)} cannot be queried: {error}") from None
-        return frame
-
     def views(self, connection: duckdb.DuckDBPyConnection, tables: Sequence[str]) -> None:
         """Make the named tables (of this checkpoint) known to a connection. Raises MissingTable, RunConflictError."""
         for name in tables:
@@ -162,10 +149,7 @@ class Source:
                     relation = _at(relation, self.checkpoint)
                 relation.create_view(name)
             except (OSError, duckdb.Error) as error:
-                reason = " ".join(str(error).split())[:200]
-                raise RunConflictError(
-                    f"table {name!r} of {self.key!r} cannot be read ({reason}): run its command again"
-                ) from None
+                raise self._damaged(name, error) from None
 
     def data(self, *tables: str) -> RunData:
         """What figures are drawn from: these tables, as far as they exist, and the configuration."""
@@ -211,10 +195,11 @@ class Source:
             found = (file, state.st_mtime_ns, state.st_size, checkpoint)
             return _parquet(*found) if operator is None else _of_operator(*found, operator)
         except (OSError, ValueError, duckdb.Error) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise RunConflictError(
-                f"table {name!r} of {self.key!r} cannot be read ({reason}): run its command again"
-            ) from None
+            raise self._damaged(name, error) from None
+
+    def _damaged(self, name: str, error: Exception) -> RunConflictError:
+        reason = " ".join(str(error).split())[:200]
+        return RunConflictError(f"table {name!r} of {self.key!r} cannot be read ({reason}): run its command again")
 
 
 def open_source(key: str, path: Path, model: str = "", revision: str = "") -> Source:
