@@ -1,5 +1,6 @@
 """A planted run, a model with known answers, and the explorer served on a free port."""
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from explorer.synthetic_explorer import make_explorer_run
 
 from arithcirc.explorer.live import Opener
 from arithcirc.explorer.server import address, listening
+from arithcirc.explorer.source import Source, open_source
 from arithcirc.store import RunFolder
 
 
@@ -17,6 +19,20 @@ from arithcirc.store import RunFolder
 def explorer_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """The run of `synthetic_explorer`, to read from only; its folder is `planted/step4000`."""
     return make_explorer_run(tmp_path_factory.mktemp("runs") / "planted" / "step4000")
+
+
+@pytest.fixture
+def source(explorer_run: RunFolder) -> Source:
+    """The planted run, to read from."""
+    return open_source("planted", explorer_run.path)
+
+
+@pytest.fixture
+def own(explorer_run: RunFolder, tmp_path: Path) -> Source:
+    """A copy of the planted run, to alter."""
+    folder = tmp_path / "own" / "step4000"
+    shutil.copytree(explorer_run.path, folder, ignore=shutil.ignore_patterns("maps_*", "gallery*", "number*"))
+    return open_source("step4000", folder)
 
 
 @pytest.fixture(scope="session")

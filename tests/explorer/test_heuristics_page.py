@@ -1,8 +1,6 @@
 """Page Heuristics: counts and accuracies are the tables', the words follow from the numbers, a click chooses."""
 
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,19 +22,6 @@ from arithcirc.viz.masks import mask
 from arithcirc.viz.meaning import meaning
 
 CHOSEN = "op2 = 8 mod 10"
-
-
-@pytest.fixture
-def source(explorer_run: RunFolder) -> Source:
-    return open_source("planted", explorer_run.path)
-
-
-@pytest.fixture
-def own(explorer_run: RunFolder, tmp_path: Path) -> Source:
-    """A copy to alter."""
-    folder = tmp_path / "own" / "step4000"
-    shutil.copytree(explorer_run.path, folder, ignore=shutil.ignore_patterns("maps_*", "gallery*", "number*"))
-    return open_source("step4000", folder)
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------

@@ -2,9 +2,7 @@
 
 import io
 import json
-import shutil
 import threading
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -22,22 +20,8 @@ from arithcirc.explorer.neuron_query import COLUMNS, Wanted, key, nearest, read_
 from arithcirc.explorer.neuron_table import neuron_table
 from arithcirc.explorer.pages import neurons
 from arithcirc.explorer.source import MissingTable, Source, open_source
-from arithcirc.store import RunFolder
 
 ALL = 10_000
-
-
-@pytest.fixture
-def source(explorer_run: RunFolder) -> Source:
-    return open_source("planted", explorer_run.path)
-
-
-@pytest.fixture
-def own(explorer_run: RunFolder, tmp_path: Path) -> Source:
-    """A copy to alter."""
-    folder = tmp_path / "own" / "step4000"
-    shutil.copytree(explorer_run.path, folder, ignore=shutil.ignore_patterns("maps_*", "gallery*", "number*"))
-    return open_source("step4000", folder)
 
 
 def expected(source: Source) -> pd.DataFrame:
