@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import duckdb
 import numpy as np
@@ -27,7 +27,7 @@ import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from arithcirc.config import RunConfig, differing_fields
+from arithcirc.config import differing_fields
 from arithcirc.errors import EnvironmentFailure, RequestError, RunConflictError
 
 SCHEMA = 1
@@ -114,6 +114,13 @@ def git_sha() -> str | None:
     return done.stdout.strip()
 
 
+class Sections(Protocol):
+    """A configuration in sections (`config.RunConfig`, `influence.config.InfluenceConfig`)."""
+
+    def section(self, name: str) -> dict[str, Any]:
+        """One section as plain values."""
+
+
 @dataclass
 class RunFolder:
     """One run on disk. Made by `RunFolder.create` (to compute) or `RunFolder.open` (to read)."""
@@ -127,7 +134,7 @@ class RunFolder:
     def create(
         cls,
         path: Path,
-        config: RunConfig,
+        config: Sections,
         *,
         sections: Sequence[str],
         facts: Mapping[str, Any],
