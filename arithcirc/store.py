@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import duckdb
 import numpy as np
@@ -114,6 +114,7 @@ def git_sha() -> str | None:
     return done.stdout.strip()
 
 
+@runtime_checkable
 class Sections(Protocol):
     """A configuration in sections (`config.RunConfig`, `influence.config.InfluenceConfig`)."""
 
