@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from training.tiny import TINY
 
 from arithcirc.arithmetic.operators import ADD, OPERATORS, OperandRange, concatenate, legal_prompts, operator
 from arithcirc.errors import RequestError
@@ -13,7 +14,6 @@ from arithcirc.training.model import build_model
 from arithcirc.training.recipe import PRESETS
 from arithcirc.training.split import held_out_mask
 from arithcirc.training.tokenizer import token_ids
-from tests.training.tiny import TINY
 
 
 def _rows(ids):

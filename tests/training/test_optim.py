@@ -4,13 +4,13 @@ import copy
 
 import torch
 from torch.optim import AdamW, Muon
+from training.tiny import TINY
 
 from arithcirc.training.data import PackedBatches
 from arithcirc.training.model import build_model
 from arithcirc.training.optim import MuonWithAdamW, build_optimizer
 from arithcirc.training.plan import answer_loss
 from arithcirc.training.recipe import Recipe
-from tests.training.tiny import TINY
 
 
 def _step(model, optimizer, index):

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from training.tiny import TINY
 from transformers import AutoTokenizer
 
 from arithcirc.arithmetic.operators import ADD, OPERATORS, OperandRange, concatenate, legal_prompts
 from arithcirc.training.model import build_config
 from arithcirc.training.tokenizer import BOS, answer_ids, build_tokenizer, save_tokenizer, token_ids, vocabulary
-from tests.training.tiny import TINY
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ import sys
 
 import cyclopts
 import pytest
+from training.tiny import TINY
 
 from arithcirc.cli.train import train
 from arithcirc.errors import RequestError
 from arithcirc.training.recipe import load_recipe
-from tests.training.tiny import TINY
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from training.tiny import EXACT, TINY
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from arithcirc.errors import EnvironmentFailure, NumericsError, RequestError, RunConflictError
@@ -20,14 +21,13 @@ from arithcirc.training.model import build_model, load_step, save_step
 from arithcirc.training.plan import cpu_threads, measure_plan
 from arithcirc.training.recipe import load_recipe
 from arithcirc.training.trainer import train
-from tests.training.tiny import EXACT, TINY
 
-ROOT = Path(__file__).parents[2]
+TESTS = Path(__file__).parents[1]
 CHILD = """
 import sys, time
 from pathlib import Path
 from arithcirc.training.trainer import train
-from tests.training.tiny import EXACT
+from training.tiny import EXACT
 def report(event):
     if event.accuracies:
         print(event.step, flush=True)
@@ -106,7 +106,10 @@ def test_another_recipe_in_the_folder_is_refused_by_field(run):
 
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
     with subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(tmp_path / "killed"), "60"], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        [sys.executable, "-c", CHILD, str(tmp_path / "killed"), "60"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=TESTS,
     ) as child:
         deadline = time.monotonic() + 50
         for line in child.stdout:
