@@ -22,6 +22,7 @@ ABOVE = {  # room -> rooms it may import
     "catalogue": {"errors", "components", "config", "store"},
     "neuron_maps": {"errors", "components", "config", "store", "catalogue"},
     "questions": {"errors", "components", "neuron_maps"},
+    "influence_scores": {"errors", "components", "config", "store"},
 }
 BASE = set(ABOVE)
 ABOVE["arithmetic"] = {*BASE}
