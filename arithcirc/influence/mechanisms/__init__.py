@@ -1,0 +1,1 @@
+"""Influence on a mechanism instead of a loss: which documents built a neuron's rule."""
