@@ -7,6 +7,7 @@ they may be empty. A query is a prompt with its true answer; what counts as havi
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,15 +73,51 @@ def write_items(path: Path, items: Iterable[Document | Query]) -> None:
     write_text(path, "".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in items))
 
 
+@dataclass(frozen=True)
+class Line:
+    """Where a document stands in its file: the line's number from 1, and the byte it begins at."""
+
+    number: int
+    start: int
+
+
+def read_lines(path: Path) -> Iterator[tuple[Line, Document]]:
+    """As `read_documents`, each with its place, so that it can be found again by `documents_at`."""
+    return _places(path, Document, "text")
+
+
+def documents_at(path: Path, lines: Iterable[Line]) -> Iterator[Document]:
+    """Documents at known places, without reading what lies between. Raises PromptError as `read_documents`."""
+    with _explained(path), path.open("rb") as file:
+        for line in lines:
+            file.seek(line.start)
+            yield _item(file.readline(), Document, "text", f"{path}, line {line.number}", line.number)
+
+
 def _read(path: Path, make: Callable[..., Item], needed: str) -> Iterator[Item]:
-    names = {f.name for f in fields(Document if make is Document else Query)}
+    return (item for _, item in _places(path, make, needed))
+
+
+def _places(path: Path, make: Callable[..., Item], needed: str) -> Iterator[tuple[Line, Item]]:
+    start = 0
+    with _explained(path), path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield Line(number, start), _item(line, make, needed, f"{path}, line {number}", number)
+            start += len(line)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
     try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield make(**_fields(line, names, needed, f"{path}, line {number}", number))
+        yield
     except (OSError, UnicodeDecodeError) as error:
         raise PromptError(f"{path} cannot be read as text ({error}): give a UTF-8 file of JSON lines") from None
+
+
+def _item(line: bytes, make: Callable[..., Item], needed: str, where: str, number: int) -> Item:
+    names = {f.name for f in fields(Document if make is Document else Query)}
+    return make(**_fields(line.decode("utf-8"), names, needed, where, number))
 
 
 def _fields(line: str, names: set[str], needed: str, where: str, number: int) -> dict[str, Any]:
