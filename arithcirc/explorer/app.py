@@ -134,6 +134,7 @@ def _register(context: Context) -> None:
         Input("url", "pathname"), Input("url", "search"),
     )(lambda path, query: _route(context, path, query))  # fmt: skip
     app.clientside_callback(ClientsideFunction("arithcirc", "fill"), Input("frame-shown", "data"))
+    app.clientside_callback(ClientsideFunction("typed", "leave"), Input("url", "pathname"), Input("url", "search"))
     app.clientside_callback(
         ClientsideFunction("arithcirc", "steps"),
         Output("frame-steps", "hidden"), Output("frame-step", "max"), Output("frame-step", "marks"),

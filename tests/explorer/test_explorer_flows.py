@@ -1,6 +1,7 @@
 """What a person does, in a real browser: find, open, knock out; type a prompt, switch off; move the slider; share."""
 
 import re
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,15 @@ WORDS = """() => {
   return text;
 }"""
 """The page's text without that of its figures, whose ticks depend on the moment."""
+TYPED = ("28-8=", "31-9=", "40-7=")
+TYPE = """([text, enter]) => {
+  const field = document.querySelector('#prompt-prompt');
+  field.focus();
+  Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(field, text);
+  field.dispatchEvent(new InputEvent('input', { bubbles: true }));
+  if (enter) field.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', bubbles: true }));
+}"""
+"""Text typed into the prompt's field, and Enter, with no moment in between."""
 RUN = "run=planted%2Fstep4000&op=-"
 
 
@@ -134,6 +144,36 @@ def test_type_a_prompt_and_disable_a_heuristic(reader, served):
     page.wait_for_function("() => new URLSearchParams(location.search).get('off') !== null")
     assert window.query()["off"] == f"h:{HEURISTIC}"
     window.calm()
+
+
+def test_what_is_typed_stays_while_the_model_arrives_and_while_a_page_is_drawn(reader, explorer, explorer_run):
+    """With Enter in the very task of the last letter, as a busy browser has them; and Enter still asks."""
+    live, there = PlantedLive(), threading.Event()
+    window, (first, second, third) = reader(explorer(explorer_run.path, live=lambda *_: there.wait() and live)), TYPED
+    page = window.go("/prompt?op=-")
+    window.shows(".prompt-bench", "The model is loading")
+    page.evaluate(TYPE, [first, False])
+    there.set()
+    page.wait_for_selector("#prompt-said .said-answer")
+    assert (page.input_value("#prompt-prompt"), page.evaluate("document.activeElement.id")) == (first, "prompt-prompt")
+    page.keyboard.press("Enter")
+    window.shows("#page h3", f"to {first[:-1]}".replace("-", " − "))
+    held = []
+    page.route("**/_dash-update-component", lambda route: held.append(route) if drawing(route) else route.continue_())
+    page.evaluate(TYPE, [second, True])
+    page.wait_for_function("() => document.querySelector('#prompt-root.asking')")
+    page.evaluate(TYPE, [third, True])
+    page.unroute("**/_dash-update-component")
+    for route in held:
+        route.continue_()
+    window.shows("#page h3", f"to {third[:-1]}".replace("-", " − "))
+    assert page.input_value("#prompt-prompt") == window.query()["prompt"] == third
+    window.calm()
+
+
+def drawing(route: Any) -> bool:
+    """A request for a whole page."""
+    return "..page.children" in (route.request.post_data or "")
 
 
 @pytest.mark.slow

@@ -121,6 +121,7 @@
         set("frame-op", { data: frame.ops, value: frame.op });
         set("frame-step", { value: frame.step });
         set("frame-page", { value: frame.page });
+        window.dash_clientside.typed.drawn();
       },
       // A control of the frame was moved by the reader: the address that shows it, over what the address says already.
       go(run, op, step, page, checkpoints, view) {

@@ -87,7 +87,9 @@ def _head(
     held: NeuronMap | None,
 ) -> Any:  # fmt: skip
     """Name, place in the order, effect, label, pin; and the neuron in words."""
-    row = html.Div(_row(view, source, found, label, order, ranked), id="neuron-head", className="neuron-head")
+    steps = html.Div(_row(view, source, found, label, order, ranked), id="neuron-head", className="neuron-steps")
+    fields = [_finder(), html.Div(className="spring"), *_badges(found), neuron_pin.button(source, found)]
+    row = html.Div([steps, *fields], className="neuron-head")
     words = html.Div(_words(source, found, label, held), id="neuron-words", className="neuron-words")
     return dmc.Paper([row, words], className="panel")
 
@@ -95,7 +97,7 @@ def _head(
 def _row(
     view: View, source: Source, found: Facts, label: Mapping[str, Any] | None, order: str, ranked: Any
 ) -> list[Any]:
-    """The first line of the page."""
+    """The first line of the page, but for its fields: it is drawn again, and what is typed in them must stay."""
     heuristic = str(label["heuristic"]) if label is not None else ""
     beside = neighbours(source, found, order, heuristic, ranked)
     kept = heuristic if order == "label" else None
@@ -111,8 +113,6 @@ def _row(
         _way(beside, heuristic if order == "label" else ""), dmc.Text(places, size="xs", c="dimmed"), orders,
         _step(view, [html.Kbd("["), " layer −"], beside.below, "neuron-below", "[", "strongest one layer below", None),
         _step(view, [html.Kbd("]"), " layer +"], beside.above, "neuron-above", "]", "strongest one layer above", None),
-        _finder(),
-        html.Div(className="spring"), *_badges(found), neuron_pin.button(source, found),
     ]  # fmt: skip
 
 

@@ -97,6 +97,7 @@ def _search() -> Any:
     """A field for neurons that leads to their page."""
     return dmc.TextInput(
         id="overview-search", placeholder="neurons: L5N240, mod 6", size="xs", w=196, leftSection=html.Kbd("/"),
+        debounce=True,  # sent with Enter: a field that tells of every letter tells it after Enter
         **{"data-key": "/", "aria-label": "search neurons"},
     )  # fmt: skip
 

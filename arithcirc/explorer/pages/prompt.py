@@ -12,7 +12,7 @@ from typing import Any
 
 import dash
 import dash_mantine_components as dmc
-from dash import Input, Output, State, html
+from dash import MATCH, Input, Output, State, html
 from dash.dependencies import ClientsideFunction
 
 from arithcirc.errors import ArithcircError, PromptError, RunConflictError
@@ -24,7 +24,7 @@ from arithcirc.explorer.pages import prompt_facts as facts
 from arithcirc.explorer.pages import prompt_panels as panels
 from arithcirc.explorer.pages import prompt_words as words
 from arithcirc.explorer.pages.prompt_ask import ALL, Prompt, named, read, split
-from arithcirc.explorer.pages.prompt_bar import bar
+from arithcirc.explorer.pages.prompt_bar import bar, of, wrong
 from arithcirc.explorer.pages.prompt_bench import bench, items, read_seed, said_without, waiting
 from arithcirc.explorer.pages.prompt_case import Case
 from arithcirc.explorer.source import Source
@@ -36,30 +36,29 @@ KEPT = ("off", "ablation", "seed", "target")
 
 
 def layout(context: Context, view: View, source: Source) -> Any:
-    """The page."""
-    return html.Div(_root(context, view, source), id="prompt-root")
-
-
-def _root(context: Context, view: View, source: Source, *, again: bool = False) -> list[Any]:
-    state = context.live.state(source, again=again)
+    """The page: what to ask, and the answer, which is drawn again without the field when the model is there."""
     text = view.choices.get("prompt", "") or _first(source, view.op)
     try:
         prompt = read(text)
     except ArithcircError as error:
-        return [bar(view, source, text, None), _refused(error)]
-    view = _at(view, source, prompt)
-    problem: str | None = None
+        return html.Div([bar(view, source, text, None), _refused(error)], id="prompt-root")
+    body, problem = _body(context, view, source, context.live.state(source))
+    return html.Div([bar(view, source, text, prompt, problem), html.Div(body, id=of("body", view))], id="prompt-root")
+
+
+def _body(context: Context, view: View, source: Source, state: LiveState) -> tuple[Any, str | None]:
+    """What stands under the fields, and what is wrong with the second prompt."""
+    beside = waiting(state, view)
     try:
-        labels = _labels(view, source, prompt)
-        if state.ready:
-            case = context.live.ask(source, lambda model: cases.explain(model, prompt, labels))
-            other, problem = _other(context, view, source)
-            body = _live(context, view, source, case, other)
-        else:
-            body = _stored(view, source, prompt, labels, state)
+        prompt, labels = _asked(view, source)
+        view = _at(view, source, prompt)
+        if not state.ready:
+            return _stored(view, source, prompt, labels, beside), None
+        case = context.live.ask(source, lambda model: cases.explain(model, prompt, labels))
+        other, problem = _other(context, view, source)
+        return _live(context, view, source, case, other), problem
     except ArithcircError as error:
-        return [bar(view, source, text, prompt), _refused(error)]
-    return [bar(view, source, text, prompt, problem), body]
+        return _refused(error), None
 
 
 def _at(view: View, source: Source, prompt: Prompt) -> View:
@@ -224,8 +223,8 @@ def _labels_choice(view: View) -> dmc.Group:
 # -- without -----------------------------------------------------------------------------------------------------------
 
 
-def _stored(view: View, source: Source, prompt: Prompt, labels: facts.Labels, state: LiveState) -> Any:
-    """What tables and stored maps say."""
+def _stored(view: View, source: Source, prompt: Prompt, labels: facts.Labels, beside: Any) -> Any:
+    """What tables and stored maps say, and `beside` it how the model is."""
     answer = prompt.answer or 0
     lacking = "This run has no stored maps of this prompt: contributions need the live model, or stored maps:"
     try:
@@ -251,7 +250,7 @@ def _stored(view: View, source: Source, prompt: Prompt, labels: facts.Labels, st
     ]
     if writing is None:
         lists.append(dmc.Stack([kit.small(lacking), dmc.Code(source.command("maps"), block=True)], gap=4))
-    return _columns([said, *lists], waiting(state))
+    return _columns([said, *lists], beside)
 
 
 # -- callbacks ---------------------------------------------------------------------------------------------------------
@@ -261,18 +260,7 @@ def register(context: Context) -> None:
     """Callbacks of the page."""
     app = context.dash
     held = [State(f"prompt-{name}", "value") for name in KEPT]
-    app.callback(
-        Output("prompt-state", "data"), Output("prompt-poll", "disabled"),
-        Input("prompt-poll", "n_intervals"), State("view", "data"), prevent_initial_call=True,
-    )(lambda _, data: _looked(context, data))  # fmt: skip
-    app.callback(
-        Output("prompt-root", "children"), Input("prompt-state", "data"), State("view", "data"),
-        prevent_initial_call=True,
-    )(lambda state, data: _arrived(context, state, data))  # fmt: skip
-    app.callback(
-        Output("prompt-root", "children", allow_duplicate=True), Input("prompt-again", "n_clicks"),
-        State("view", "data"), prevent_initial_call=True,
-    )(lambda clicks, data: _retried(context, clicks, data))  # fmt: skip
+    _until_ready(context)
     app.callback(
         Output("prompt-said", "children"),
         Input("prompt-off", "value"), Input("prompt-ablation", "value"), Input("prompt-seed", "value"),
@@ -289,6 +277,31 @@ def register(context: Context) -> None:
     for name in KEPT:
         kit.remember(context, f"prompt-{name}")
     _in_browser(app)
+
+
+def _until_ready(context: Context) -> None:
+    """The answer is drawn again when the model is there or has failed, and on request.
+
+    Only the answer is, so that what a reader is typing stays; and only that of the address asked for (MATCH), so that
+    a late one does not come to stand under another question.
+    """
+
+    def any_of(kind: str) -> dict[str, Any]:
+        return {"type": f"prompt-{kind}", "asked": MATCH}
+
+    app = context.dash
+    body = Output(any_of("body"), "children"), Output(any_of("wrong"), "children")
+    app.callback(
+        Output(any_of("state"), "data"), Output(any_of("poll"), "disabled"),
+        Input(any_of("poll"), "n_intervals"), State("view", "data"), prevent_initial_call=True,
+    )(lambda _, data: _looked(context, data))  # fmt: skip
+    app.callback(*body, Input(any_of("state"), "data"), State("view", "data"), prevent_initial_call=True)(
+        lambda state, data: _redrawn(context, data, again=False) if state else (dash.no_update,) * 2
+    )
+    again = (Output(o.component_id, "children", allow_duplicate=True) for o in body)
+    app.callback(*again, Input(any_of("again"), "n_clicks"), State("view", "data"), prevent_initial_call=True)(
+        lambda clicks, data: _redrawn(context, data, again=True) if clicks else (dash.no_update,) * 2
+    )
 
 
 def _in_browser(app: dash.Dash) -> None:
@@ -333,13 +346,11 @@ def _looked(context: Context, data: Any) -> tuple[Any, bool]:
     return (dash.no_update, False) if state == "loading" else (state, True)
 
 
-def _arrived(context: Context, state: Any, data: Any) -> Any:
-    """The page again, once the model is there or has failed."""
-    return _root(context, View.of(data), context.source(data)) if state else dash.no_update
-
-
-def _retried(context: Context, clicks: Any, data: Any) -> Any:
-    return _root(context, View.of(data), context.source(data), again=True) if clicks else dash.no_update
+def _redrawn(context: Context, data: Any, *, again: bool) -> tuple[Any, Any]:
+    """The answer, and what is wrong with the second prompt; `again` loads a model that failed."""
+    view, source = View.of(data), context.source(data)
+    body, problem = _body(context, view, source, context.live.state(source, again=again))
+    return body, wrong(problem)
 
 
 def _now(data: Any, **choices: Any) -> View:

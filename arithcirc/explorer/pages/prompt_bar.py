@@ -1,6 +1,8 @@
 """The head of the Prompt page: the fields, prompts to try, and what the browser keeps of what was asked."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import blake2b
 
 import dash_mantine_components as dmc
 from dash import dcc, html
@@ -12,29 +14,41 @@ from arithcirc.explorer.source import Source
 from arithcirc.explorer.view import View
 
 
+def of(kind: str, view: View) -> dict[str, str]:
+    """The id of a part of the page that one address asked for: an answer that comes late finds none of another's."""
+    return {"type": f"prompt-{kind}", "asked": blake2b(view.url().encode(), digest_size=8).hexdigest()}
+
+
 def bar(view: View, source: Source, text: str, prompt: Prompt | None, problem: str | None = None) -> dmc.Paper:
-    """What to ask; `problem` is what is wrong with the second prompt."""
+    """What to ask, sent whole with Enter; `problem` is what is wrong with the second prompt."""
+    told = html.Div(wrong(problem), id=of("wrong", view), role="alert")
+    if prompt is not None and prompt.operator in source.operators:
+        view = replace(view, op=prompt.operator)  # links lead to what is shown
     asked = dmc.TextInput(
         id="prompt-prompt", value=text[:LONGEST], placeholder="226-68=", size="sm", w=170, label="prompt",
-        error=prompt is None, **{"data-key": "/"},
+        debounce=True, error=prompt is None, **{"data-key": "/"},
     )  # fmt: skip
     other = dmc.TextInput(
         id="prompt-with", value=view.choices.get("with", "")[:LONGEST], placeholder="another prompt", size="sm", w=150,
-        label="compare with", error=problem is not None,
+        label="compare with", debounce=True,
     )  # fmt: skip
     ask = dmc.Button("Ask", id="prompt-ask", size="sm")
     operator = prompt.operator if prompt is not None else view.op
     groups = [_examples(view, word, texts) for word, texts in facts.to_try(source, operator).items() if texts]
-    wrong = html.Div(["compare with: ", problem], className="field-problem") if problem is not None else None
     return dmc.Paper(
         [
             dmc.Group([asked, other, ask, dmc.Stack(groups, gap=4)], gap=12, align="flex-end"),
-            wrong,
+            told,
             _asked_store(source, text, prompt),
             dcc.Store(id="prompt-known"),
         ],
         className="panel prompt-bar",
     )
+
+
+def wrong(problem: str | None) -> html.Div | None:
+    """What is wrong with the second prompt, under the fields."""
+    return html.Div(["compare with: ", problem], className="field-problem") if problem is not None else None
 
 
 def _examples(view: View, word: str, texts: Sequence[str]) -> dmc.Group:

@@ -11,6 +11,7 @@ from arithcirc.explorer import kit
 from arithcirc.explorer.context import Context
 from arithcirc.explorer.live import LiveState
 from arithcirc.explorer.pages.prompt_ask import ALL, MOST, Prompt, sorted_out, split
+from arithcirc.explorer.pages.prompt_bar import of
 from arithcirc.explorer.pages.prompt_case import Said, knocked_out
 from arithcirc.explorer.pages.prompt_facts import Labels
 from arithcirc.explorer.pages.prompt_said import answers
@@ -118,13 +119,13 @@ def read_seed(given: Any) -> int:
     return int(text) if text.isdecimal() and len(text) <= 4 else 0
 
 
-def waiting(state: LiveState) -> dmc.Paper:
+def waiting(state: LiveState, view: View) -> dmc.Paper:
     """The state of the live model in words; asks again while it loads."""
     parts: list[Any] = [kit.small(state.text)]
     if state.name == "failed":
-        parts.append(html.Button("try again", id="prompt-again", className="quiet"))
+        parts.append(html.Button("try again", id=of("again", view), className="quiet"))
     more = "With it: probabilities, exact contributions, attention, and the answer with parts switched off."
-    poll = dcc.Interval(id="prompt-poll", interval=POLL, disabled=state.name != "loading")
+    poll = dcc.Interval(id=of("poll", view), interval=POLL, disabled=state.name != "loading")
     return kit.panel(
-        TITLES.get(state.name, "The model"), *parts, kit.small(more, mt=6), poll, dcc.Store(id="prompt-state")
+        TITLES.get(state.name, "The model"), *parts, kit.small(more, mt=6), poll, dcc.Store(id=of("state", view))
     )
