@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bar
 
+    from arithcirc.training.course import Progress, Report
+    from arithcirc.training.evaluate import Accuracy
     from arithcirc.training.recipe import Recipe
-    from arithcirc.training.trainer import Progress, Report
 
 
 def train(
@@ -107,11 +108,11 @@ def _bar(console: "Console") -> "Bar":
     return Progress(*columns, TextColumn("loss {task.fields[loss]}"), console=console)
 
 
-def _reporter(console: "Console", bar: "Bar", recipe: "Recipe") -> "Report":
+def _reporter(console: "Console", bar: "Bar", recipe: "Recipe") -> "Report[Accuracy]":
     """Moves the bar; prints one line of held-out accuracies for each checkpoint."""
     task = bar.add_task("training", total=recipe.steps, loss="-")
 
-    def report(event: "Progress") -> None:
+    def report(event: "Progress[Accuracy]") -> None:
         if event.loss is not None:
             bar.update(task, completed=event.step, loss=f"{event.loss:.4f}")
         if event.accuracies:

@@ -5,13 +5,10 @@ saying that number), accuracy per operator and checkpoint, the time and the mach
 that makes the model again. Numbers come from the split and `accuracy.json`; nothing is written by hand.
 """
 
-import os
-import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 import transformers
 
@@ -19,40 +16,9 @@ from arithcirc.arithmetic.operators import OPERATORS, base_rate, legal_prompts
 from arithcirc.store import write_json, write_text
 from arithcirc.training.data import split
 from arithcirc.training.evaluate import HELD_OUT, TRAIN, Accuracy
+from arithcirc.training.machine import Machine, markdown_table
 from arithcirc.training.model import build_model
 from arithcirc.training.recipe import PRESETS, Recipe
-
-
-@dataclass(frozen=True)
-class Machine:
-    """The machine in general words: no names, no paths."""
-
-    processor: str
-    cores: int
-    memory_gb: int
-    device: str
-    threads: int
-
-    @classmethod
-    def this(cls, device: str, threads: int) -> "Machine":
-        """The machine this runs on."""
-        gpu = torch.cuda.get_device_name() if device == "cuda" else "cpu"
-        memory = round(psutil.virtual_memory().total / 2**30)
-        return cls(_processor(), os.cpu_count() or 1, memory, gpu, threads)
-
-    def __str__(self) -> str:
-        device = "" if self.device == "cpu" else f", {self.device}"
-        return f"{self.cores} cores, {self.processor}, {self.memory_gb} GB{device}; {self.threads} thread(s) used"
-
-
-def _processor() -> str:
-    """The processor's model as the system names it, else its instruction set."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.machine() or "unknown processor"
 
 
 @dataclass(frozen=True)
@@ -104,13 +70,8 @@ def write_card(recipe: Recipe, out: Path, rows: tuple[Accuracy, ...], seconds: f
     write_json(out / "card.json", card)
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _readme(recipe: Recipe, card: dict[str, Any], rows: tuple[Accuracy, ...], machine: Machine) -> str:
-    split_table = _table(
+    split_table = markdown_table(
         ["operator", "legal prompts", "train", "held out", "most frequent answer"],
         [
             [f"`{c['operator']}`", *(f"{c[k]:,}" for k in ("legal", "train", "held_out")), f"{c['base_rate']:.3f}"]
@@ -164,4 +125,4 @@ def _accuracy_table(recipe: Recipe, rows: tuple[Accuracy, ...]) -> str:
     for step in sorted({r.step for r in rows}):
         label = f"**{step}**" if step in recipe.kept_steps() else str(step)
         body.append([label, *(f"{found[step, part, symbol]:.3f}" for part, symbol in columns)])
-    return _table(head, body)
+    return markdown_table(head, body)

@@ -18,12 +18,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from arithcirc.arithmetic.operators import OPERATORS, Operator, Prompts, concatenate, legal_prompts
+from arithcirc.training.course import Batch
 from arithcirc.training.recipe import Recipe
 from arithcirc.training.split import held_out_mask
 from arithcirc.training.tokenizer import BOS_ID, EQUALS_ID, NUMBER_ID, OPERATOR_ID
 
 PREFIX = 3
-Batch = dict[str, Tensor]
 
 
 class Split(NamedTuple):

@@ -6,8 +6,9 @@ renamed, so a folder that exists is whole. Weights are rounded to the recipe's d
 rounded weights, computed in float32.
 """
 
+import copy
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,42 +19,52 @@ from transformers.utils import logging
 
 from arithcirc.arithmetic.operators import Prompts
 from arithcirc.errors import NumericsError
+from arithcirc.training.fields import Shape
 from arithcirc.training.recipe import Recipe
-from arithcirc.training.tokenizer import BOS_ID, PAD_ID, answer_ids, save_tokenizer, token_ids, vocabulary
+from arithcirc.training.tokenizer import BOS_ID, PAD_ID, answer_ids, token_ids, vocabulary
 
 
-def build_config(recipe: Recipe) -> GPTNeoXConfig:
-    """The configuration of an untrained model."""
+def shaped_config(shape: Shape, *, vocabulary: int, bos: int, pad: int) -> GPTNeoXConfig:
+    """The configuration of an untrained model with so many tokens; `bos` also ends a text."""
     return GPTNeoXConfig(
-        vocab_size=len(vocabulary(recipe.limit)),
-        hidden_size=recipe.width,
-        num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.heads,
-        intermediate_size=recipe.mlp_width,
-        max_position_embeddings=recipe.positions,
-        initializer_range=recipe.init_std,
+        vocab_size=vocabulary,
+        hidden_size=shape.width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.mlp_width,
+        max_position_embeddings=shape.positions,
+        initializer_range=shape.init_std,
         rope_parameters={
             "rope_type": "default",
             "rope_theta": 10000.0,
-            "partial_rotary_factor": recipe.rotary_share,
+            "partial_rotary_factor": shape.rotary_share,
         },
         use_parallel_residual=True,
         tie_word_embeddings=False,
         hidden_dropout=0.0,
         attention_dropout=0.0,
-        bos_token_id=BOS_ID,
-        eos_token_id=BOS_ID,
-        pad_token_id=PAD_ID,
+        bos_token_id=bos,
+        eos_token_id=bos,
+        pad_token_id=pad,
     )
 
 
-def build_model(recipe: Recipe) -> GPTNeoXForCausalLM:
-    """An untrained model, its weights drawn with the recipe's seed; torch's global generator is left as found."""
-    config = build_config(recipe)
+def build_config(recipe: Recipe) -> GPTNeoXConfig:
+    """The configuration of an untrained arithmetic model."""
+    return shaped_config(recipe, vocabulary=len(vocabulary(recipe.limit)), bos=BOS_ID, pad=PAD_ID)
+
+
+def untrained(config: GPTNeoXConfig, seed: int) -> GPTNeoXForCausalLM:
+    """An untrained model, its weights drawn with the seed; torch's global generator is left as found."""
     config._attn_implementation = "sdpa"
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
+        torch.manual_seed(seed)
         return GPTNeoXForCausalLM(config)
+
+
+def build_model(recipe: Recipe) -> GPTNeoXForCausalLM:
+    """An untrained arithmetic model."""
+    return untrained(build_config(recipe), recipe.seed)
 
 
 @contextmanager
@@ -68,17 +79,18 @@ def without_progress_bars() -> Iterator[None]:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def save_step(model: GPTNeoXForCausalLM, recipe: Recipe, folder: Path) -> None:
+def save_step(model: GPTNeoXForCausalLM, folder: Path, *, dtype: str, save_tokenizer: Callable[[Path], None]) -> None:
     """Write a copy of the model, rounded to the disk type, and the tokenizer, as a Hugging Face folder."""
-    dtype = getattr(torch, recipe.disk_dtype)
+    config = copy.deepcopy(model.config)
+    config.use_cache = True  # the Trainer turns it off while it trains
     with torch.random.fork_rng(devices=[]):
-        rounded = GPTNeoXForCausalLM(build_config(recipe))
+        rounded = GPTNeoXForCausalLM(config)
     rounded.load_state_dict({name: value.detach().cpu() for name, value in model.state_dict().items()})
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     with without_progress_bars():
-        rounded.to(dtype).save_pretrained(part)
-    save_tokenizer(recipe.limit, part)
+        rounded.to(getattr(torch, dtype)).save_pretrained(part)
+    save_tokenizer(part)
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
 

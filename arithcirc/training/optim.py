@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.optim import AdamW, Muon, Optimizer
 
-from arithcirc.training.recipe import Recipe
+from arithcirc.training.fields import Schedule
 
 
 def _groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
@@ -28,7 +28,7 @@ def _groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], l
     return matrices, embeddings, [p for _, p in named if p.ndim != 2]
 
 
-def _adamw(decayed: list[nn.Parameter], vectors: list[nn.Parameter], recipe: Recipe) -> AdamW:
+def _adamw(decayed: list[nn.Parameter], vectors: list[nn.Parameter], recipe: Schedule) -> AdamW:
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
 
@@ -67,7 +67,7 @@ class MuonWithAdamW(Optimizer):
         self._share()
 
 
-def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
+def build_optimizer(model: nn.Module, recipe: Schedule) -> Optimizer:
     """The recipe's optimiser over the model's parameters: `muon` (with AdamW beside it) or `adamw` alone."""
     matrices, embeddings, vectors = _groups(model)
     if recipe.optimizer == "adamw":

@@ -10,8 +10,7 @@ What is not here: device, threads and the output folder. They decide how long a 
 import dataclasses
 import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,17 @@ import numpy as np
 from jaxtyping import Float
 
 from arithcirc.arithmetic.operators import OperandRange
-from arithcirc.errors import ArithcircError, RequestError
-
-PRECISIONS = ("bf16", "fp32")
-DISK_DTYPES = ("bfloat16", "float16", "float32")
-OPTIMIZERS = ("muon", "adamw")
-SCHEDULES = ("cosine", "linear", "constant_with_warmup")
+from arithcirc.errors import RequestError
+from arithcirc.training.fields import (
+    check_counts,
+    check_optimizer,
+    check_shape,
+    check_steps,
+    read_fields,
+    real,
+    reals,
+    refuse,
+)
 
 
 @dataclass(frozen=True)
@@ -85,9 +89,9 @@ class Recipe:
     def __post_init__(self) -> None:
         _check_counts(self)
         _check_shares(self)
-        _check_choices(self)
-        _check_shape(self)
-        _check_steps(self)
+        check_optimizer(self)
+        check_shape(self, shortest=5, because="the length of a prompt")
+        check_steps(self)
 
     @property
     def prompts_per_step(self) -> int:
@@ -127,67 +131,21 @@ class Recipe:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Recipe":
         """The inverse of `to_json`; fields left out take their defaults. Raises RequestError naming the field."""
-        known = {f.name: f for f in fields(cls)}
-        for name in data:
-            if name not in known:
-                raise RequestError(f"a recipe has no field {name!r}: use any of {', '.join(known)}")
-        return cls(**{name: _parse(known[name], value) for name, value in data.items()})
+        made: Recipe = read_fields(cls, data, _SPECIAL)
+        return made
 
 
-def _parse(spec: "dataclasses.Field[Any]", value: Any) -> Any:
-    """One JSON value as the field's type."""
-    readers: dict[type, Callable[[Any], Any]] = {int: _whole, float: _real, str: _text}
-    try:
-        if spec.name == "operands":
-            return OperandRange.parse(value)
-        if spec.name == "mix":
-            return OperatorMix(**{k: _real(v) for k, v in value.items()})
-        if isinstance(spec.default, tuple):
-            return tuple(_real(v) if spec.name == "betas" else _whole(v) for v in value)
-        return readers[type(spec.default)](value)
-    except ArithcircError:
-        raise
-    except (TypeError, ValueError, AttributeError):
-        raise RequestError(f"recipe field {spec.name} cannot be {value!r}: write it like {_example(spec)}") from None
+def _mix(value: Any) -> OperatorMix:
+    """Shares by operator name."""
+    return OperatorMix(**{k: real(v) for k, v in value.items()})
 
 
-def _whole(value: Any) -> int:
-    """The value as an int; booleans, text and fractions are refused."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError
-    return value
-
-
-def _real(value: Any) -> float:
-    """The value as a float; booleans and text are refused."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError
-    return float(value)
-
-
-def _text(value: Any) -> str:
-    """The value when it is text."""
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-def _example(spec: "dataclasses.Field[Any]") -> str:
-    value = spec.default if spec.default is not dataclasses.MISSING else Recipe().to_json()[spec.name]
-    return json.dumps(value)
-
-
-def _refuse(recipe: Recipe, name: str, allowed: str) -> None:
-    raise RequestError(f"recipe field {name} is {getattr(recipe, name)!r}: it must be {allowed}")
+_SPECIAL = {"operands": OperandRange.parse, "mix": _mix, "betas": reals}
 
 
 def _check_counts(recipe: Recipe) -> None:
-    for name in ("layers", "width", "heads", "mlp_width", "steps", "rows", "suffixes", "resume_every", "train_sample"):
-        if getattr(recipe, name) < 1:
-            _refuse(recipe, name, "a whole number of at least 1")
-    for name in ("limit", "seed", "split_seed", "warmup_steps"):
-        if getattr(recipe, name) < 0:
-            _refuse(recipe, name, "0 or more")
+    positive = ("layers", "width", "heads", "mlp_width", "steps", "rows", "suffixes", "resume_every", "train_sample")
+    check_counts(recipe, positive, ("limit", "seed", "split_seed", "warmup_steps"))
     if recipe.operands.high > recipe.limit:
         raise RequestError(
             f"operands {recipe.operands} exceed limit {recipe.limit}, the largest number the tokenizer writes: "
@@ -197,44 +155,10 @@ def _check_counts(recipe: Recipe) -> None:
 
 def _check_shares(recipe: Recipe) -> None:
     if not 0 < recipe.held_out_share < 1:
-        _refuse(recipe, "held_out_share", "between 0 and 1, both excluded")
-    if not 0 <= recipe.rotary_share <= 1:
-        _refuse(recipe, "rotary_share", "between 0 and 1")
+        refuse(recipe, "held_out_share", "between 0 and 1, both excluded")
     values = dataclasses.astuple(recipe.mix)
     if min(values) < 0 or not 0 < sum(values) < math.inf:
-        _refuse(recipe, "mix", "four shares of at least 0 with a positive sum")
-    for name in ("learning_rate", "muon_learning_rate", "gradient_clip", "init_std"):
-        if not 0 < getattr(recipe, name) < math.inf:
-            _refuse(recipe, name, "a positive number")
-    if not 0 <= recipe.weight_decay < math.inf:
-        _refuse(recipe, "weight_decay", "0 or more")
-    if len(recipe.betas) != 2 or not all(0 <= b < 1 for b in recipe.betas):
-        _refuse(recipe, "betas", "two numbers in [0, 1)")
-
-
-def _check_choices(recipe: Recipe) -> None:
-    choices = {"precision": PRECISIONS, "disk_dtype": DISK_DTYPES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES}
-    for name, allowed in choices.items():
-        if getattr(recipe, name) not in allowed:
-            _refuse(recipe, name, f"one of {', '.join(allowed)}")
-
-
-def _check_shape(recipe: Recipe) -> None:
-    if recipe.width % recipe.heads:
-        _refuse(recipe, "heads", f"a divisor of width {recipe.width}")
-    if recipe.positions < 5:
-        _refuse(recipe, "positions", "at least 5, the length of a prompt")
-    if int(recipe.width // recipe.heads * recipe.rotary_share) % 2:
-        _refuse(recipe, "rotary_share", "such that an even number of dimensions of a head is rotated")
-
-
-def _check_steps(recipe: Recipe) -> None:
-    if recipe.warmup_steps > recipe.steps:
-        _refuse(recipe, "warmup_steps", f"at most steps {recipe.steps}")
-    if any(not 0 <= s <= recipe.steps for s in recipe.extra_steps):
-        _refuse(recipe, "extra_steps", f"within 0..{recipe.steps}")
-    if strangers := sorted(set(recipe.keep) - set(recipe.checkpoint_steps())):
-        _refuse(recipe, "keep", f"among the checkpoint steps (add {strangers} to extra_steps)")
+        refuse(recipe, "mix", "four shares of at least 0 with a positive sum")
 
 
 PRESETS: dict[str, Recipe] = {
@@ -263,9 +187,3 @@ def load_recipe(source: str | Path) -> Recipe:
     if not isinstance(data, dict):
         raise RequestError(f'recipe {path} is not a JSON object: write {{"name": ..., "operands": "0..99", ...}}')
     return Recipe.from_json(data)
-
-
-def difference(ours: Recipe, theirs: Recipe) -> str | None:
-    """`"steps: 4000 here, 600 there"` for the first field that differs, None when equal."""
-    mine, other = ours.to_json(), theirs.to_json()
-    return next((f"{k}: {mine[k]} here, {other[k]} there" for k in mine if mine[k] != other[k]), None)

@@ -1,6 +1,6 @@
-"""Train a model by a recipe with the Hugging Face Trainer, and resume when killed.
+"""Train a model on a course (course.py) with the Hugging Face Trainer, and resume when killed.
 
-An item of the data set is a whole step's batch (data.py), read in order, so the Trainer's own resume puts the run back
+An item of the data set is a whole step's batch, read in order, so the Trainer's own resume puts the run back
 where it was: in float32 on one machine the resumed weights equal the uninterrupted run's bit by bit. Every
 `resume_every` steps the Trainer writes weights, optimiser and scheduler into `<out>/.work`; those are torch files of
 this run's own making, read back with torch's weights-only loader, and the folder goes when the run is done. A resume
@@ -16,7 +16,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,40 +34,18 @@ from transformers.trainer_callback import PrinterCallback
 
 from arithcirc.errors import EnvironmentFailure, NumericsError, RunConflictError
 from arithcirc.store import write_json
-from arithcirc.training.card import Machine, write_card
-from arithcirc.training.data import Batch, PackedBatches
-from arithcirc.training.evaluate import Accuracy, ExamSet, exam_set, read_accuracies, write_accuracies
-from arithcirc.training.model import build_model, load_step, save_step, without_progress_bars
+from arithcirc.training.arithmetic_course import ArithmeticCourse
+from arithcirc.training.course import Batch, Course, Grade, Progress, Report, Trained
+from arithcirc.training.evaluate import Accuracy
+from arithcirc.training.fields import Schedule
+from arithcirc.training.machine import Machine
+from arithcirc.training.model import load_step, save_step, without_progress_bars
 from arithcirc.training.optim import build_optimizer
-from arithcirc.training.plan import answer_loss, cpu_threads, resolve_device
-from arithcirc.training.recipe import Recipe, difference, load_recipe
+from arithcirc.training.plan import cpu_threads, resolve_device
+from arithcirc.training.recipe import Recipe
 
 WORK = ".work"
 LOG_EVERY = 25
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One report of a run: the loss every few steps, or the accuracies of a checkpoint just measured."""
-
-    step: int
-    steps: int
-    seconds: float
-    loss: float | None = None
-    accuracies: tuple[Accuracy, ...] = ()
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A finished run: the folder, the last step's folder, all accuracies, and the seconds it took."""
-
-    folder: Path
-    final: Path
-    accuracies: tuple[Accuracy, ...]
-    seconds: float
-
-
-Report = Callable[[Progress], None]
 
 
 def train(
@@ -77,8 +54,20 @@ def train(
     *,
     device: str = "auto",
     threads: int | None = None,
-    report: Report | None = None,
-) -> Trained:
+    report: Report[Accuracy] | None = None,
+) -> Trained[Accuracy]:
+    """Train an arithmetic model by a recipe; see `run_course`."""
+    return run_course(ArithmeticCourse(recipe), out, device=device, threads=threads, report=report)
+
+
+def run_course(
+    course: Course[Grade],
+    out: Path,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    report: Report[Grade] | None = None,
+) -> Trained[Grade]:
     """Train, measure and write a model folder; resume it when it is half done, return it when it is done.
 
     Raises RunConflictError when `out` holds another recipe or other files, EnvironmentFailure when it cannot be
@@ -86,22 +75,22 @@ def train(
     """
     where = resolve_device(device)
     with _disk_failures(out), cpu_threads(threads):
-        done = _open(recipe, out)
+        done = _open(course, out)
         if done is not None:
             return done
         clock = _Clock(_resume_point(out))
-        recorder = _Recorder(recipe, out, exam_set(recipe), clock, where, report or _silent)
-        if clock.step < recipe.steps:
-            _fit(recipe, out, where, recorder)
+        recorder = _Recorder(course, out, clock, where, report or _silent)
+        if clock.step < course.recipe.steps:
+            _fit(course, out, where, recorder)
         seconds = clock.seconds()
-        rows = read_accuracies(out)
+        rows = course.read_grades(out)
         machine = Machine.this(where, torch.get_num_threads())
-        write_card(recipe, out, rows, seconds, machine)
+        course.write_card(out, rows, seconds, machine)
         shutil.rmtree(out / WORK)
-    return Trained(out, out / f"step{recipe.steps}", rows, seconds)
+    return Trained(out, out / f"step{course.recipe.steps}", rows, seconds)
 
 
-def _silent(_: Progress) -> None:
+def _silent(_: Progress[Any]) -> None:
     """The default report."""
 
 
@@ -117,19 +106,19 @@ def _disk_failures(out: Path) -> Iterator[None]:
         ) from error
 
 
-def _open(recipe: Recipe, out: Path) -> Trained | None:
-    """Claim the folder for this recipe; the finished run if that is what it holds already."""
+def _open(course: Course[Grade], out: Path) -> Trained[Grade] | None:
+    """Claim the folder for this course's recipe; the finished run if that is what it holds already."""
     path = out / "recipe.json"
     if path.is_file():
-        if (text := difference(recipe, load_recipe(path))) is not None:
+        if (text := course.difference(path)) is not None:
             raise RunConflictError(f"{out} was trained by another recipe ({text}): choose another --out or that recipe")
     elif out.is_dir() and any(out.iterdir()):
         raise RunConflictError(f"{out} holds other files and no recipe.json: choose an empty or new folder")
     if (card := out / "card.json").is_file() and not (out / WORK).exists():
         seconds = float(json.loads(card.read_text(encoding="utf-8"))["wall_seconds"])
-        return Trained(out, out / f"step{recipe.steps}", read_accuracies(out), seconds)
+        return Trained(out, out / f"step{course.recipe.steps}", course.read_grades(out), seconds)
     (out / WORK).mkdir(parents=True, exist_ok=True)
-    write_json(path, recipe.to_json())
+    write_json(path, course.recipe.to_json())
     return None
 
 
@@ -161,10 +150,12 @@ class _Clock:
 class _Recorder(TrainerCallback):
     """Saves and measures the checkpoint steps, keeps the clock, and reports."""
 
-    def __init__(self, recipe: Recipe, out: Path, exam: ExamSet, clock: _Clock, device: str, report: Report) -> None:
-        self.recipe, self.out, self.exam, self.clock = recipe, out, exam, clock
+    def __init__(
+        self, course: Course[Grade], out: Path, clock: _Clock, device: str, report: Callable[[Progress[Any]], None]
+    ) -> None:
+        self.course, self.out, self.clock = course, out, clock
         self.device, self.report = device, report
-        self.wanted, self.kept = set(recipe.checkpoint_steps()), set(recipe.kept_steps())
+        self.wanted, self.kept = set(course.recipe.checkpoint_steps()), set(course.recipe.kept_steps())
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -199,23 +190,23 @@ class _Recorder(TrainerCallback):
             raise NumericsError(
                 f"the loss is {loss} at step {state.global_step}: lower learning_rate or muon_learning_rate"
             )
-        self.report(Progress(state.global_step, self.recipe.steps, self.clock.seconds(), loss=loss))
+        self.report(Progress(state.global_step, self.course.recipe.steps, self.clock.seconds(), loss=loss))
 
     def _measure(self, step: int, model: GPTNeoXForCausalLM) -> None:
         """Round, write, read back, measure; the folder goes where it belongs."""
         home = self.out if step in self.kept else self.out / WORK
         folder = home / f"step{step}"
-        save_step(model, self.recipe, folder)
-        rows = self.exam.measure(folder, step, self.device)
-        earlier = tuple(row for row in read_accuracies(self.out) if row.step < step)
-        write_accuracies(self.out, (*earlier, *rows))
+        save_step(model, folder, dtype=self.course.recipe.disk_dtype, save_tokenizer=self.course.save_tokenizer)
+        rows = self.course.examine(folder, step, self.device)
+        earlier = tuple(row for row in self.course.read_grades(self.out) if row.step < step)
+        self.course.write_grades(self.out, (*earlier, *rows))
         if step not in self.kept:
             shutil.rmtree(folder)
-        self.report(Progress(step, self.recipe.steps, self.clock.seconds(), accuracies=rows))
+        self.report(Progress(step, self.course.recipe.steps, self.clock.seconds(), accuracies=rows))
 
 
-def _arguments(recipe: Recipe, work: Path, device: str) -> TrainingArguments:
-    """The Trainer's settings: batches as data.py makes them, no reports to services, quiet."""
+def _arguments(recipe: Schedule, work: Path, device: str) -> TrainingArguments:
+    """The Trainer's settings: batches as the course makes them, no reports to services, quiet."""
     return TrainingArguments(
         output_dir=str(work),
         max_steps=recipe.steps,
@@ -245,11 +236,15 @@ def _first(items: list[Batch]) -> Batch:
     return items[0]
 
 
-def _loss(outputs: CausalLMOutputWithPast, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:  # noqa: ARG001
-    """The Trainer's call of `answer_loss`; a step is one batch, so the count of items is not needed."""
-    if outputs.logits is None:
-        raise NumericsError("the model returned no logits")
-    return answer_loss(outputs.logits, labels)
+def _loss_of(course: Course[Any]) -> Callable[..., Tensor]:
+    """The Trainer's call of the course's loss; a step is one batch, so the count of items is not needed."""
+
+    def loss(outputs: CausalLMOutputWithPast, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:  # noqa: ARG001
+        if outputs.logits is None:
+            raise NumericsError("the model returned no logits")
+        return course.loss(outputs.logits, labels)
+
+    return loss
 
 
 class _Resuming(Trainer):
@@ -265,17 +260,17 @@ class _Resuming(Trainer):
         target.load_state_dict(load_step(Path(resume_from_checkpoint)).state_dict())
 
 
-def _fit(recipe: Recipe, out: Path, device: str, recorder: _Recorder) -> None:
+def _fit(course: Course[Any], out: Path, device: str, recorder: _Recorder) -> None:
     """Run the Trainer from the resume point, or from the start."""
-    model = build_model(recipe)
+    model, recipe = course.model(), course.recipe
     trainer = _Resuming(
         model=model,
         args=_arguments(recipe, out / WORK, device),
-        train_dataset=PackedBatches(recipe),
+        train_dataset=course.batches(),
         data_collator=_first,
         callbacks=[recorder],
         optimizers=(build_optimizer(model, recipe), None),
-        compute_loss_func=_loss,
+        compute_loss_func=_loss_of(course),
     )
     trainer.remove_callback(PrinterCallback)
     point = recorder.clock.point

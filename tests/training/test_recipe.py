@@ -7,7 +7,8 @@ import pytest
 
 from arithcirc.arithmetic.operators import OperandRange
 from arithcirc.errors import ArithcircError, RequestError
-from arithcirc.training.recipe import PRESETS, Recipe, difference, load_recipe
+from arithcirc.training.fields import difference
+from arithcirc.training.recipe import PRESETS, Recipe, load_recipe
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))

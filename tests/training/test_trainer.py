@@ -154,7 +154,7 @@ def test_folders_that_cannot_be_used(tmp_path):
 
 
 def test_a_full_disk_is_one_line_and_the_run_goes_on_later(tmp_path, monkeypatch):
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("arithcirc.training.trainer.save_step", full)
