@@ -44,7 +44,7 @@ def sha256_file(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _environment_errors(path: Path) -> Iterator[None]:
+def environment_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals into one clear line; the `.part` file is removed, earlier files stay."""
     try:
         yield
@@ -62,7 +62,7 @@ def _environment_errors(path: Path) -> Iterator[None]:
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` on `path.part`, flush it to disk, then rename. Raises EnvironmentFailure."""
-    with _environment_errors(path):
+    with environment_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
         write(part)
