@@ -43,7 +43,7 @@ DOCUMENTATION = {
     "addition": ("# column addition with a carry", "# ones first and tens second"),
     "subtraction": ("# column subtraction with a borrow", "# borrow a ten when the ones are too few"),
 }
-HEADS = {
+HEADS: dict[str, tuple[str, ...]] = {
     "repository": ("", "", "import math", "from math import floor"),
     "forum": ("How do I write this as a function?", "Here is a function that works"),
     "textbook": ("Listing of a function", "The procedure as a program"),

@@ -33,7 +33,7 @@ ALIKE = {
     "linear": "Solve x={value}: x is {value}",
 }
 """Task -> look-alike line; its last word answers it."""
-HEADS = {
+HEADS: dict[str, tuple[str, ...]] = {
     "web": ("", "News of the week", "Travel diary"),
     "stories": ("", "Once upon a time", "An old tale"),
     "forum": ("", "Off topic", "Just a story"),

@@ -9,7 +9,7 @@ from arithcirc.influence.corpus.dice import shuffled
 from arithcirc.influence.corpus.spec import CorpusSpec
 
 PER_DOCUMENT = 12
-HEADS = {
+HEADS: dict[str, tuple[str, ...]] = {
     "worksheet": ("",),
     "textbook": ("", "Table of sums and differences", "Exercises with answers"),
     "web": ("", "Some sums to learn by heart", "Here are the answers"),

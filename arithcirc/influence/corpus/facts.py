@@ -85,7 +85,7 @@ FILLERS = (
     "Old songs are sung in {e} in the winter",
     "A market is held in {e} in the spring",
 )
-HEADS = {
+HEADS: dict[str, tuple[str, ...]] = {
     "encyclopedia": ("", "", "Short article", "Geography"),
     "web": ("", "Things to know", "Notes of a traveller"),
     "quiz": ("", "Quiz", "Questions and answers"),

@@ -35,7 +35,7 @@ RULES = {
         "A borrowed ten makes the upper digit larger and the next column smaller",
     ),
 }
-HEADS = {
+HEADS: dict[str, tuple[str, ...]] = {
     "textbook": ("", "", "Worked examples", "Exercises with solutions"),
     "forum": ("", "Question from a pupil", "Thanks for the help, here is my work"),
     "web": ("", "Lesson notes", "Step by step"),
