@@ -174,7 +174,7 @@ class _Regroup:
         prompts, pos = self.prepared.tokens.shape[1:]
         x = args[0].reshape(len(self.chosen), prompts, pos, -1)
         if self.layer is not None and self.layer in self.prepared.gate:
-            last, gate = x[:, :, pos - 1].float(), self.prepared.gate[self.layer][self.chosen]
+            last, gate = _wide(x[:, :, pos - 1]), self.prepared.gate[self.layer][self.chosen]
             self._add((last * gate[:, None]).sum(-1))
         row = x.flatten(1, 2)
         if self.writes and self.layer is not None:
@@ -186,7 +186,7 @@ class _Regroup:
         """Back to (mechanism x prompt, pos, d); what was added to the row is read."""
         prompts, pos = self.prepared.tokens.shape[1:]
         if self.writes and self.layer is not None:
-            written, bias = out[:, prompts * pos :].float().chunk(2, dim=1)
+            written, bias = _wide(out[:, prompts * pos :]).chunk(2, dim=1)
             self._add(((written - bias) * self.prepared.direction[self.layer][self.chosen]).sum(-1))
             out = out[:, : prompts * pos]
         rows: Tensor = out.reshape(len(self.chosen) * prompts, pos, -1)
@@ -196,3 +196,8 @@ class _Regroup:
         layer = -1 if self.layer is None else self.layer
         value = (per_prompt * self.prepared.weight[self.chosen]).sum(-1)
         self.read[layer] = self.read.get(layer, 0.0) + value
+
+
+def _wide(x: Tensor) -> Tensor:
+    """At least float32: sums of half-precision numbers lose the contrast."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
