@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from arithcirc.cli import analyze, check, compare, explore, export, mechanism, models, show, sweep, train
+from arithcirc.cli import analyze, check, compare, explore, export, influence, mechanism, models, show, sweep, train
 from arithcirc.cli.options import COMMAND_LINE
 from arithcirc.errors import ArithcircError
 
@@ -39,6 +39,7 @@ def build() -> App:
     app.command(compare.pairs_command, name="pairs")
     app.command(sweep.sweep_command, name="sweep")
     app.command(train.train)
+    app.command(influence.app)
     app.command(models.models)
     app.command(check.check)
     return app

@@ -1,33 +1,37 @@
-"""What fitting and scoring cost: sizes, floating-point operations and memory, from shapes alone.
+"""What fitting and scoring cost in floating-point operations, from shapes alone.
 
-With F = 2 x parameters x tokens for a forward pass, T tokens, and layers of d_out x d_in (bias counted in d_in):
+With F = 2 x parameters per token for a forward pass, and tracked layers of d_out x d_in (a bias is one more input):
 
-    pass of a document     F forward, 2F backward, 2 T d_out d_in per layer for its own gradient
-    covariances            the pass without its own gradients, 2 T (d_in^2 + d_out^2) per layer
-    eigenvectors           9 (d_in^3 + d_out^3) per layer, once (LAPACK's order of magnitude)
-    corrected eigenvalues  the pass, 2 (d_out d_in^2 + d_out^2 d_in) per layer and document
-    preconditioning        twice the rotation, per query
-    scores                 the pass and 2 d_out d_in per layer, document and query
-    self-scores            the pass and, with curvature, a preconditioning per document
+    pass of a document     F forward, 2F backward; per layer 2 d_out d_in a token for its own gradient
+    covariances            the pass without own gradients, 2 (d_in^2 + d_out^2) a token and layer
+    eigenvectors           25 (d_in^3 + d_out^3) a layer, once, in double precision
+    eigenvalues            the pass, 2 (d_out d_in^2 + d_out^2 d_in) a document and layer
+    ekfac, dot             the pass, 2 d_out d_in a document, layer and query; the queries' own pass per partition,
+                           and with curvature 4 (d_out d_in^2 + d_out^2 d_in) a query, layer and partition
+    measures               the pass, 2 (d_in^2 + d_out^2) a token and layer
 
-Seconds follow from a rate measured on a few rows of the same job (`plan`), or, marked as such, from another machine's.
+Seconds follow from a rate measured on a few rows of the same job (`plan`). Embeddings are looked up, not multiplied.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+from arithcirc.influence.footprint import Sizes
+
 _FLOAT = 4
+_EIGEN = 25.0
 Shape = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A study's size: documents and their tokens in all, of which so many are fitted, queries and their tokens."""
+    """A study's size: documents and tokens that are fitted and scored, queries and their tokens, partitions."""
 
     documents: int
     tokens: int
     fit_documents: int
+    fit_tokens: int
     queries: int
     query_tokens: int
     partitions: int = 1
@@ -42,9 +46,7 @@ class Cost:
     eigenvalues: float
     ekfac: float
     dot: float
-    self_scores: float
-    norms: float
-    losses: float
+    measures: float
 
     @property
     def fit(self) -> float:
@@ -54,52 +56,47 @@ class Cost:
     @property
     def score(self) -> float:
         """The stage `scores`."""
-        return self.ekfac + self.dot + self.self_scores + self.norms + self.losses
+        return self.ekfac + self.dot + self.measures
 
-
-def tracked_shapes(network: Any, tracked: Sequence[str]) -> list[Shape]:
-    """(d_out, d_in) of each tracked layer, a bias counted as one more input."""
-    modules = dict(network.named_modules())
-    return [
-        (modules[name].out_features, modules[name].in_features + (modules[name].bias is not None)) for name in tracked
-    ]
+    def times(self, number: float) -> "Cost":
+        """Every part so many times."""
+        return Cost(**{f.name: number * getattr(self, f.name) for f in fields(self)})
 
 
 def study_cost(n_params: int, shapes: Sequence[Shape], job: Job) -> Cost:
-    """Operations of all parts; `n_params` are those that a token passes through (embeddings left out)."""
-    per_token = 2.0 * n_params
-    own = sum(2.0 * o * i for o, i in shapes)
-    rotation = sum(2.0 * (o * i * i + o * o * i) for o, i in shapes)
-    per_query = sum(2.0 * o * i for o, i in shapes)
-    share = job.fit_documents / max(job.documents, 1)
-    fit_tokens = job.tokens * share
-    one_pass = job.tokens * (3 * per_token + own)
-    asked = job.partitions * job.query_tokens * (3 * per_token + own)
-    products = job.documents * job.queries * per_query
+    """Operations of all parts; `shapes` are (d_in, d_out), `n_params` those that a token is multiplied with."""
+    token = 3 * 2.0 * n_params
+    own = sum(2.0 * i * o for i, o in shapes)
+    squares = sum(2.0 * (i * i + o * o) for i, o in shapes)
+    rotation = sum(2.0 * (o * i * i + o * o * i) for i, o in shapes)
+    one_pass = job.tokens * (token + own)
+    asked = job.partitions * job.query_tokens * (token + own)
+    products = job.documents * job.queries * own
     return Cost(
-        covariances=fit_tokens * (3 * per_token + sum(2.0 * (i * i + o * o) for o, i in shapes)),
-        eigenvectors=sum(9.0 * (i**3 + o**3) for o, i in shapes),
-        eigenvalues=fit_tokens * (3 * per_token + own) + job.fit_documents * rotation,
+        covariances=job.fit_tokens * (token + squares),
+        eigenvectors=sum(_EIGEN * (i**3 + o**3) for i, o in shapes),
+        eigenvalues=job.fit_tokens * (token + own) + job.fit_documents * rotation,
         ekfac=one_pass + products + asked + job.partitions * job.queries * 2 * rotation,
         dot=one_pass + products + asked,
-        self_scores=one_pass + job.documents * 2 * rotation,
-        norms=one_pass,
-        losses=job.tokens * per_token,
+        measures=one_pass + job.tokens * squares,
     )
 
 
-def factor_bytes(shapes: Sequence[Shape]) -> int:
-    """Covariances and eigenvectors of both sides, and the eigenvalues, in float32."""
-    return sum(_FLOAT * (2 * (i * i + o * o) + i * i // max(i, 1) + o + 2 * o * i) for o, i in shapes)
+def multiplied(network: Any) -> int:
+    """Parameters that every token is multiplied with: all but the input embeddings, the unembedding included."""
+    whole = sum(p.numel() for p in network.parameters())
+    tables = [m for name, m in network.named_modules() if type(m).__name__ == "Embedding"]
+    outside = network.get_output_embeddings()
+    tied = outside is not None and any(m.weight is outside.weight for m in tables)
+    looked_up = sum(m.weight.numel() for m in tables)
+    return int(whole - looked_up + (outside.weight.numel() if tied else 0))
 
 
-def query_bytes(shapes: Sequence[Shape], low_rank: int | None) -> int:
-    """A query's gradient as it is held while documents stream by, and the copy it is made from."""
-    if low_rank is None:
-        return sum(2 * _FLOAT * o * i for o, i in shapes)
-    return sum(_FLOAT * min(o * i, low_rank * (o + i)) for o, i in shapes)
+def shapes_of(sizes: Sizes) -> list[Shape]:
+    """(d_in with bias, d_out) of each tracked layer."""
+    return list(sizes.layers.values())
 
 
 def disk_bytes(job: Job) -> int:
-    """Scores of four methods and three vectors, and the tokens."""
-    return _FLOAT * job.documents * (4 * job.queries + 3) + (_FLOAT * job.tokens + 56 * job.documents)
+    """Scores of four methods, three vectors, and the tokens with their places; texts and factors not counted."""
+    return _FLOAT * job.documents * (4 * job.queries + 3) + _FLOAT * job.tokens + 48 * job.documents

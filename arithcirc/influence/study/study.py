@@ -115,7 +115,7 @@ class Study:
 
 def study_folder(model: PlainModel, out: Path) -> Path:
     """Where the study of a model lies."""
-    return out / model.info.name.replace("/", "--") / model.info.revision / FOLDER
+    return Path(out, model.info.name.replace("/", "--"), model.info.revision, FOLDER)
 
 
 def open_study(
@@ -176,12 +176,13 @@ def _config(model: PlainModel, source: Source, asked: Asked, held: Mapping[str, 
 
 def _settled(section: Section, asked: Asked, held: Mapping[str, Any]) -> Section:
     """A section with what the folder has of it, and over that what was asked for."""
+    changed: dict[str, Any] = {}
     for option in fields(section):
         given = getattr(asked, option.name, None)
         value = given if given is not None else held.get(option.name)
         if value is not None:
-            section = replace(section, **{option.name: tuple(value) if isinstance(value, list) else value})
-    return section
+            changed[option.name] = tuple(value) if isinstance(value, list) else value
+    return replace(section, **changed)
 
 
 def _drop_scores(path: Path) -> None:

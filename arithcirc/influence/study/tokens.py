@@ -45,7 +45,7 @@ class TokenWriter:
     def close(self) -> None:
         """Write what is not written."""
         if self._ends:
-            arrays = {
+            arrays: dict[str, np.ndarray] = {
                 "ids": np.array(self._ids, np.int32),
                 "ends": np.array(self._ends, np.int64),
                 "place": np.array(self._places, np.int64),

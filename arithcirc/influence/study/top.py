@@ -79,14 +79,9 @@ def _described(top: pd.DataFrame, run: RunFolder, queries: pd.DataFrame) -> pd.D
     }
     about = [known[document] for document in top["document"].tolist()]
     holds = {document: frozenset(row["holds"]) for document, row in known.items()}
-    return top.assign(
-        kind=[row["kind"] for row in about],
-        source=[row["source"] for row in about],
-        hits=[
-            [need for need in needs[query] if need in holds[document]]
-            for query, document in zip(top["query"].tolist(), top["document"].tolist(), strict=True)
-        ],
-    )
+    pairs = zip(top["query"].tolist(), top["document"].tolist(), strict=True)
+    hits = pd.Series([[need for need in needs[query] if need in holds[document]] for query, document in pairs])
+    return top.assign(kind=[row["kind"] for row in about], source=[row["source"] for row in about], hits=hits)
 
 
 def _rows(run: RunFolder, wanted: set[int]) -> Iterator[dict[str, Any]]:
