@@ -6,13 +6,15 @@ caller writes it into the text or prepends its id. Spaces separate and vanish; d
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from arithcirc.arithmetic.operators import OPERATORS, Prompts
+from arithcirc.errors import TokenizerError
 
 BOS, PAD, UNKNOWN = "<|endoftext|>", "<|padding|>", "<|unknown|>"
 BOS_ID, PAD_ID, UNKNOWN_ID = 0, 1, 2
@@ -48,6 +50,18 @@ def build_tokenizer(limit: int) -> PreTrainedTokenizerFast:
 def save_tokenizer(limit: int, folder: Path) -> None:
     """Write the tokenizer files into the folder."""
     build_tokenizer(limit).save_pretrained(folder)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """Any tokenizer from a folder with its tokenizer.json. Raises TokenizerError when there is none."""
+    if not (folder / "tokenizer.json").is_file():
+        raise TokenizerError(f"{folder} has no tokenizer.json: give the folder of a fast tokenizer's files")
+    try:
+        found: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise TokenizerError(f"the tokenizer in {folder} cannot be read: {error}") from None
+    tokenizer: PreTrainedTokenizerFast = found
+    return tokenizer
 
 
 def token_ids(prompts: Prompts) -> Int[np.ndarray, "prompt token"]:
