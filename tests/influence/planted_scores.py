@@ -13,8 +13,9 @@ document gradient (ekfac_normed / nats), the sum of noise and of
     bm25  = counts of hits with many ties at 0;  random = noise
 
 so factual queries have SCALE times larger influences, task correlations are above 0, and the lift of kinds is known.
-With `placebo` z is noise alone. Facts of the first half are stated in OFTEN documents (and answered right), the others
-in SELDOM. Texts hold what `holds` says literally; one text is hostile to pages. No torch.
+With `placebo` z is noise alone and scales are equal. Facts of the first half are stated in OFTEN documents (and
+answered right), the others in SELDOM. Each step of a reasoning query is stated in STATED equation documents, which the
+scores do not favour. Texts hold what `holds` says literally; one text is hostile to pages. No torch.
 """
 
 from itertools import pairwise
@@ -36,7 +37,7 @@ SOURCES = {
     "fact": ("encyclopedia", "web"), "distractor": ("web", "stories"),
 }  # fmt: skip
 PER_TASK, FACTS, CONTROLS = 6, 14, 6
-OFTEN, SELDOM = 6, 3
+OFTEN, SELDOM, STATED = 6, 3, 2
 TASK, SHARED, FACT, CONTROL, RULE, WEAK = 1.5, 0.6, 4.0, 0.2, 3.0, 0.5
 SCALE = {"factual": 3.0}
 PARTS = 3
@@ -60,8 +61,9 @@ def planted_study(
     )  # fmt: skip
     corpus, facts = _documents(rng, documents)
     queries = _queries(rng, facts)
+    _state_steps(rng, queries, corpus)
     signal = _signal(rng, queries, corpus) * (0.0 if placebo else 1.0)
-    _scores(rng, study, "scores", corpus, queries, signal, scale=SCALE)
+    _scores(rng, study, "scores", corpus, queries, signal, scale={} if placebo else SCALE)
     study.write_table("documents", corpus)
     study.write_table("queries", queries)
     mechanisms = _mechanisms(rng)
@@ -178,6 +180,17 @@ def _query(
 ) -> dict[str, Any]:
     return {"query": name, "group": group, "task": task, "prompt": prompt, "answer": answer,
             "completion": answer if correct else " 0", "correct": correct, "needs": needs}  # fmt: skip
+
+
+def _state_steps(rng: np.random.Generator, queries: pd.DataFrame, corpus: pd.DataFrame) -> None:
+    """Let STATED equation documents state each step of each reasoning query."""
+    places = np.flatnonzero(corpus["kind"] == "equation")
+    holds, texts = [list(held) for held in corpus["holds"]], corpus["text"].tolist()
+    for step in [step for needs in queries["needs"][queries["group"] == "reasoning"] for step in needs]:
+        for place in rng.choice(places, STATED, replace=False):
+            holds[place].append(step)
+            texts[place] += f"\n{step}"
+    corpus["holds"], corpus["text"] = holds, texts
 
 
 def _signal(rng: np.random.Generator, queries: pd.DataFrame, corpus: pd.DataFrame) -> np.ndarray:
