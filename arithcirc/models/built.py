@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from arithcirc.models.bridge import BridgedModel
-from arithcirc.models.load import DTYPES, _bridge, _info
+from arithcirc.models.files import DTYPES
+from arithcirc.models.load import _bridge, _info
 from arithcirc.models.shapes import Shape, configuration, meta_network, n_params, random_network
 from arithcirc.models.zoo import Located
 

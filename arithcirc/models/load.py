@@ -14,9 +14,17 @@ from typing import Any
 import torch
 
 from arithcirc.errors import ModelError
-from arithcirc.models import zoo
 from arithcirc.models.architectures import check_architecture
 from arithcirc.models.bridge import BridgedModel
+from arithcirc.models.files import (
+    DTYPES,
+    chosen_device,
+    fetching_options,
+    read_config,
+    read_network,
+    read_tokenizer,
+    weights_hash,
+)
 from arithcirc.models.hub import explained, quiet, reading_only
 from arithcirc.models.memory import check_fits, free_bytes, placement
 from arithcirc.models.protocol import ModelInfo
@@ -24,11 +32,6 @@ from arithcirc.models.shapes import meta_network
 from arithcirc.models.verify import check_replay, plain_logits, probe_tokens
 from arithcirc.models.weights import by_input, sum_in_float32
 from arithcirc.models.zoo import Located, check_request
-from arithcirc.store import sha256_file
-
-DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in zoo.DTYPES}
-_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-_TOKENIZERS = ("tokenizer.json", "*.model", "vocab.*")
 
 
 def load(
@@ -51,41 +54,23 @@ def load(
     not suffice (with the numbers), the disk is full or the hub cannot be reached.
     """
     located = check_request(model, revision=revision, device=device, dtype=dtype)
-    where = _first_gpu(device, device_map) if device_map is not None else _device(device)
-    if located.local:
-        _check_folder(Path(located.source))
-    fetching: dict[str, Any] = {"trust_remote_code": False}
-    if not located.local:
-        fetching |= {
-            "revision": located.fetched or located.revision,
-            "cache_dir": cache_dir,
-            "local_files_only": offline,
-        }
+    where = _first_gpu(device, device_map) if device_map is not None else chosen_device(device)
+    fetching = fetching_options(located, cache_dir=cache_dir, offline=offline)
     with quiet(), reading_only(offline=offline), torch.random.fork_rng(devices=[]):
-        config = _config(located, fetching)
+        config = read_config(located, fetching)
         check_architecture(located.name, config)
-        tokenizer = _tokenizer(located, fetching)
+        tokenizer = read_tokenizer(located, fetching)
         places = _places(located, config, dtype, where, spread=device_map is not None)
-        network = _network(located, DTYPES[dtype], places, fetching)
+        network = read_network(located, DTYPES[dtype], places, fetching)
         n_params = sum(p.numel() for p in network.parameters())  # before the bridge adds split copies of q, k and v
         tokens = probe_tokens(config.vocab_size)
         expected = plain_logits(network, tokens)
         bridge = _bridge(located, network, tokenizer, DTYPES[dtype], where)
-        weights, devices = _weights_hash(located, fetching), "+".join(_devices(places))
+        weights, devices = weights_hash(located, fetching), "+".join(_devices(places))
         info = _info(located, config, bridge, n_params, tokenizer, dtype, devices, weights)
         loaded = BridgedModel(bridge, tokenizer, info)
         check_replay(loaded, tokens, expected)
     return loaded
-
-
-def _device(device: str | None) -> torch.device:
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    where = torch.device(chosen)
-    if where.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError(f"device {chosen!r} was asked for, but there is no usable GPU here: use --device cpu")
-    if where.type == "cuda" and (where.index or 0) >= (count := torch.cuda.device_count()):
-        raise ModelError(f"device {chosen!r} was asked for, but this machine has cuda:0..cuda:{count - 1}")
-    return where
 
 
 def _first_gpu(device: str | None, device_map: str) -> torch.device:
@@ -97,41 +82,6 @@ def _first_gpu(device: str | None, device_map: str) -> torch.device:
     if not torch.cuda.is_available():
         raise ModelError("--device-map auto spreads a model over GPUs, and there is no usable GPU here: leave it out")
     return torch.device("cuda:0")
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuse folders without config, tokenizer or safetensors, in words."""
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder} has no config.json: give a model folder in Hugging Face format")
-    if not any(any(folder.glob(pattern)) for pattern in _TOKENIZERS):
-        raise ModelError(f"{folder} has no tokenizer.json: copy the model's tokenizer files there")
-    if any(folder.glob("*.safetensors")):
-        return
-    files = sorted(p.name for pattern in _PICKLED for p in folder.glob(pattern))
-    if files:
-        raise ModelError(
-            f"{folder} has only pickled weights ({files[0]}), which can run code and are refused: convert them where "
-            "you trust them, with AutoModelForCausalLM.from_pretrained(...).save_pretrained(folder)"
-        )
-    raise ModelError(f"{folder} has a config.json but no *.safetensors weights: copy the weights there")
-
-
-def _config(located: Located, fetching: dict[str, Any]) -> Any:
-    from transformers import AutoConfig
-
-    with explained(located, "configuration"):
-        return AutoConfig.from_pretrained(located.source, **fetching)
-
-
-def _tokenizer(located: Located, fetching: dict[str, Any]) -> Any:
-    """The files' own; transformers would give any Qwen 2 the tokenizer of that name, which splits numbers."""
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-    from transformers.models.auto.tokenization_auto import get_tokenizer_config
-
-    with explained(located, "tokenizer"):
-        said = get_tokenizer_config(located.source, **fetching).get("tokenizer_class")
-        complete = said in ("TokenizersBackend", "PreTrainedTokenizerFast")  # tokenizer.json says all
-        return (PreTrainedTokenizerFast if complete else AutoTokenizer).from_pretrained(located.source, **fetching)
 
 
 def _places(located: Located, config: Any, dtype: str, where: torch.device, *, spread: bool) -> dict[str, Any]:
@@ -149,25 +99,6 @@ def _places(located: Located, config: Any, dtype: str, where: torch.device, *, s
 def _devices(places: dict[str, Any]) -> list[str]:
     """The devices used, in order, as torch names them."""
     return list(dict.fromkeys(f"cuda:{p}" if isinstance(p, int) else str(p) for p in places.values()))
-
-
-def _network(located: Located, dtype: torch.dtype, places: dict[str, Any], fetching: dict[str, Any]) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    with explained(located, "weights"):
-        result: Any = AutoModelForCausalLM.from_pretrained(
-            located.source,
-            dtype=dtype,
-            use_safetensors=True,
-            device_map=places,
-            attn_implementation="eager",
-            output_loading_info=True,
-            **fetching,
-        )
-        network, loaded = result
-        if missing := sorted(loaded["missing_keys"]):
-            raise ValueError(f"{len(missing)} tensors are missing, as {missing[0]}")
-        return network.eval().requires_grad_(False)
 
 
 def _bridge(located: Located, network: Any, tokenizer: Any, dtype: torch.dtype, device: torch.device) -> Any:
@@ -258,22 +189,6 @@ def _sliding_window(config: Any) -> int | None:
     kinds = getattr(config, "layer_types", None)
     limited = "sliding_attention" in kinds if kinds else getattr(config, "use_sliding_window", True)
     return getattr(config, "sliding_window", None) if limited else None
-
-
-def _weights_hash(located: Located, fetching: dict[str, Any]) -> str:
-    """sha256 over config.json and the safetensors files of a folder; for a hub model the commit it came from.
-
-    The configuration counts because the same weights make another model with, say, sequential blocks.
-    """
-    if not located.local:
-        from huggingface_hub import try_to_load_from_cache
-
-        where = {"cache_dir": fetching["cache_dir"], "revision": fetching["revision"]}
-        found = try_to_load_from_cache(located.source, "config.json", **where)
-        return f"commit:{Path(found).parent.name if isinstance(found, str) else 'unknown'}"
-    folder = Path(located.source)
-    digests = [sha256_file(file) for file in (folder / "config.json", *sorted(folder.glob("*.safetensors")))]
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def set_threads(threads: int | None) -> None:

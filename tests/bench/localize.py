@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM
 import arithcirc as ac
 from arithcirc.components import PATCHED_POSITIONS
 from arithcirc.models.bridge import BridgedModel
-from arithcirc.models.load import DTYPES
+from arithcirc.models.files import DTYPES
 from arithcirc.models.zoo import locate
 from arithcirc.training.tokenizer import save_tokenizer
 

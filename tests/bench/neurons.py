@@ -31,7 +31,7 @@ from timing import Timing, interleaved, largest_difference, write_rows
 import arithcirc as ac
 from arithcirc.components import Neuron, Position
 from arithcirc.models.bridge import BridgedModel
-from arithcirc.models.load import DTYPES
+from arithcirc.models.files import DTYPES
 from arithcirc.models.protocol import Activations
 from arithcirc.models.suffix import Patch, SuffixEngine
 from arithcirc.models.zoo import locate

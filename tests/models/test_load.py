@@ -109,7 +109,7 @@ def test_the_golden_model_loads(shared):
 def test_the_hooks_of_a_model_spread_over_devices_change_nothing(name, tmp_path, monkeypatch):
     """accelerate's hooks, which move inputs to each module's device, stay in place under ours; all on the CPU here."""
     folder = str(toys.save(BUILDERS[name](), tmp_path / name))
-    hooked, network_of = [], loading._network
+    hooked, network_of = [], loading.read_network
 
     def spread(*arguments):
         network = network_of(*arguments)
@@ -120,7 +120,7 @@ def test_the_hooks_of_a_model_spread_over_devices_change_nothing(name, tmp_path,
         return network
 
     alone = load(folder, device="cpu")
-    monkeypatch.setattr(loading, "_network", spread)
+    monkeypatch.setattr(loading, "read_network", spread)
     model = load(folder, device="cpu")
     assert len(hooked) > toys.LAYERS
     assert torch.equal(model.logits(TOKENS), alone.logits(TOKENS))
