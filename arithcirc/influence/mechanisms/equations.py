@@ -9,7 +9,7 @@ mechanism.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,13 +36,16 @@ class Equations:
     n_documents: int
 
     @classmethod
-    def of(cls, texts: Sequence[str]) -> "Equations":
-        """Read them off the documents' texts, in order."""
-        rows = [(number, *found) for number, text in enumerate(texts) for found in _stated(text)]
+    def of(cls, texts: Iterable[str]) -> "Equations":
+        """Read them off the documents' texts, in order; the texts may stream by."""
+        rows: list[tuple[int, int, str, int, int]] = []
+        number = -1
+        for number, text in enumerate(texts):
+            rows += [(number, *found) for found in _stated(text)]
         columns = list(zip(*rows, strict=True)) if rows else [()] * 5
         symbols = np.array(columns[2], dtype=object if not rows else None)
         document, op1, op2, answer = (np.array(columns[i], dtype=np.int64) for i in (0, 1, 3, 4))
-        return cls(document, Prompts(symbols, op1, op2, answer), len(texts))
+        return cls(document, Prompts(symbols, op1, op2, answer), number + 1)
 
     def share(self, mechanism: Mechanism, inside: Inside) -> Float[np.ndarray, "document"]:
         """Share of each document's equations of the mechanism's operator that belong to its heuristic; NaN: none."""
