@@ -22,7 +22,7 @@ from arithcirc.explorer import asked, kit
 from arithcirc.explorer.context import Context, Page
 from arithcirc.explorer.library import Library
 from arithcirc.explorer.live import Live, Opener
-from arithcirc.explorer.pages import compare, heads, heuristics, neuron, neurons, overview, prompt, sweep
+from arithcirc.explorer.pages import compare, documents, heads, heuristics, neuron, neurons, overview, prompt, sweep
 from arithcirc.explorer.source import Source
 from arithcirc.explorer.view import View
 from arithcirc.viz import theme
@@ -30,7 +30,8 @@ from arithcirc.viz import theme
 PAGES: dict[str, Page] = {
     page.name: page
     for page in (
-        overview.PAGE, neurons.PAGE, neuron.PAGE, prompt.PAGE, heuristics.PAGE, heads.PAGE, sweep.PAGE, compare.PAGE,
+        overview.PAGE, neurons.PAGE, neuron.PAGE, prompt.PAGE, heuristics.PAGE, heads.PAGE,
+        documents.PAGE, sweep.PAGE, compare.PAGE,
     )
 }  # fmt: skip
 TITLE = "arithcirc explorer"

@@ -18,6 +18,7 @@ TAKES: Mapping[str, tuple[str, ...]] = {
     "prompt": ("prompt", "with", "labels", "target", "off", "ablation", "seed"),
     "heuristics": ("label", "family", "ablation", "q"),
     "heads": ("layer", "head", "prompt"),
+    "documents": ("query", "method", "end", "n", "what"),
     "sweep": ("across", "prompts", "labels", "scale", "rows", "where"),
     "compare": (
         "with", "with_model", "with_revision", "with_op", "position", "change", "metric", "by", "labels",

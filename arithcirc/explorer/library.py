@@ -14,6 +14,7 @@ from arithcirc.errors import RequestError
 from arithcirc.explorer.source import Source, open_source
 from arithcirc.explorer.view import View
 from arithcirc.store import MANIFEST
+from arithcirc.viz.influence.study import FOLDER as STUDY
 
 DEPTH = 3
 """Folders below a given one that are searched."""
@@ -53,13 +54,14 @@ class Library:
 
 def _written(path: Path) -> float:
     """When a run's or a sweep's manifest was written; 0 where it is gone."""
-    files = [path / name for name in (SWEEP, MANIFEST)]
+    files = [path / name for name in (SWEEP, MANIFEST, f"{STUDY}/{MANIFEST}")]
     return max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
 
 
 def _scan(folders: Sequence[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for folder in folders:
+    for given in folders:
+        folder = given.parent if given.name == STUDY and (given / MANIFEST).is_file() else given
         for path in _below(folder, DEPTH):
             key = "/".join(path.relative_to(folder).parts if path != folder else path.parts[-2:])
             while key in found and found[key] != path:
@@ -69,8 +71,11 @@ def _scan(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def _below(folder: Path, depth: int) -> Iterator[Path]:
-    """Folders that hold a run or a sweep; a sweep's own runs are not listed beside it."""
-    if (folder / SWEEP).is_file() or (folder / MANIFEST).is_file():
+    """Folders that hold a run, a sweep, or the influence study of a model that was not analysed.
+
+    A sweep's own runs, and a run's study, are not listed beside it.
+    """
+    if any((folder / name).is_file() for name in (SWEEP, MANIFEST, f"{STUDY}/{MANIFEST}")):
         yield folder
         return
     if depth == 0:

@@ -23,6 +23,7 @@ from arithcirc.viz import theme
 from arithcirc.viz.commands import MADE_BY, recorded_line, stage_line
 from arithcirc.viz.facts import model_facts
 from arithcirc.viz.frames import RunData
+from arithcirc.viz.influence.study import Study
 
 SWEEP_COLUMNS = ("model", "revision", "step", "prompts")
 OVER_STEPS = ("steps", "overlap", "kept_faithfulness", "births", "families", "jumps", "verdict", "tasks")
@@ -111,6 +112,11 @@ class Source:
     def operands(self) -> tuple[int, int]:
         """The smallest and the largest operand."""
         return self.data().operands
+
+    @property
+    def study(self) -> Study | None:
+        """The run's influence study, as it is now; None where there is none. Raises RunConflictError."""
+        return None if self.sweep else Study.find(self.path)
 
     @property
     def names(self) -> list[str]:
@@ -208,6 +214,8 @@ def open_source(key: str, path: Path, model: str = "", revision: str = "") -> So
         raise RunConflictError(f"the folder of {key!r} is no longer there: choose another run")
     try:
         if not (path / SWEEP).is_file():
+            if not (path / MANIFEST).is_file() and (study := Study.find(path)) is not None:
+                return Source(key, path, False, dict(study.manifest) | {"stages": {}})
             return Source(key, path, False, RunFolder.open(path).manifest)
         sweep = Source(key, path, True, SweepFolder.open(path).manifest)
     except RunConflictError as error:  # readers may be elsewhere: they are told the key, not where it lies

@@ -13,7 +13,7 @@ from explorer.planted_live import DECOY, PlantedLive, carriers
 from explorer.synthetic_explorer import lone_prompt, make_explorer_run
 
 pytestmark = pytest.mark.browser
-NAMES = ("overview", "neurons", "neuron", "prompt", "heuristics", "heads", "sweep", "compare")
+NAMES = ("overview", "neurons", "neuron", "prompt", "heuristics", "heads", "documents", "sweep", "compare")
 LOOKS = [(wide, scheme) for wide in (1280, 1920) for scheme in ("light", "dark")]
 HEURISTIC = "op2 = 8 mod 10"
 PATIENCE = 60_000

@@ -6,7 +6,7 @@ from explorer.asking import Asker, asker, fill, pages, settled
 from arithcirc.explorer.server import CALLBACKS
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
-NAMES = ("overview", "neurons", "neuron", "prompt", "heuristics", "heads", "sweep", "compare")
+NAMES = ("overview", "neurons", "neuron", "prompt", "heuristics", "heads", "documents", "sweep", "compare")
 KEYS = (
     "../../etc/passwd", "/etc/passwd", "%2e%2e%2f%2e%2e", "..\\..\\x", "a\0b", "x" * 5000, "planted/step4000/../..",
     HOSTILE, "～", "{}", "file:///etc/passwd", "́" * 300,
@@ -54,6 +54,7 @@ def test_every_page_draws_every_operator(page, op, planted):
 PARAMETERS = (
     "run", "model", "revision", "op", "layer", "neuron", "label", "prompt", "off", "with", "q", "sort", "map", "zoom",
     "family", "position", "head", "target", "order", "page", "view", "ablation", "with_op", "with_model", "seed",
+    "query", "method", "end", "n", "what",
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from arithcirc.components import Neuron
 from arithcirc.errors import RequestError
 from arithcirc.explorer import follow, kit
 from arithcirc.explorer.context import Context, Page
-from arithcirc.explorer.pages import neuron_knockout, neuron_more, neuron_pin
+from arithcirc.explorer.pages import neuron_documents, neuron_knockout, neuron_more, neuron_pin
 from arithcirc.explorer.pages.neuron_body import MAP_HELP, MAPS, ZOOMS, maps, rest
 from arithcirc.explorer.pages.neuron_computed import computed, map_of
 from arithcirc.explorer.pages.neuron_facts import ORDERS, Facts, Neighbours, chosen, effects, facts, marked, neighbours
@@ -61,6 +61,7 @@ def layout(context: Context, view: View, source: Source) -> Any:
         ),
         html.Div(rest(source, found, held, label) if held is not None else None, id="neuron-rest"),
         neuron_knockout.panel(context, view, source, view.op, neuron),
+        neuron_documents.panel(view, source, view.op, neuron),
         neuron_more.checkpoints(source, found, label),
         dcc.Store(id="neuron-who", data={"layer": neuron.layer, "neuron": neuron.index}),
         dcc.Interval(id="neuron-poll", interval=POLL, disabled=held is not None),

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from dash import Input, Output, State, html
 from dash.dependencies import ClientsideFunction
 
-from arithcirc.errors import RequestError
+from arithcirc.errors import ArithcircError, RequestError
 from arithcirc.explorer import kit
 from arithcirc.explorer.context import Context, Page
 from arithcirc.explorer.follow import follow, leads_to
@@ -64,7 +64,7 @@ def layout(context: Context, view: View, source: Source) -> Any:
         [
             dmc.GridCol(_story(view, source, here), span={"base": 12, "md": 6.4}),
             dmc.GridCol(
-                dmc.Stack([_operators(view, source, facts), _model(source)], gap=12, h="100%"),
+                dmc.Stack([_operators(view, source, facts), _model(view, source)], gap=12, h="100%"),
                 span={"base": 12, "md": 5.6},
             ),
             *middle,
@@ -310,7 +310,7 @@ def _limits(source: Source, facts: Facts) -> Any:
     )  # fmt: skip
 
 
-def _model(source: Source) -> Any:
+def _model(view: View, source: Source) -> Any:
     facts = dict(source.model)
     pairs: list[tuple[Any, Any]] = [("model", source.title), ("architecture", headline(facts))]
     prompts = source.config.get("prompts", {})
@@ -321,7 +321,22 @@ def _model(source: Source) -> Any:
     if tokens:
         chips = [html.Span([html.Code(token), html.Span(place)], className="ov-token") for token, place in tokens]
         pairs.append(("tokens", html.Div(chips, className="ov-tokens")))
+    pairs += _documents(view, source)
     return kit.panel("The model", kit.facts(pairs), flex=1)
+
+
+def _documents(view: View, source: Source) -> list[tuple[Any, Any]]:
+    """That the run has an influence study, with its size, and the way there."""
+    try:
+        study = source.study
+        if study is None or not study.has("documents"):
+            return []
+        many = theme.count(study.corpus()["documents"].sum())
+        asked = [f"{len(study.table(t))} {t}" for t in ("queries", "mechanisms") if study.has(t)]
+    except ArithcircError as error:
+        return [("training text", str(error))]
+    said = f"influence of {many} documents{' on ' + ' and '.join(asked) if asked else ''} "
+    return [("training text", html.Span([said, kit.link("→", view.url("documents"))]))]
 
 
 def register(context: Context) -> None:

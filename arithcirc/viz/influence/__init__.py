@@ -1,0 +1,1 @@
+"""Figures and words of an influence study: which documents drive an answer, or built a neuron's rule."""

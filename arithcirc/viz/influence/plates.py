@@ -1,0 +1,157 @@
+"""The figures of an influence study as data, and what they are drawn from.
+
+`embed.plate_groups` puts these plates on the report's page and `export.write_figures` writes them to files, as it does
+with a run's. What grows with the corpus is not read: of the top documents only the scores of one method, of the
+documents only how many there are.
+"""
+
+from collections.abc import Iterator
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from arithcirc.errors import RequestError
+from arithcirc.viz.frames import RunData, has
+from arithcirc.viz.influence import names
+from arithcirc.viz.influence.answers import answer_ranks, answer_rates
+from arithcirc.viz.influence.births import births_figure
+from arithcirc.viz.influence.correlation import correlation_figure
+from arithcirc.viz.influence.lift import lift_figure, mechanism_kinds
+from arithcirc.viz.influence.magnitude import cumulative_curves, rank_influence
+from arithcirc.viz.influence.retrieval import retrieval_figure
+from arithcirc.viz.influence.study import Study
+from arithcirc.viz.plates import Options, Plate, Selector, drawings
+
+TABLES = (
+    "findings", "queries", "correlation", "correlation_groups", "magnitude", "power_law", "power_law_groups",
+    "answers", "answer_groups", "kinds", "sources", "retrieval", "retrieval_groups", "mechanisms", "mechanism_kinds",
+    "births",
+)  # fmt: skip
+"""Tables of the study that a report reads whole."""
+RANKED = "ekfac"
+"""Whose scores are drawn against rank: sums of log-likelihood, so nats per nat."""
+
+
+def read_study(study: Study) -> RunData:
+    """What figures and sentences are made from, as far as it is there.
+
+    Beside the study's tables: `ranks` (group, correct, rank, score per nat of the top documents of one method),
+    `corpus` (kind, documents, share, tokens) and `corpus_sources`.
+    """
+    tables = {name: study.table(name) for name in TABLES if study.has(name)}
+    if study.has("documents"):
+        tables["corpus"] = study.corpus("kind")
+        tables["corpus_sources"] = study.corpus("source")
+    if study.has("top") and has(tables, "queries", "query", "group", "correct", "nats"):
+        scores = study.rows("top", {"method": RANKED, "end": "top"})[["query", "rank", "score"]]
+        ranks = scores.merge(tables["queries"][["query", "group", "correct", "nats"]], on="query")
+        tables["ranks"] = ranks.assign(score=ranks["score"] / ranks["nats"].where(ranks["nats"] > 0))
+    return RunData(tables, {}, dict(study.config))
+
+
+def drawn(data: RunData) -> Iterator[tuple[str, tuple[str, ...], go.Figure]]:
+    """Every figure that the study's tables allow: file stem, files it is drawn from, figure."""
+    for plate in PLATES:
+        for values, draw in drawings(plate, data, files=True):
+            if (figure := draw()) is not None:
+                files = tuple(f"{t}.parquet" for t in (*plate.tables, *plate.uses) if t not in DERIVED)
+                yield plate.stem(values), files or ("top.parquet",), figure
+
+
+DERIVED = ("ranks", "corpus", "corpus_sources")
+
+
+def _options(table: str, column: str, known: dict[str, str]) -> Options:
+    def options(data: RunData) -> dict[str, str]:
+        if not has(data.tables, table, column):
+            return {}
+        return {word: known.get(word, word) for word in names.in_order(data.tables[table][column], known)}
+
+    return options
+
+
+def _tops(table: str) -> Options:
+    def options(data: RunData) -> dict[str, str]:
+        held = sorted({int(k) for k in data.tables[table]["k"]}) if has(data.tables, table, "k") else []
+        return {str(k): f"{k:,}" for k in held}
+
+    return options
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise RequestError(f"{text!r} is no number of documents") from None
+
+
+def _documents(data: RunData) -> int:
+    return int(data.tables["corpus"]["documents"].sum()) if has(data.tables, "corpus", "documents") else 0
+
+
+_METHODS = {name: words[0] for name, words in names.METHODS.items()}
+_MEANT = ("ekfac_normed", "ekfac", "dot", "cosine", "bm25", "random")
+
+
+def _method(table: str) -> Selector:
+    return Selector("method", _options(table, "method", {m: _METHODS[m] for m in _MEANT}), exported=False)
+
+
+def _lift(table: str, what: str) -> Plate:
+    return Plate(
+        f"influence_{table}", f"{what.capitalize()}s at the ends of the rankings", (table,),
+        lambda d, end, k, method: lift_figure(d.tables[table], what, end=end, k=_number(k), method=method),
+        (
+            Selector("end", _options(table, "end", names.ENDS)),
+            Selector("documents", _tops(table), exported=False), _method(table),
+        ),
+    )  # fmt: skip
+
+
+def _ranks(data: RunData) -> pd.DataFrame:
+    return data.tables["ranks"]
+
+
+PLATES: tuple[Plate, ...] = (
+    Plate(
+        "influence_correlation", "Correlation of influence vectors between queries",
+        ("correlation", "correlation_groups", "queries"),
+        lambda d, method: correlation_figure(
+            d.tables["correlation"], d.tables["correlation_groups"], d.tables["queries"], method=method
+        ),
+        (_method("correlation_groups"),),
+    ),
+    Plate(
+        "influence_magnitude", "Cumulative influence", ("magnitude",),
+        lambda d: cumulative_curves(d.tables["magnitude"]),
+    ),
+    Plate(
+        "influence_power_law", "Influence against rank", ("power_law", "ranks"),
+        lambda d: rank_influence(_ranks(d), d.tables["power_law"]),
+    ),
+    Plate(
+        "influence_answers", "Ranks of documents that hold the answer", ("answers",),
+        lambda d, method: answer_ranks(d.tables["answers"], method=method, documents=_documents(d)),
+        (_method("answers"),),
+    ),
+    Plate(
+        "influence_answer_rates", "Answers found in the top documents", ("answer_groups",),
+        lambda d: answer_rates(d.tables["answer_groups"]),
+    ),
+    _lift("kinds", "kind"),
+    _lift("sources", "source"),
+    Plate(
+        "influence_retrieval", "Finding the documents that state the fact", ("retrieval_groups",),
+        lambda d: retrieval_figure(d.tables["retrieval_groups"]),
+    ),
+    Plate(
+        "influence_mechanism_kinds", "Kinds of documents that built each mechanism", ("mechanism_kinds",),
+        lambda d, k, method: mechanism_kinds(d.tables["mechanism_kinds"], k=_number(k), method=method),
+        (Selector("documents", _tops("mechanism_kinds"), exported=False), _method("mechanism_kinds")),
+    ),
+    Plate(
+        "influence_births", "Before and after birth", ("births",),
+        lambda d, kind: births_figure(d.tables["births"], kind=kind),
+        (Selector("kind", _options("births", "kind", {k: w[0] for k, w in names.KINDS.items()}), exported=False),),
+    ),
+)  # fmt: skip
