@@ -18,8 +18,8 @@ app = App(
     name="influence",
     help=(
         "Which training documents teach the answer, or built a neuron's rule (EK-FAC influence functions).\n\n"
-        "In this order: corpus, train, fit, score, report. Any Hugging Face model and any file of JSON lines will do in "
-        "place of the first two."
+        "In this order: corpus, train, fit, score, report. Any Hugging Face model and any file of JSON lines will do "
+        "in place of the first two."
     ),
     help_format="plaintext",
 )

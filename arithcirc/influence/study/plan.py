@@ -50,7 +50,7 @@ class StudyPlan:
     @property
     def seconds(self) -> float:
         """Of what is left."""
-        return sum(step.seconds for step in self.steps if not step.done)
+        return sum((step.seconds for step in self.steps if not step.done), 0.0)
 
 
 def make_plan(study: Study, *, scoring: bool) -> StudyPlan:

@@ -27,13 +27,14 @@ from arithcirc.influence.rows import Row, Rows
 from arithcirc.influence.study.baselines import bm25, noise
 from arithcirc.influence.study.fit import engine, plain_engine
 from arithcirc.influence.study.queries import answer_queries, query_rows, query_texts, read_words
-from arithcirc.influence.study.study import FACTORS, SCORE, SCORES, TOKENS, Study, needs_stage
+from arithcirc.influence.study.study import FACTORS, SCORE, SCORES, TOKENS, Report, Study, needs_stage
 from arithcirc.influence.study.table import write_documents
 from arithcirc.influence.study.tokens import TokenStore
 from arithcirc.influence.study.top import write_top
 from arithcirc.influence_scores import ScoreStore, part_name, read_part, write_part
 from arithcirc.models.memory import free_bytes
 
+_PASSES = 3
 Compute = Callable[[int, int, list[Row]], Mapping[str, np.ndarray]]
 """Arrays of the documents from a first to before a last number, given as rows."""
 
@@ -137,10 +138,11 @@ class _Pass:
         curved, plain = self._engines
         documents = Rows(rows)
         texts = [piece.text for piece in self.store.pieces(study.source.documents, start, end)]
-        measures = curved.measures(documents)
+        seen = [self._progress(start, end, step) for step in range(_PASSES)]
+        measures = curved.measures(documents, progress=seen[0])
         return {
-            "ekfac": pairs(study, curved, self._rows, documents),
-            "dot": pairs(study, plain, self._rows, documents),
+            "ekfac": pairs(study, curved, self._rows, documents, progress=seen[1]),
+            "dot": pairs(study, plain, self._rows, documents, progress=seen[2]),
             "bm25": bm25(self._texts, texts, self._counts),
             "random": noise(study.config.scores.seed, len(self._rows), start, end),
             "self": measures.self_influence.float().numpy(),
@@ -148,12 +150,25 @@ class _Pass:
             "nll": measures.nll.float().numpy(),
         }
 
+    def _progress(self, start: int, end: int, step: int) -> Report:
+        """A report that counts one pass over a partition as a third of its documents."""
 
-def pairs(study: Study, engine: Engine, queries: list[Row], documents: Rows) -> np.ndarray:
+        def report(_: str, done: int, total: int) -> None:
+            through = (step + done / max(total, 1)) / _PASSES
+            self.study.report(SCORES, start + int((end - start) * through), len(self.store))
+
+        return report
+
+
+def pairs(
+    study: Study, engine: Engine, queries: list[Row], documents: Rows, *, progress: Report | None = None
+) -> np.ndarray:
     """Scores of all queries with a partition's documents, (query, document), so many queries together as fit."""
     free = study.how.memory if study.how.memory is not None else free_bytes(study.model.info.device) * 9 // 10
     size = len(queries)
     while size > 1 and engine.predict(documents, queries=size).scores > free:
         size = -(-size // 2)
     groups = [queries[i : i + size] for i in range(0, len(queries), size)]
-    return np.concatenate([engine.scores(Rows(group), documents).float().numpy() for group in groups])
+    return np.concatenate(
+        [engine.scores(Rows(group), documents, progress=progress).float().numpy() for group in groups]
+    )

@@ -139,8 +139,7 @@ def open_study(
     """
     asked, source = asked or Asked(), find_source(corpus, queries)
     path = study_folder(model, out)
-    if replace_scores and (path / MANIFEST).exists():
-        _drop_scores(path)
+    sections = _standing(path, sections, replace_scores=replace_scores, write=write)
     held = RunFolder.open(path).manifest if (path / MANIFEST).exists() else {"config": {}, "stages": {}}
     config = _config(model, source, asked, held["config"] if held["stages"] else {})
     encoder = make_encoder(model.tokenizer, model.network, config.corpus, name=model.info.name)
@@ -185,12 +184,24 @@ def _settled(section: Section, asked: Asked, held: Mapping[str, Any]) -> Section
     return replace(section, **changed)
 
 
-def _drop_scores(path: Path) -> None:
-    """Forget queries, scores and all that was made of them; factors stay."""
+def _standing(path: Path, sections: Sequence[str], *, replace_scores: bool, write: bool) -> list[str]:
+    """The sections to compare. What the folder has of queries and scores goes where nothing finished stands for it.
+
+    With `replace_scores` it goes anyway, with all that was made of it; documents and factors stay.
+    """
+    if not (path / MANIFEST).exists():
+        return list(sections)
     run = RunFolder.open(path)
-    for section in ("queries", "scores"):
-        run.manifest["config"].pop(section, None)
-    run.forget([stage for stage in run.manifest["stages"] if stage not in ("documents", "factors")])
+    stages = run.manifest["stages"]
+    loose = [name for name in ("queries", "scores") if replace_scores or name not in stages]
+    if not write:
+        return [name for name in sections if name not in loose]
+    for name in loose:
+        run.manifest["config"].pop(name, None)
+    gone = [stage for stage in stages if stage not in ("documents", FACTORS)] if replace_scores else []
+    if loose:
+        run.forget(gone)
+    return list(sections)
 
 
 def needs_stage(study: Study, stage: str, command: str) -> None:
