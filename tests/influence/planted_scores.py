@@ -45,7 +45,7 @@ HOSTILE = '<script>alert("x")</script> & <b>bold</b> | "quoted" \\ `code`'
 NEURONS = (("-", 3, 17, "op2 = 8 mod 10"), ("+", 2, 5, "op1 = 0 mod 2"))
 PEOPLE = (
     "Zoran", "Melvu", "Tarik", "Oldin", "Fesha", "Grun", "Havo", "Ilmet", "Jorda", "Kesti", "Lumar", "Nespo", "Orvel",
-    "Pinta", "Quorl", "Rasko", "Silvu", "Tenor",
+    "Pinta", "Quorl", "Rasko", "Silvu", "Tenor", "Ubrin", "Vasto", "Wenki", "Yarol",
 )  # fmt: skip
 RELATIONS = (("capital", "The capital of {e} is {v}."), ("river", "The river of {e} is called {v}."))
 

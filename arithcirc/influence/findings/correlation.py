@@ -17,7 +17,7 @@ and pairs are uncorrelated. Intervals resample queries. p counts group means as 
 observed one, on either side. A correlation says nothing of how large an influence is.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -206,14 +206,14 @@ def permuted_means(
     return out
 
 
-def _by_permutations(mean: np.ndarray, orders: np.ndarray) -> dict[str, Sequence[float]]:
+def _by_permutations(mean: np.ndarray, orders: np.ndarray) -> dict[str, np.ndarray]:
     centre = orders.mean(0)
     low, high = np.quantile(orders, [0.025, 0.975], axis=0)
     as_far = (np.abs(orders - centre) >= np.abs(mean - centre) - 1e-12).sum(0)
     return {"null_mean": centre, "null_low": low, "null_high": high, "p": (1 + as_far) / (1 + len(orders))}
 
 
-def _by_moments(stacked: np.ndarray, mean: np.ndarray, centre: Square, variance: Square) -> dict[str, Sequence[float]]:
+def _by_moments(stacked: np.ndarray, mean: np.ndarray, centre: Square, variance: Square) -> dict[str, np.ndarray]:
     n = stacked.sum((1, 2))
     middle = _means(stacked, np.nan_to_num(centre))
     spread = np.sqrt((stacked * np.nan_to_num(variance)).sum((1, 2))) / np.maximum(n, 1)

@@ -4,8 +4,8 @@ A need is one statement:
 
     4+3=7                        an equation of two numbers, found as written, with or without spaces, × as *; not
                                  inside a longer sum (1+4+3=7 states something else)
-    fact:Zoran:capital:Melvu     entity and value as whole words in one sentence; the relation is not looked for, since
-                                 it has several phrasings
+    fact:Zoran:capital:Melvu     entity and value as whole words in one sentence, a question with its answer being one;
+                                 the relation is not looked for, since it has several phrasings
     words:Melvu capital Zoran    of a query that lists no needs: the last word of its answer, and at least half of the
                                  words of its prompt (see `needs_of`), anywhere in the text
     anything else                the phrase itself, case and spaces aside
@@ -30,7 +30,7 @@ _SIGNED = re.compile(r"(?<=[^\d)\s])([ \t]+)-(?=\d)")
 _BULLET = re.compile(r"(?m)^[ \t]*[-*][ \t]+")
 _EQUATION = re.compile(r"(?<![\w.+\-*/)])(?=(-?\d+[-+*/]-?\d+=-?\d+)(?![\w(]|\.\d|[-+*/][\d(]))")
 _ONE = re.compile(r"-?\d+[-+*/]-?\d+=-?\d+")
-_SENTENCE = re.compile(r"(?<=[.!?;])\s+|\n+")
+_SENTENCE = re.compile(r"(?<=[.!;])\s+|\n+")
 _WORD = re.compile(r"\w+")
 _PLAIN = frozenset(
     _WORD.findall("the a an of is are was were to in on at and or what which who how many much do does it by for")

@@ -231,7 +231,7 @@ def _kinds(kinds: pd.DataFrame, k: int) -> Iterator[Verdict]:
         if row is None or row["n"] < FEW:
             yield Verdict(4, claim, UNKNOWN, f"no documents of kind {kind!r}, or fewer than {FEW} {group} queries")
         else:
-            yield Verdict(4, claim, _judge(_lifted(row, LEVEL)), _lift(row), _chance(row), _depth(k, row["n"]))
+            yield Verdict(4, claim, _judge(_lifted(row, LEVEL)), _lift(row), _chance(row), _depth(k, int(row["n"])))
     claim = "Procedures matter more to reasoning than to factual queries"
     a, b = (
         _row(kinds, group=group, correct="all", method=RANKED, end="top", k=k, kind="procedure")
@@ -243,7 +243,7 @@ def _kinds(kinds: pd.DataFrame, k: int) -> Iterator[Verdict]:
     yield Verdict(
         4, claim, _judge(bool(a["low"] > b["high"])),
         f"lift {a['lift']:.2f} {_ends(a)} against {b['lift']:.2f} {_ends(b)}", "the intervals must be apart",
-        _depth(k, a["n"]),
+        _depth(k, int(a["n"])),
     )  # fmt: skip
 
 
@@ -284,7 +284,7 @@ def _sources(sources: pd.DataFrame, k: int) -> Iterator[Verdict]:
                 5, claim, _judge(bool(found)),
                 said or f"the highest is {best['source']}, lift {best['lift']:.2f} {_ends(best)}, {_p(best['p'])}",
                 f"1 with labels in random order; each source must reach p < {LEVEL / count:.2g}",
-                _depth(k, best["n"]),
+                _depth(k, int(best["n"])),
             )  # fmt: skip
     claim = "Reasoning and factual queries draw on different sources"
     if len(above) < 4:
