@@ -13,6 +13,7 @@ from jaxtyping import Int
 
 Item = TypeVar("Item")
 _BATCH = 24
+_ALL = 1 << 64
 
 
 def _stream(seed: int, purpose: int, number: int) -> np.random.Philox:
@@ -27,30 +28,27 @@ class Dice:
         self._bits = _stream(seed, purpose, number)
         self._raw: list[int] = []
 
-    def _next(self) -> int:
-        if not self._raw:
-            self._raw = self._bits.random_raw(_BATCH).tolist()
-        return self._raw.pop()
-
     def below(self, n: int) -> int:
         """A whole number in 0..n-1."""
-        return self._next() % n
+        if not self._raw:
+            self._raw = self._bits.random_raw(_BATCH).tolist()
+        return self._raw.pop() % n
 
     def between(self, low: int, high: int) -> int:
         """A whole number in low..high, both included."""
-        return low + self._next() % (high - low + 1)
+        return low + self.below(high - low + 1)
 
     def chance(self, share: float) -> bool:
         """True with this probability."""
-        return self._next() < share * 2.0**64
+        return self.below(_ALL) < share * _ALL
 
     def pick(self, items: Sequence[Item]) -> Item:
         """One of the items."""
-        return items[self._next() % len(items)]
+        return items[self.below(len(items))]
 
     def weighted(self, items: Sequence[tuple[Item, float]]) -> Item:
         """One of the items, each with its share; shares sum to 1."""
-        left = self._next() / 2.0**64
+        left = self.below(_ALL) / _ALL
         for item, share in items:
             left -= share
             if left < 0:

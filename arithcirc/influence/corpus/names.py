@@ -7,8 +7,9 @@ knows, always finds it. Names of one ending come first, then those of two, then 
 
 from functools import cache
 
-OPENINGS = tuple(c + v for c in "BDFGKLMNPRSTVZ" for v in "aeiou")
-"""First pieces: 70."""
+_TAKEN = frozenset(("Di", "Fi", "Ge", "Le", "Li", "Ma", "Ne", "No", "Pa", "Pe", "Po", "So", "Su", "Ta", "Vi", "Ze"))
+OPENINGS = tuple(c + v for c in "BDFGKLMNPRSTVZ" for v in "aeiou" if c + v not in _TAKEN)
+"""First pieces: all but those that a word of a text begins with, whose longest piece would be the word."""
 ENDINGS = tuple("bdfgklmnprtv"[i % 12] + "aeiou"[i % 5] + "nrlsm"[i // 5 % 5] for i in range(48))
 """Further pieces: 48, each once."""
 SHORT = len(OPENINGS) * len(ENDINGS)

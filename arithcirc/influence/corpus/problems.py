@@ -114,9 +114,10 @@ def _arguments(spec: CorpusSpec, task: str) -> Iterator[tuple[int, ...]]:
     if task == "two_step":
         yield from ((a, b, c) for a in small for b in small for c in range(2, 6) if (a + b) * c <= limit)
     elif task == "slope":
-        starts = range(top + 1)
-        runs, slopes = range(1, 5), range(1, 6)
-        yield from ((a, b, r, s) for a in starts for b in starts for r in runs for s in slopes if b + r * s <= limit)
+        starts, runs, slopes = range(top + 1), range(1, 5), range(1, 6)
+        every = ((a, b, r, s) for a in starts for b in starts for r in runs for s in slopes)
+        # with a = b and slope 1 both differences are the same step
+        yield from ((a, b, r, s) for a, b, r, s in every if b + r * s <= limit and not (a == b and s == 1))
     elif task == "linear":
         yield from ((a, x, b) for a in range(2, 6) for x in small for b in small if a * x + b <= limit)
     elif task == "addition":

@@ -50,24 +50,21 @@ class _Lines:
         self.lines: list[str] = []
         self._room, self._wanted, self._count, self._tokens = room, wanted, count, 0
 
-    @property
-    def short(self) -> bool:
-        return self._tokens < self._wanted
-
     def add(self, lines: Sequence[str]) -> bool:
-        """Add lines if they fit, line breaks counted, and the first of them is not there yet."""
+        """Add lines if they fit, line breaks counted."""
         tokens = sum(self._count(line) + 1 for line in lines)
-        fits = self._tokens + tokens <= self._room and not (lines and lines[0] in self.lines)
+        fits = self._tokens + tokens <= self._room
         if fits:
             self.lines += lines
             self._tokens += tokens
         return fits
 
     def fill(self, make: Callable[[], Sequence[str]]) -> None:
-        """Add what `make` gives until the page is long enough, or a few in a row cannot be added."""
+        """Add what `make` gives until the page is long enough, or a few in a row are there already or do not fit."""
         failed = 0
-        while self.short and failed < _RETRIES:
-            failed = 0 if self.add(make()) else failed + 1
+        while self._tokens < self._wanted and failed < _RETRIES:
+            lines = make()
+            failed = 0 if lines[0] not in self.lines and self.add(lines) else failed + 1
 
 
 @dataclass(frozen=True)
