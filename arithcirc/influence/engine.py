@@ -112,7 +112,8 @@ class Engine:
         self.factors = FactorFolder(folder, self.settings.strategy, key)
         self.sizes = Sizes.of(model, self.tracked)
         self._task = EngineTask(self.tracked, measurement)
-        self._model = kron.wrapped(copy.deepcopy(model), self._task)
+        with torch.inference_mode(False):
+            self._model = kron.wrapped(copy.deepcopy(model), self._task)
         self._analyzer: Any = None
         self._curvature: dict[str, Curvature] | None = None
 

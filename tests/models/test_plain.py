@@ -34,7 +34,7 @@ def test_it_is_the_network_of_the_files(toy_folder, toy_model):
     assert loaded.info.tokenizer_sha256 == toy_model.info.tokenizer_sha256
     assert (loaded.info.name, loaded.info.revision, loaded.info.max_tokens) == ("toy", "main", 32)
     assert loaded.info.n_params == toy_model.info.n_params
-    assert loaded.tokenizer.decode(loaded.tokenizer("12 + 3")["input_ids"]).split()[-3:] == ["12", "+", "3"]
+    assert loaded.tokenizer.decode(loaded.tokenizer("12 + 3")["input_ids"]).endswith("12+3")
 
 
 def test_an_architecture_without_patches_loads(toy_folder, tmp_path):
