@@ -4,8 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 RUN    := runs/neox-arith
+CORPUS := runs/corpus
+READER := runs/models/neox-corpus
 
-.PHONY: demo test test-slow lint bench bench-count bench-gpu bench-explorer explore train wheel clean
+.PHONY: demo influence test test-slow lint bench bench-count bench-gpu bench-explorer explore train wheel clean
 
 # torch is pinned in the lock file: a plain `pip install torch` would fetch another build of several GB.
 $(STAMP): requirements.lock pyproject.toml
@@ -20,6 +22,15 @@ demo: $(STAMP)
 	$(BIN)/arithcirc analyze
 	@echo
 	@echo "Open the report in a browser: $(RUN)/step4000/report.html"
+
+# Which documents taught a small model its facts and rules: corpus, training, labels of its neurons, influence, report.
+influence: $(STAMP)
+	$(BIN)/arithcirc influence corpus --out $(CORPUS)
+	$(BIN)/arithcirc influence train $(CORPUS) --out $(READER)
+	$(BIN)/arithcirc analyze $(READER) --operators "+-" --operands 0..19
+	$(BIN)/arithcirc influence fit $(READER) --corpus $(CORPUS)
+	$(BIN)/arithcirc influence score $(READER) --corpus $(CORPUS)
+	$(BIN)/arithcirc influence report $(READER)
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from arithcirc.cli import show, show_influence
-from arithcirc.cli.influence_options import PlainOptions, ScoreOptions, StudyOptions
+from arithcirc.cli.influence_options import MechanismOptions, PlainOptions, ScoreOptions, StudyOptions
 from arithcirc.cli.options import COMMAND_LINE, DEFAULT_OUT
 
 if TYPE_CHECKING:
     from arithcirc.influence.study.study import Study
     from arithcirc.influence.train import CorpusRecipe
     from arithcirc.models.plain import PlainModel
+    from arithcirc.store import RunFolder
 
 app = App(
     name="influence",
@@ -23,7 +24,7 @@ app = App(
     ),
     help_format="plaintext",
 )
-_PLAIN, _SCORE = PlainOptions(), ScoreOptions()
+_PLAIN, _SCORE, _MECHANISMS = PlainOptions(), ScoreOptions(), MechanismOptions()
 
 
 @app.command
@@ -155,9 +156,12 @@ def score(
     *,
     study: StudyOptions,
     options: ScoreOptions = _SCORE,
+    mechanisms: MechanismOptions = _MECHANISMS,
     loading: PlainOptions = _PLAIN,
 ) -> None:
     """Score every document for every query, by EK-FAC and the baselines, from factors fitted before.
+
+    Where the model was analysed, labelled neurons and heuristics are scored too: which documents built their rules?
 
     Queries are asked about the model's own greedy completions. Interrupt at any moment; the same command goes on.
 
@@ -179,10 +183,55 @@ def score(
     with show_influence.progress() as report:
         opened.report = report
         finished = run(opened, partitions=options.chosen())
+        asked = _mechanisms(opened, mechanisms, model, loading.revision) if finished else 0
     if finished:
         show_influence.scored(opened.run)
+        if asked:
+            show.out.print(f"mechanisms: {asked}")
     else:
         show.out.print("partitions are missing: score the others, then the same command without --partitions")
+
+
+def _mechanisms(opened: "Study", options: MechanismOptions, model: str, revision: str | None) -> int:
+    """Score the neurons and heuristics of the model's own run, if it has labels; how many."""
+    from arithcirc.errors import RequestError
+    from arithcirc.store import MANIFEST, RunFolder
+
+    folder = opened.run.path.parent
+    labelled = (folder / MANIFEST).is_file() and "heuristics" in RunFolder.open(folder).tables()
+    if options.mechanisms is False or (options.mechanisms is None and not labelled):
+        return 0
+    if not labelled:
+        raise RequestError(
+            f"{folder} has no labelled neurons: run 'arithcirc analyze' on this model with this --out, or leave "
+            "--mechanisms out"
+        )
+    try:
+        return _ask_mechanisms(opened, RunFolder.open(folder), options, model, revision)
+    except RequestError as error:
+        if options.mechanisms or options.mechanism or options.births:
+            raise
+        show.notice("mechanisms", f"left out: {error}")
+        return 0
+
+
+def _ask_mechanisms(
+    opened: "Study", analysed: "RunFolder", options: MechanismOptions, model: str, revision: str | None
+) -> int:
+    from arithcirc.errors import RequestError
+    from arithcirc.heuristics.names import parse_heuristic
+    from arithcirc.influence.mechanisms.births_stage import run_births
+    from arithcirc.influence.mechanisms.run import Wanted, run
+    from arithcirc.models.zoo import locate
+
+    wanted = Wanted(options.neurons, options.heuristics, options.mechanism or None)
+    found = run(opened, analysed, inside=lambda name, prompts: parse_heuristic(name).mask(prompts), wanted=wanted)
+    if options.births:
+        located = locate(model, revision)
+        if not located.local:
+            raise RequestError(f"--births needs the checkpoints of {model} in a local folder: download its revisions")
+        run_births(opened, found, Path(located.source).parent)
+    return len(found)
 
 
 @app.command

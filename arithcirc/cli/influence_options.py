@@ -115,3 +115,22 @@ class ScoreOptions:
         if not (low.isdigit() and last.isdigit() and int(low) <= int(last)):
             raise RequestError(f"--partitions {self.partitions!r} is no range: write 0..3 for the first four, or 5")
         return range(int(low), int(last) + 1)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class MechanismOptions:
+    """Which neurons and heuristics of the model's own run are asked about, beside the queries."""
+
+    mechanisms: Annotated[
+        bool | None,
+        Parameter(help="Ask which documents built labelled neurons (default: where the model's run has any)."),
+    ] = None
+    neurons: Annotated[int, Parameter(help="Labelled neurons, the strongest of each family in turn.")] = 12
+    heuristics: Annotated[int, Parameter(help="Heuristics, each with all its neurons.")] = 6
+    mechanism: Annotated[
+        tuple[str, ...], Parameter(help="Only this one, as 'neuron:+:L1N20' or 'heuristic:+:op2 = 8 mod 10'; repeat.")
+    ] = ()
+    births: Annotated[
+        bool, Parameter(negative="", help="Also at the checkpoints before and after each was born; fits factors there.")
+    ] = False
