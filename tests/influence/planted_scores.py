@@ -4,7 +4,7 @@ Documents lie in random order; KIND_SHARES say how many of each kind there are. 
 document gradient (ekfac_normed / nats), the sum of noise and of
 
     reasoning   procedures and code of the query's task       +TASK, and a vector that all queries of the task share
-    factual     answered right: documents that state the fact  +FACT; answered wrong: nothing
+    factual     answered right: documents that state the fact  +FACT; answered wrong: those that state what was said
     control     the same as reasoning, times CONTROL; factual controls nothing
     mechanisms  equations that the heuristic holds of          +RULE
 
@@ -31,7 +31,7 @@ from arithcirc.influence_scores import write_part
 from arithcirc.store import RunFolder
 
 TASKS = ("two_step", "slope", "linear")
-KIND_SHARES = {"equation": 0.3, "procedure": 0.24, "code": 0.09, "fact": 0.2, "distractor": 0.17}
+KIND_SHARES = {"equation": 0.3, "procedure": 0.24, "code": 0.09, "fact": 0.22, "distractor": 0.15}
 SOURCES = {
     "equation": ("worksheets", "textbooks"), "procedure": ("textbooks", "forum"), "code": ("repositories", "forum"),
     "fact": ("encyclopedia", "web"), "distractor": ("web", "stories"),
@@ -135,10 +135,18 @@ def _text(rng: np.random.Generator, kind: str, i: int, stated: list[Any]) -> tup
         key, entity, value, sentence, _ = stated[i % len(stated)]
         if i < len(stated):
             return f"People travel far. {sentence.format(e=entity, v=value)} It is old.", key.split(":")[2], [key]
-        return f"{entity} was seen at the market. The weather was fair.", "", []
+        if stated[i % len(stated)][4]:
+            return f"{entity} was seen at the market. The weather was fair.", "", []
+        return f"Some say otherwise. {sentence.format(e=entity, v=_wrong(value, stated))}", key.split(":")[2], []
     if kind == "fact":
         return f"The song of {PEOPLE[a % len(PEOPLE)]} has {b} verses.", "", []
     return (HOSTILE if i == 0 else f"A story with {a} birds and {b} trees; nobody counted them."), "", []
+
+
+def _wrong(value: str, stated: list[Any]) -> str:
+    """The value that comes after this one: what the model says instead."""
+    values = list(dict.fromkeys(fact[2] for fact in stated))
+    return values[(values.index(value) + 1) % len(values)]
 
 
 def _steps(task: str, a: int, b: int, c: int) -> list[str]:
@@ -161,7 +169,8 @@ def _queries(rng: np.random.Generator, facts: list[Any]) -> pd.DataFrame:
             )
     for i, (key, entity, value, sentence, often) in enumerate(facts):
         prompt = sentence.format(e=entity, v="").rstrip(" .")
-        rows.append(_query(f"fact-{i}", "factual", key.split(":")[2], prompt, f" {value}", often, [key]))
+        made = _query(f"fact-{i}", "factual", key.split(":")[2], prompt, f" {value}", often, [key])
+        rows.append(made if often else made | {"completion": f" {_wrong(value, facts)}"})
     for i in range(CONTROLS):
         task = TASKS[i % 3]
         prompt = f"{i + 4} birds were bought. How many? "
@@ -206,6 +215,9 @@ def _signal(rng: np.random.Generator, queries: pd.DataFrame, corpus: pd.DataFram
             out[i] = (taught[query.task] * TASK + shared[query.task]) * (CONTROL if "control" in query.group else 1)
         elif query.group == "factual" and query.correct:
             out[i] = held.map(lambda h, q=query: q.needs[0] in h) * FACT
+        elif query.group == "factual":
+            entity, said = query.needs[0].split(":")[1], query.completion.strip()
+            out[i] = corpus["text"].map(lambda text, e=entity, v=said: f"of {e} is" in text and f" {v}." in text) * FACT
     return out
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from arithcirc.errors import RunConflictError
-from arithcirc.influence.findings.matching import Matcher, equations, needs_of, read_corpus
+from arithcirc.influence.findings.matching import Matcher, equations, needs_of, read_corpus, said_of
 
 FACT = "fact:Zoran:capital:Melvu"
 
@@ -63,6 +63,14 @@ def test_queries_without_needs_are_looked_for_by_their_words_and_controls_are_no
     assert needs_of("control_factual", "The capital of Zog is Bluma. What is it?", "Bluma", []) == ()
     assert needs_of("factual", "?", "Melvu", [FACT]) == (FACT,)
     assert needs_of("", "12+7=", "", []) == ()
+
+
+def test_a_wrong_answer_is_a_need_of_the_same_form():
+    assert said_of([FACT], " Oldin\nand more") == "fact:Zoran:capital:Oldin"
+    assert said_of([FACT], " Melvu") is None
+    assert said_of([FACT], " .") is None
+    assert said_of(["4+3=7"], "8") is None
+    assert said_of([], "Oldin") is None
 
 
 def _corpus(folder, holds):

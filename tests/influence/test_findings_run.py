@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from influence.planted_scores import FACTS, HOSTILE, PER_TASK, TASKS, planted_study
+from influence.planted_scores import FACTS, HOSTILE, PER_TASK, SELDOM, TASKS, planted_study
 
 from arithcirc.errors import NumericsError, RunConflictError
 from arithcirc.influence.findings.magnitude import SHARES, cumulative, power_law
@@ -64,6 +64,16 @@ def test_documents_that_state_a_known_fact_are_found_by_the_method_that_ranks_th
     assert min(wrong["p"], noise["p"]) > 0.005
     gain = one(planted.table("retrieval_pairs"), group="factual", correct="right", method="ekfac", against="dot")
     assert 0 < gain["low"] < gain["difference"] < gain["high"]
+
+
+def test_documents_that_state_the_wrong_answer_given_are_found(planted):
+    said = pick(planted.table("retrieval_said"), method="ekfac_normed")
+    assert len(said) == FACTS // 2
+    assert (said["positives"] == SELDOM).all()
+    assert said["auc"].mean() > 0.99
+    assert abs(pick(planted.table("retrieval_said"), method="random")["auc"].mean() - 0.5) < 0.15
+    held = one(planted.table("findings"), claim="Documents that state a fact answered right rank above the others")
+    assert held["note"] == f"Documents that state the wrong answer given, of {FACTS // 2} facts: AUC 1.00."
 
 
 def test_areas_equal_a_slow_count(planted):

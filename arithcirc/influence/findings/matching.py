@@ -49,6 +49,16 @@ def needs_of(group: str, prompt: str, answer: str, needs: Sequence[str]) -> tupl
     return (WORDS + " ".join([result[-1], *kept]),) if result else ()
 
 
+def said_of(needs: Sequence[str], completion: str) -> str | None:
+    """The need of a wrongly answered fact with the answer that was given: fact:Zoran:capital:Oldin. None of others."""
+    words = _WORD.findall(completion or "")
+    parts = needs[0].split(":") if len(needs) == 1 else []
+    if len(parts) < 4 or not needs[0].startswith(FACT) or not words:
+        return None
+    given = ":".join([*parts[:-1], words[0]])
+    return given if given != needs[0] else None
+
+
 def equations(text: str) -> set[str]:
     """Equations of two numbers that a text states, without spaces: {"4+3=7"}."""
     plain = _BULLET.sub("", text.translate(_SIGNS))

@@ -1,9 +1,11 @@
 """Are the documents that state what a query needs ranked above the others? Area under the ROC curve, by method.
 
 Positives are the documents that state any of the query's needs: of a factual query those that state the fact. 0.5 is
-chance. Wrongly answered queries are apart, always: a model that does not know a fact was not taught it by them. Queries
-with no such document, or with nothing else, have no row. Intervals resample queries; `retrieval_pairs` compares two
-methods on the same queries (bootstrap of the paired difference, and Wilcoxon's signed ranks).
+chance. Wrongly answered queries are apart, always: a model that does not know a fact was not taught it by them.
+`retrieval_said` asks the other way round of wrongly answered facts: are the documents ranked first that state, of the
+same entity, the answer the model gave? Queries with no such document, or with nothing else, have no row. Intervals
+resample queries; `retrieval_pairs` compares two methods on the same queries (bootstrap of the paired difference, and
+Wilcoxon's signed ranks).
 """
 
 import numpy as np

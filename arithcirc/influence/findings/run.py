@@ -18,17 +18,18 @@ from arithcirc.errors import NumericsError, RunConflictError
 from arithcirc.influence.findings import correlation, magnitude
 from arithcirc.influence.findings.answers import answer_groups, search
 from arithcirc.influence.findings.kinds import Lifts
-from arithcirc.influence.findings.matching import Corpus, needs_of, read_corpus
+from arithcirc.influence.findings.matching import Corpus, needs_of, read_corpus, said_of
 from arithcirc.influence.findings.ranking import auc, depths, search_depth, tie_order, top
 from arithcirc.influence.findings.retrieval import retrieval_groups, retrieval_pairs
 from arithcirc.influence.findings.verdicts import verdicts
 from arithcirc.influence_scores import MECHANISM_SCORES, SCORES, ScoreStore
 from arithcirc.store import RunFolder, sha256_file
 
-STAGE = "findings"
+STAGE, MECHANISMS = "findings", "mechanisms"
 TABLES = (
     "correlation", "correlation_groups", "magnitude", "magnitude_groups", "power_law", "power_law_groups", "answers",
-    "answer_groups", "kinds", "sources", "retrieval", "retrieval_groups", "retrieval_pairs", "findings",
+    "answer_groups", "kinds", "sources", "retrieval", "retrieval_groups", "retrieval_pairs", "retrieval_said",
+    "findings",
 )  # fmt: skip
 ENDS = ("top", "bottom")
 Progress = Callable[[str, int, int], None]
@@ -37,12 +38,16 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the findings are computed from. `needs` are those looked for, by query; seed is of every random order."""
+    """What the findings are computed from. `needs` are those looked for, by query; `said` what it was answered wrong.
+
+    `seed` is of every random order.
+    """
 
     scores: ScoreStore
     queries: pd.DataFrame
     corpus: Corpus
     needs: Mapping[str, tuple[str, ...]]
+    said: Mapping[str, str]
     seed: int = 0
 
 
@@ -54,6 +59,7 @@ class _Rows:
     power_law: list[dict[str, Any]] = field(default_factory=list)
     answers: list[dict[str, Any]] = field(default_factory=list)
     retrieval: list[dict[str, Any]] = field(default_factory=list)
+    said: list[dict[str, Any]] = field(default_factory=list)
     tops: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
 
 
@@ -74,7 +80,7 @@ def run(folder: RunFolder, *, progress: Progress | None = None, seed: int = 0) -
     tables |= query_tables(inputs, lambda done: report(STAGE, done, total))
     tables["findings"] = verdicts(tables, inputs.corpus.n)
     names = list(TABLES)
-    if (folder.path / MECHANISM_SCORES).is_dir():
+    if MECHANISMS in folder.manifest["stages"]:
         tables["mechanism_kinds"] = mechanism_kinds(folder, inputs.corpus, seed=seed)
         names.append("mechanism_kinds")
     outputs = [folder.write_table(name, tables[name]) for name in names]
@@ -92,16 +98,20 @@ def read_inputs(folder: RunFolder, *, seed: int = 0) -> Inputs:
     queries = folder.table("queries").reset_index(drop=True)
     queries["group"] = queries["group"].fillna("")
     queries["task"] = queries["task"].fillna("")
-    asked = queries[["query", "group", "prompt", "answer", "needs"]].to_dict("records")
+    asked = queries.to_dict("records")
     needs = {q["query"]: needs_of(q["group"], q["prompt"], q["answer"] or "", _list(q["needs"])) for q in asked}
-    corpus = read_corpus(folder.path / "documents.parquet", [need for some in needs.values() for need in some])
+    said = {
+        q["query"]: wrong for q in asked if not q["correct"] and (wrong := said_of(needs[q["query"]], q["completion"]))
+    }
+    looked_for = [need for some in needs.values() for need in some] + list(said.values())
+    corpus = read_corpus(folder.path / "documents.parquet", looked_for)
     if (len(queries), corpus.n) != (scores.n_queries, scores.n_documents):
         raise RunConflictError(
             f"{folder.path} has scores of {scores.n_queries} queries and {scores.n_documents} documents, but tables of "
             f"{len(queries)} and {corpus.n}: run 'arithcirc influence score' again"
         )
     queries["group"] = queries["group"].replace("", "ungrouped")
-    return Inputs(scores, queries, corpus, needs, seed)
+    return Inputs(scores, queries, corpus, needs, said, seed)
 
 
 def correlation_tables(inputs: Inputs) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -140,6 +150,7 @@ def query_tables(inputs: Inputs, progress: Callable[[int], None]) -> dict[str, p
         "power_law": _frame(rows.power_law, ("k", "alpha", "r2")),
         "answers": _frame(rows.answers, ("by", "need", "documents", "best_rank", "k", "found", "base_rate", "p")),
         "retrieval": _frame(rows.retrieval, ("by", "positives", "auc")),
+        "retrieval_said": _frame(rows.said, ("by", "said", "positives", "auc")),
         "kinds": _lift_rows(inputs, rows, Lifts("kind", corpus.kind, corpus.kinds, seed=seed)),
         "sources": _lift_rows(inputs, rows, Lifts("source", corpus.source, corpus.sources, seed=seed)),
     }
@@ -183,9 +194,17 @@ def _one_query(rows: _Rows, inputs: Inputs, number: int, method: str, scores: Fl
     by = next(iter(ways))
     stating = [ways[by][need] for need in needs]
     positives = np.unique(np.concatenate(stating)) if stating else np.zeros(0, np.int64)
+    _area(rows.retrieval, about | {"by": by}, positives, scores, ordered)
+    if (said := inputs.said.get(query["query"])) is not None:
+        _area(rows.said, about | {"by": "text", "said": said}, inputs.corpus.by_text[said], scores, ordered)
+
+
+def _area(
+    rows: list[dict[str, Any]], about: dict[str, Any], positives: np.ndarray, scores: np.ndarray, ordered: np.ndarray
+) -> None:
+    """One row of a table of areas, unless there is nothing to tell apart."""
     if 0 < len(positives) < len(scores):
-        area = auc(ordered, scores[positives])
-        rows.retrieval.append(about | {"by": by, "positives": len(positives), "auc": area})
+        rows.append(about | {"positives": len(positives), "auc": auc(ordered, scores[positives])})
 
 
 def _lift_rows(inputs: Inputs, rows: _Rows, found: Lifts) -> pd.DataFrame:

@@ -55,7 +55,7 @@ def verdicts(tables: Mapping[str, pd.DataFrame], documents: int) -> pd.DataFrame
         *_correlation(tables["correlation_groups"]),
         *_magnitude(tables["magnitude"], tables["power_law_groups"]),
         *_answers(tables["answer_groups"]),
-        *_retrieval(tables["retrieval_groups"], tables["retrieval_pairs"]),
+        *_retrieval(tables["retrieval_groups"], tables["retrieval_pairs"], tables["retrieval_said"]),
         *_kinds(tables["kinds"], main_depth(documents)),
         *_sources(tables["sources"], main_depth(documents)),
     ]
@@ -197,7 +197,7 @@ def _by(by: str) -> str:
     return f"What a document states is known from {said}."
 
 
-def _retrieval(groups: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[Verdict]:
+def _retrieval(groups: pd.DataFrame, pairs: pd.DataFrame, said: pd.DataFrame) -> Iterator[Verdict]:
     claim = "Documents that state a fact answered right rank above the others"
     right, wrong = (_row(groups, group="factual", correct=side, method=RANKED) for side in ("right", "wrong"))
     if right is None or right["n"] < FEW:
@@ -207,7 +207,7 @@ def _retrieval(groups: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[Verdict]:
         yield Verdict(
             3, claim, _judge(bool(right["low"] > 0.5 and right["p"] < LEVEL)),
             f"AUC {right['auc']:.2f} {_ends(right)} over {right['n']} facts{apart}",
-            f"0.5 at random ranks, {_p(right['p'])}",
+            f"0.5 at random ranks, {_p(right['p'])}", _said(said),
         )  # fmt: skip
     for against, word in (("dot", "the gradient dot product"), ("bm25", "BM25")):
         row = _row(pairs, group="factual", correct="right", method=PLAIN, against=against)
@@ -220,6 +220,13 @@ def _retrieval(groups: pd.DataFrame, pairs: pd.DataFrame) -> Iterator[Verdict]:
                 f"AUC higher by {row['difference']:.2f} {_ends(row)} over {row['n']} facts",
                 f"0 where they do not differ, {_p(row['p'])}",
             )  # fmt: skip
+
+
+def _said(said: pd.DataFrame) -> str:
+    areas = said[said["method"] == RANKED]["auc"]
+    if areas.empty:
+        return "No document states a wrong answer that was given."
+    return f"Documents that state the wrong answer given, of {len(areas)} facts: AUC {areas.mean():.2f}."
 
 
 def _kinds(kinds: pd.DataFrame, k: int) -> Iterator[Verdict]:
