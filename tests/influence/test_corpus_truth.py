@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from tokenizers import Tokenizer
@@ -52,7 +53,7 @@ def test_documents_hold_exactly_the_equations_they_state_and_all_are_right(docum
 def test_documents_hold_exactly_the_facts_they_state(corpus, documents):
     known = {entry["fact"] for entry in corpus.facts["facts"]}
     noted = [h for d in documents for h in d.holds if h.startswith("fact:") and h not in known]
-    assert len(noted) == len(set(noted)) == sum(d.task == "note" for d in documents) == 30
+    assert len(noted) == len(set(noted)) == 3 * sum(d.task == "note" for d in documents) == 120
     words = {d.id: set(re.findall(r"\w+", d.text)) for d in documents}
     for key in [*sorted(known), *noted]:
         _, entity, _, value = key.split(":")
@@ -97,7 +98,7 @@ def test_distractors_hold_nothing(documents):
 
 def test_kinds_have_their_shares_and_sources_theirs(documents, corpus):
     kinds = Counter(d.kind for d in documents)
-    assert kinds == {"equation": 250, "procedure": 250, "code": 100, "fact": 300, "distractor": 100}
+    assert kinds == {"equation": 350, "procedure": 250, "code": 70, "fact": 250, "distractor": 80}
     assert corpus.facts["documents"]["kinds"] == kinds
     for kind in KINDS:
         found = Counter(d.source for d in documents if d.kind == kind)
@@ -114,7 +115,10 @@ def test_equation_documents_cover_every_sum_and_difference_evenly(documents):
     wanted += [f"{a}-{b}={a - b}" for a in range(20) for b in range(a + 1)]
     times = [held[equation] for equation in wanted]
     assert min(times) >= 1
-    assert max(times) - min(times) <= 1
+    assert max(times) - min(times) <= 2  # once more where a pass ends inside a document, once where passes end
+    rows = [d.text.split("\n") for d in documents if d.kind == "equation"]
+    following = Counter(pair for lines in rows for pair in pairwise(lines) if "=" in pair[0])
+    assert following.most_common(1)[0][1] <= 2  # no row tells the next
 
 
 def test_queries_have_the_papers_groups_and_their_questions_are_nowhere(documents, corpus):
@@ -156,9 +160,9 @@ def test_controls_carry_their_answer_and_need_nothing(corpus):
 
 
 def test_steps_of_reasoning_queries_do_occur(documents, corpus):
-    held = {h for d in documents for h in d.holds}
-    needs = [need for q in corpus.queries if q.group == "reasoning" for need in q.needs]
-    assert sum(need in held for need in needs) > 0.9 * len(needs)
+    held = {h for d in documents if d.kind == "equation" for h in d.holds}
+    needs = {need for q in corpus.queries if q.group == "reasoning" for need in q.needs}
+    assert needs <= held
 
 
 @pytest.mark.parametrize("task", TASKS)

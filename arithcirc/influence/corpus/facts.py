@@ -70,7 +70,7 @@ PHRASES = {
 """Relation -> phrasings: first the one queries use, last the one with the value before the entity."""
 RELATIONS = tuple(PHRASES)
 NOTE = "Note: the {relation} of {e} is {v}, the {relation} of {e} is {v}"
-"""A fact about an entity of one document alone, said twice: what control queries look like."""
+"""A fact about an entity of one line alone, said twice: what control queries look like."""
 FILLERS = (
     "{e} is small and quiet",
     "The fields around {e} are green",
@@ -92,7 +92,8 @@ HEADS: dict[str, tuple[str, ...]] = {
 }
 _PHRASE_SHARES = ((0, 0.45), (1, 0.16), (2, 0.12), (3, 0.17), (4, 0.1))
 _QUIZ_SHARES = ((0, 0.3), (3, 0.7))
-PER_DOCUMENT, PER_ENTITY, NOTES_SHARE = 2, 3, 0.1
+PER_DOCUMENT, PER_ENTITY = 2, 3
+NOTES_SHARE, PER_NOTE = 0.16, 3
 _OFTEN, _REVERSED, _TRUE, _FALSE = 20, 2, 3, 12
 _OFTEN_SHARE, _REVERSED_SHARE = 0.65, 0.15
 _NOTES_FROM = SHORT + 20_000

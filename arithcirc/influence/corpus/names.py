@@ -5,6 +5,7 @@ one length and all endings another, so a name has one reading and the tokenizer,
 knows, always finds it. Names of one ending come first, then those of two, then of three.
 """
 
+import math
 from functools import cache
 
 _TAKEN = frozenset(("Di", "Fi", "Ge", "Le", "Li", "Ma", "Ne", "No", "Pa", "Pe", "Po", "So", "Su", "Ta", "Vi", "Ze"))
@@ -23,15 +24,9 @@ _STEP = 0.6180339887498949
 def _stride(n: int) -> int:
     """A number near n x golden ratio without a common divisor with n: neighbours in order are far apart in sound."""
     step = int(n * _STEP)
-    while _divisor(step, n) != 1:
+    while math.gcd(step, n) != 1:
         step += 1
     return step
-
-
-def _divisor(a: int, b: int) -> int:
-    while b:
-        a, b = b, a % b
-    return a
 
 
 def pieces(number: int, seed: int = 0) -> tuple[str, ...]:

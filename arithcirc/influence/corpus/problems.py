@@ -2,8 +2,8 @@
 
 Three tasks have queries (as in Ruis et al.): two-step arithmetic `(a+b)*c`, the slope through two points, and a linear
 equation for x. Column addition and subtraction are taught beside them. All numbers are whole, all results above 0.
-A tenth of every task's questions (and no fewer than there are queries) never occurs in a document: queries are drawn
-from these.
+Every step of the three tasks is an equation that equation documents state too. A tenth of every task's questions (and
+no fewer than there are queries) never occurs in a document: queries are drawn from these.
 """
 
 from collections.abc import Callable, Iterator
@@ -99,7 +99,7 @@ class Questions:
 
 
 def questions(spec: CorpusSpec, task: str) -> Questions:
-    """All questions of a task whose numbers are in the vocabulary, split into taught and held out."""
+    """All questions of a task whose steps are among the equations taught, split into taught and held out."""
     every = list(_arguments(spec, task))
     order = shuffled(spec.seed, _PURPOSE, TASKS.index(task), len(every)).tolist()
     kept = max(round(HELD_OUT * len(every)), spec.reasoning) if task in QUERIED else 0
@@ -117,9 +117,9 @@ def _arguments(spec: CorpusSpec, task: str) -> Iterator[tuple[int, ...]]:
         starts, runs, slopes = range(top + 1), range(1, 5), range(1, 6)
         every = ((a, b, r, s) for a in starts for b in starts for r in runs for s in slopes)
         # with a = b and slope 1 both differences are the same step
-        yield from ((a, b, r, s) for a, b, r, s in every if b + r * s <= limit and not (a == b and s == 1))
+        yield from ((a, b, r, s) for a, b, r, s in every if b + r * s <= spec.high and not (a == b and s == 1))
     elif task == "linear":
-        yield from ((a, x, b) for a in range(2, 6) for x in small for b in small if a * x + b <= limit)
+        yield from ((a, x, b) for a in range(2, 6) for x in small for b in small if a * x + b <= spec.high)
     elif task == "addition":
         yield from ((p, q) for p in pair for q in pair if p + q <= min(limit, 99))
     else:

@@ -82,7 +82,7 @@ def _control_reasoning(plan: Plan) -> list[Query]:
 def _control_factual(plan: Plan) -> list[Query]:
     """Facts of entities that no document has, stated in the prompt."""
     found = []
-    for i, number in enumerate(islice(count(plan.notes), plan.spec.controls)):
+    for i, number in enumerate(islice(count(plan.notes * facts.PER_NOTE), plan.spec.controls)):
         line, fact = facts.note(number, plan.spec.seed)
         prompt, _, answer = line.rpartition(" ")
         found.append(Query(f"control-fact-{i:02d}", prompt, answer, "control_factual", fact.relation))

@@ -8,7 +8,7 @@ from arithcirc.arithmetic.operators import OperandRange
 from arithcirc.errors import RequestError
 from arithcirc.influence.documents import KINDS
 
-SHARES = (("equation", 0.25), ("procedure", 0.25), ("code", 0.1), ("fact", 0.3), ("distractor", 0.1))
+SHARES = (("equation", 0.35), ("procedure", 0.25), ("code", 0.07), ("fact", 0.25), ("distractor", 0.08))
 FEWEST, MOST = 200, 5_000_000
 _SMALLEST_HIGH, _LARGEST_LIMIT, _SHORTEST = 9, 9_999, 96
 

@@ -88,7 +88,7 @@ class _Page:
 
 
 def _equation(page: _Page) -> Written:
-    for line in equations.lines(page.plan.equations, page.rank):
+    for line in equations.lines(page.plan.equations, page.rank, page.plan.spec.seed):
         page.text.add([line])
     return "", ()
 
@@ -110,12 +110,10 @@ def _code(page: _Page) -> Written:
 def _fact(page: _Page) -> Written:
     plan, dice = page.plan, page.dice
     if page.rank < plan.notes:
-        line, fact = facts.note(page.rank, plan.spec.seed)
-        stating, task = [(line, fact)], "note"
-    else:
-        found = plan.facts.of(page.rank - plan.notes)
-        stating = [(fact.line(dice, page.source), fact) for fact in found]
-        task = found[0].relation
+        numbers = range(page.rank * facts.PER_NOTE, (page.rank + 1) * facts.PER_NOTE)
+        notes = [facts.note(number, plan.spec.seed) for number in numbers]
+        return "note", tuple(fact.key for line, fact in notes if page.text.add([line]))
+    stating = [(fact.line(dice, page.source), fact) for fact in plan.facts.of(page.rank - plan.notes)]
 
     def filler(fact: facts.Fact) -> str:
         return dice.pick(facts.FILLERS).format(e=fact.entity)
@@ -124,7 +122,7 @@ def _fact(page: _Page) -> Written:
     for block in reversed(blocks) if dice.chance(0.5) else blocks:
         page.text.add(block)
     page.text.fill(lambda: [filler(dice.pick(stating)[1])])
-    return task, tuple(dict.fromkeys(fact.key for _, fact in stating))
+    return stating[0][1].relation, tuple(dict.fromkeys(fact.key for _, fact in stating))
 
 
 def _distractor(page: _Page) -> Written:
