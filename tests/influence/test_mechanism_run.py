@@ -182,7 +182,7 @@ def test_births_are_a_stage_of_the_study(model, corpus, labelled, tmp_path):
     study = scored(model, corpus, tmp_path)
     found = run(study, labelled, inside=inside, wanted=Wanted(neurons=2, heuristics=1, prompts=6))
     checkpoints = Path(model.network.name_or_path).parent
-    made = run_births(study, found, checkpoints, sample=12)
+    made = run_births(study, found, checkpoints, sample=12, inside=inside)
     measured = study.run.table("mechanism_values")
     final = measured[measured["step"] == 8].set_index("query")["value"]
     expected = study.run.table("mechanisms").set_index("query")["value"]

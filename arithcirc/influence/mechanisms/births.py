@@ -19,7 +19,7 @@ neurons did then, not what carried the rule.
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ from torch import nn
 
 from arithcirc.errors import RequestError
 from arithcirc.influence.engine import Engine, Settings
+from arithcirc.influence.mechanisms.equations import found_by
 from arithcirc.influence.mechanisms.measurements import prepare, values
 from arithcirc.influence.mechanisms.scoring import Scorer
 from arithcirc.influence.mechanisms.values import Mechanism
@@ -67,14 +68,15 @@ def births(
     mechanisms: Sequence[Mechanism], checkpoints: Sequence[Checkpoint], load: Load, tracked: Sequence[str],
     documents: Sequence[Row], kinds: Sequence[str], folder: Path, *,
     settings: Settings | None = None, given: pd.DataFrame | None = None, at_most: int = 4, top: int | None = None,
-    progress: Progress | None = None,
+    shares: Sequence[Float[np.ndarray, "document"]] | None = None, progress: Progress | None = None,
 ) -> Births:  # fmt: skip
     """Values at all checkpoints, and influence before and after each mechanism's birth.
 
     `checkpoints` ascend, the last is the one that was labelled; `kinds` are the documents'; factors are kept in
     `folder/<revision>`; `given` are rows of a sweep's births (operator, layer, neuron, heuristic, birth). Kinds are
-    counted among the `top` documents by ekfac_normed (None: a tenth, at most 100). Raises RequestError with fewer than
-    two checkpoints.
+    counted among the `top` documents by ekfac_normed (None: a tenth, at most 100). With `shares` (`Equations.share` of
+    each mechanism) the table also says how well documents that obey a heuristic are found, as `retrieval` does. Raises
+    RequestError with fewer than two checkpoints.
     """
     if len(checkpoints) < 2:
         raise RequestError(f"a birth needs two or more checkpoints, {len(checkpoints)} given: keep more in training")
@@ -90,7 +92,7 @@ def births(
     last = len(checkpoints) - 1
     seconds: dict[str, float] = {}
     scores: dict[int, Float[np.ndarray, "mechanism document"]] = {}
-    for count, at in enumerate([*wanted, last] if wanted else [], 1):
+    for count, at in enumerate(dict.fromkeys([*wanted, last]) if wanted else (), 1):
         begun = time.perf_counter()
         scores[at] = _scores_at(
             load(checkpoints[at].revision), tracked, mechanisms, documents, folder / checkpoints[at].revision, settings
@@ -99,8 +101,19 @@ def births(
         told("births", count, len(wanted) + 1)
     k = top or max(1, min(100, len(documents) // 10))
     kept = [j for j, (at, _) in enumerate(born) if at is not None and {at - 1, at} <= set(scores)]
-    frames = [_rows(mechanisms[j], j, born[j][0] or 0, checkpoints, measured, scores, kinds, k) for j in kept]
-    table = pd.DataFrame([row for frame in frames for row in frame])
+    places = {j: {"before": (at := born[j][0] or 0) - 1, "after": at, "final": last} for j in kept}
+    obeyed = {} if shares is None else {at: found_by(found, mechanisms, shares) for at, found in scores.items()}
+    rows = [
+        {
+            "query": mechanisms[j].id, "revision": checkpoints[at].revision, "step": checkpoints[at].step, "when": when,
+            "k": k, **row, "value": float(measured[at, j]), "r": _pearson(scores[at][j], scores[last][j]),
+            **(asdict(obeyed[at][j]) if obeyed else {}),
+        }
+        for j in kept
+        for when, at in places[j].items()
+        for row in lifts(kinds, np.argsort(-scores[at][j], kind="stable")[:k])
+    ]  # fmt: skip
+    table = pd.DataFrame(rows)
     left = tuple(m.id for j, m in enumerate(mechanisms) if j not in kept)
     return Births(_values_table(mechanisms, checkpoints, measured, born), table, left, seconds)
 
@@ -151,26 +164,11 @@ def _scores_at(
     return normed
 
 
-def _rows(
-    mechanism: Mechanism, number: int, at: int, checkpoints: Sequence[Checkpoint],
-    measured: Float[np.ndarray, "checkpoint mechanism"], scores: Mapping[int, Float[np.ndarray, "mechanism document"]],
-    kinds: Sequence[str], k: int,
-) -> list[dict[str, object]]:  # fmt: skip
-    """Rows of `births` for one mechanism: each kind at the checkpoint before, at the birth and at the last."""
-    last = len(checkpoints) - 1
-    reference = scores[last][number]
-    rows = []
-    for when, place in {"before": at - 1, "after": at, "final": last}.items():
-        vector = scores[place][number]
-        first = np.argsort(-vector, kind="stable")[:k]
-        flat = np.ptp(vector) == 0 or np.ptp(reference) == 0
-        r = float("nan") if flat else float(np.corrcoef(vector, reference)[0, 1])
-        for row in lifts(kinds, first):
-            rows.append({
-                "query": mechanism.id, "revision": checkpoints[place].revision, "step": checkpoints[place].step,
-                "when": when, "k": k, **row, "value": float(measured[place, number]), "r": r,
-            })  # fmt: skip
-    return rows
+def _pearson(one: Float[np.ndarray, "document"], other: Float[np.ndarray, "document"]) -> float:
+    """Pearson's r; NaN where one of the two is constant."""
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return float("nan")
+    return float(np.corrcoef(one, other)[0, 1])
 
 
 def lifts(kinds: Sequence[str], first: Int[np.ndarray, "top"]) -> list[dict[str, object]]:

@@ -15,6 +15,8 @@ from torch import nn
 
 from arithcirc.errors import RequestError
 from arithcirc.influence.mechanisms.births import Births, Checkpoint, births
+from arithcirc.influence.mechanisms.choose import Inside
+from arithcirc.influence.mechanisms.equations import Equations
 from arithcirc.influence.mechanisms.run import STAGE, step_of
 from arithcirc.influence.mechanisms.values import Mechanism
 from arithcirc.influence.study.fit import settings
@@ -44,11 +46,13 @@ def checkpoints_of(folder: Path, last: str) -> tuple[Checkpoint, ...]:
 
 def run_births(
     study: Study, mechanisms: Sequence[Mechanism], folder: Path, *, given: pd.DataFrame | None = None,
-    at_most: int = 4, sample: int = SAMPLE, load: Callable[[str], nn.Module] | None = None,
+    at_most: int = 4, sample: int = SAMPLE, inside: Inside | None = None,
+    load: Callable[[str], nn.Module] | None = None,
 ) -> Births:  # fmt: skip
     """Stage `births` for mechanisms of the study; `folder` holds the model's checkpoints as `step<N>`.
 
-    `given` are rows of a sweep's table of births. Raises RequestError where there are no other checkpoints.
+    `given` are rows of a sweep's table of births; with `inside` the table says whether documents whose equations obey
+    a heuristic are found. Raises RequestError where there are no other checkpoints.
     """
     needs_stage(study, STAGE, "score")
     begun = time.perf_counter()
@@ -65,10 +69,14 @@ def run_births(
     if sample < len(store):
         rng = np.random.default_rng([study.config.scores.seed, 2])
         numbers = np.sort(rng.choice(numbers, sample, replace=False))
-    kinds = study.run.table("documents")["kind"].to_numpy()[numbers]
+    documents = study.run.table("documents").iloc[numbers]
+    equations = Equations.of(documents["text"])
+    shares = None if inside is None else [equations.share(m, inside) for m in mechanisms]
     found = births(
-        mechanisms, checkpoints, load or loaded, study.tracked, store.chosen(numbers), kinds.tolist(),
-        study.run.path / FOLDER, settings=settings(study, "ekfac"), given=given, at_most=at_most, progress=study.report,
+        mechanisms, checkpoints, load or loaded, study.tracked, store.chosen(numbers),
+        documents["kind"].tolist(),
+        study.run.path / FOLDER, settings=settings(study, "ekfac"), given=given, at_most=at_most, shares=shares,
+        progress=study.report,
     )  # fmt: skip
     tables = [study.run.write_table("mechanism_values", found.values)]
     if len(found.table):

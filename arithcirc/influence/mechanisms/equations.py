@@ -10,7 +10,7 @@ mechanism.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -93,6 +93,38 @@ def rank_correlation(scores: Float[np.ndarray, "document"], share: Float[np.ndar
     return float(np.corrcoef(rankdata(scores), rankdata(share))[0, 1])
 
 
+@dataclass(frozen=True)
+class Found:
+    """How well one mechanism's scores find the documents that obey its heuristic; `*_others` is the base rate."""
+
+    documents: int
+    positives: int
+    auc: float
+    rho: float
+    auc_others: float
+    rho_others: float
+
+
+def found_by(
+    scores: Float[np.ndarray, "mechanism document"], mechanisms: Sequence[Mechanism],
+    shares: Sequence[Float[np.ndarray, "document"]],
+) -> list[Found]:  # fmt: skip
+    """For each mechanism how well its scores find what `shares` (`Equations.share`) says obeys its heuristic."""
+    rows = []
+    for i, (mechanism, share) in enumerate(zip(mechanisms, shares, strict=True)):
+        among = ~np.isnan(share)
+        held = share[among]
+        others = [
+            _both(scores[j][among], held)
+            for j, other in enumerate(mechanisms)
+            if other.operator == mechanism.operator and other.heuristic != mechanism.heuristic
+        ]
+        base = np.mean(others, axis=0) if others else np.full(2, np.nan)
+        positives = int((held > 0).sum())
+        rows.append(Found(int(among.sum()), positives, *_both(scores[i][among], held), float(base[0]), float(base[1])))
+    return rows
+
+
 def retrieval(
     scores: ScoreStore, mechanisms: Sequence[Mechanism], equations: Equations, inside: Inside
 ) -> pd.DataFrame:
@@ -105,20 +137,8 @@ def retrieval(
     rows = []
     for method in scores.methods:
         every = np.concatenate([block for _, _, block in scores.blocks(method)], axis=1)
-        for i, (mechanism, share) in enumerate(zip(mechanisms, shares, strict=True)):
-            among = ~np.isnan(share)
-            held = share[among]
-            others = [
-                _both(every[j][among], held)
-                for j, other in enumerate(mechanisms)
-                if other.operator == mechanism.operator and other.heuristic != mechanism.heuristic
-            ]
-            own, base = _both(every[i][among], held), np.mean(others, axis=0) if others else (np.nan, np.nan)
-            rows.append({
-                "query": mechanism.id, "method": method, "documents": int(among.sum()),
-                "positives": int((held > 0).sum()),
-                "auc": own[0], "rho": own[1], "auc_others": base[0], "rho_others": base[1],
-            })  # fmt: skip
+        for mechanism, found in zip(mechanisms, found_by(every, mechanisms, shares), strict=True):
+            rows.append({"query": mechanism.id, "method": method, **asdict(found)})
     return pd.DataFrame(rows)
 
 
