@@ -18,6 +18,7 @@ from plotly.offline import get_plotlyjs
 
 from arithcirc.viz import theme
 from arithcirc.viz.embed import FigureGroup, templates_json
+from arithcirc.viz.influence import highlight, names
 from arithcirc.viz.words import carrier_list, sentences
 
 REPORT = "report.html"
@@ -42,6 +43,11 @@ def environment() -> Environment:
         "family": theme.family_name,
         "sentences": sentences,
         "carriers": carrier_list,
+        "score": names.score,
+        "kind": names.kind,
+        "kindcolour": names.kind_colour,
+        "need": highlight.shows,
+        "excerpt": highlight.excerpt,
     }
     return made
 

@@ -29,6 +29,8 @@ from arithcirc.viz.emergence.data import read_sweep
 from arithcirc.viz.emergence.plates import drawn
 from arithcirc.viz.faithfulness import faithfulness_curves
 from arithcirc.viz.frames import RunData
+from arithcirc.viz.influence import plates as influence
+from arithcirc.viz.influence.study import Study
 from arithcirc.viz.plates import ARRAYS, PLATES, TABLES, Plate, drawings
 
 STATIC = ("png", "svg", "pdf")
@@ -69,7 +71,13 @@ def write_figures(
     if set(formats) & set(STATIC):
         _kaleido()  # before anything is drawn
     sweep = isinstance(run, SweepFolder)
-    figures = list(drawn(read_sweep(run)) if isinstance(run, SweepFolder) else _figures(run, cells))
+    study = None if isinstance(run, SweepFolder) else Study.find(run.path)
+    if isinstance(run, SweepFolder):
+        figures = list(drawn(read_sweep(run)))
+    elif study is not None and study.path == run.path:
+        figures = list(influence.drawn(influence.read_study(study)))
+    else:
+        figures = list(_figures(run, cells))
     if not figures:
         kind, maker = ("sweep", "sweep") if sweep else ("run", "analyze")
         raise RequestError(f"{kind} {run.path} has no tables to draw: run 'arithcirc {maker}' first")

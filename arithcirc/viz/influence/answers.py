@@ -23,15 +23,15 @@ from arithcirc.viz.panels import interval, legend_below
 
 def answer_ranks(table: pd.DataFrame, *, method: str = "ekfac_normed", documents: int = 0) -> go.Figure:
     """Ranks of the answers, right and wrong queries apart. `documents`: how many the corpus has."""
-    columns = ("query", "method", "group", "correct", "need", "documents", "best_rank", "k")
-    rows = require(table, "answers", columns, {"method": method})
+    columns = ("query", "method", "group", "correct", "need", "documents", "best_rank", "k", "found")
+    rows = require(by_best(table), "answers", columns, {"method": method})
     rows = rows[pd.to_numeric(rows["documents"]) > 0]
     rows = require(rows, "answers", ("best_rank",))
     total = max(documents, int(numbers(rows, ["best_rank"]).max()) + 1)
     figure = go.Figure(layout={"template": theme.template("light")})
     labels = []
     for at, (group, correct, part) in enumerate(parts(rows)):
-        found = int((part["best_rank"] < part["k"]).sum())
+        found = int(part["found"].astype(bool).sum())
         labels.append(f"{names.group(group)}<br>{names.ANSWERED[correct]}")
         _points(figure, at, part, group, correct, total)
         figure.add_annotation(
@@ -49,12 +49,26 @@ def answer_ranks(table: pd.DataFrame, *, method: str = "ekfac_normed", documents
         margin={"r": 70, "l": 130},
     )
     legend_below(figure, 130 + 64 * len(labels))
-    figure.update_xaxes(type="log", title=f"rank among {total:,} documents", dtick=1, zeroline=False)
+    figure.add_annotation(
+        x=1.0, xref="paper", xanchor="left", y=1, yref="paper", yanchor="bottom", text=" in it", showarrow=False,
+        font={"size": theme.SMALL},
+    )  # fmt: skip
+    ends = [np.log10(0.8), np.log10(1.15 * total)]
+    figure.update_xaxes(
+        type="log", title=f"rank among {total:,} documents", dtick=1, zeroline=False, range=ends, tickformat=","
+    )
     figure.update_yaxes(
         tickvals=list(range(len(labels))), ticktext=labels, range=[len(labels) - 0.4, -0.6], showgrid=False,
         zeroline=False,
     )  # fmt: skip
     return figure
+
+
+def by_best(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows by what documents list themselves to state where any does, else by matching in their texts."""
+    if "by" not in table.columns:
+        return table
+    return table[table["by"] == ("holds" if (table["by"] == "holds").any() else "text")]
 
 
 def chance_rank(documents: int, holding: np.ndarray) -> np.ndarray:
@@ -65,7 +79,7 @@ def chance_rank(documents: int, holding: np.ndarray) -> np.ndarray:
     return np.asarray(np.maximum(1.0, documents * (1.0 - 0.5 ** (1.0 / np.maximum(holding, 1)))))
 
 
-def _points(figure: go.Figure, at: int, part: pd.DataFrame, group: str, correct: bool, total: int) -> None:
+def _points(figure: go.Figure, at: int, part: pd.DataFrame, group: str, correct: str, total: int) -> None:
     rank, holding = numbers(part, ["best_rank", "documents"]).T
     expected = chance_rank(total, holding)
     spread = at + (np.arange(len(part)) * 0.618 % 1 - 0.5) * 0.62
@@ -76,7 +90,7 @@ def _points(figure: go.Figure, at: int, part: pd.DataFrame, group: str, correct:
     for x, name, marker in (
         (expected, "by chance (median)", {"color": theme.GREY, "symbol": "line-ns-open", "size": 9}),
         (rank + 1, "rank of the best document", {
-            "color": names.group_colour(group), "symbol": "circle" if correct else "circle-open", "size": 8,
+            "color": names.group_colour(group), "symbol": names.SYMBOLS[correct], "size": 8,
         }),
     ):  # fmt: skip
         figure.add_trace(
@@ -89,14 +103,14 @@ def _points(figure: go.Figure, at: int, part: pd.DataFrame, group: str, correct:
 
 def answer_rates(table: pd.DataFrame) -> go.Figure:
     """Found in full by method, one panel for queries answered rightly and one for the others."""
-    rows = require(table, "answer_groups", ("group", "correct", "method", "queries", "rate", "base_rate"))
+    rows = require(by_best(table), "answer_groups", ("group", "correct", "method", "queries", "rate", "base_rate"))
     figure = make_subplots(
         rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.06, subplot_titles=list(names.ANSWERED.values())
     )
     held = names.in_order(rows["group"], names.GROUPS)
     for panel, correct in enumerate(names.ANSWERED, start=1):
         for at, name in enumerate(names.in_order(rows["method"], names.METHODS)):
-            mine = rows["correct"].astype("boolean").fillna(False) == correct
+            mine = rows["correct"] == correct
             part = rows[(rows["method"] == name) & mine].drop_duplicates("group").set_index("group").reindex(held)
             _rates(figure, panel, at, name, part)
     figure.update_layout(

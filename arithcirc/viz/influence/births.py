@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 from arithcirc.viz import theme
 from arithcirc.viz.frames import numbers, require
 from arithcirc.viz.influence import names
-from arithcirc.viz.influence.lift import LEAST, mechanism
+from arithcirc.viz.influence.lift import mechanism
 from arithcirc.viz.panels import legend_below
 
 COLOURS = ("#2f7ebc", "#d9731a", "#1b9e77", "#b267a8", "#79b4e3", "#c9a227", "#a0522d", "#7c8794")
@@ -46,7 +46,7 @@ def births_figure(table: pd.DataFrame, *, kind: str = "") -> go.Figure:
         showgrid=False, zeroline=False,
     )  # fmt: skip
     figure.update_yaxes(range=[-1.05, 1.05], row=1, col=2)
-    figure.update_yaxes(type="log", row=1, col=3)
+    figure.update_yaxes(rangemode="tozero", row=1, col=3)
     return figure
 
 
@@ -55,11 +55,10 @@ def _line(figure: go.Figure, i: int, query: str, part: pd.DataFrame, steps: list
     x = [steps.index(int(s)) for s in part["step"]]
     marks = [symbol if w == "after" else f"{symbol}-open" for w in part["when"]]
     values, said = numbers(part, list(PANELS)), names.plain(mechanism(query), 40)
-    for panel, name in enumerate(PANELS, start=1):
-        y = values[:, panel - 1]
+    for panel, y in enumerate(values.T, start=1):
         figure.add_trace(
             go.Scatter(
-                x=x, y=np.maximum(y, LEAST) if name == "lift" else y, mode="lines+markers", name=said,
+                x=x, y=y, mode="lines+markers", name=said,
                 legendgroup=query, showlegend=panel == 1, line={"color": colour, "width": 1.6},
                 marker={"symbol": marks, "size": 10, "color": colour}, text=[str(w) for w in part["when"]],
                 hovertemplate=f"{said}<br>%{{text}} birth: %{{y:.3g}}<extra></extra>",

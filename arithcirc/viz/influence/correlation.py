@@ -2,9 +2,10 @@
 
 `correlation_figure`  left, r of every pair of queries, ordered by group and task, with a line between groups; right,
                       the mean r of each relation between two queries with its bootstrap interval over queries, and as
-                      a grey bar what documents shuffled among each other give (95%)
+                      bars what documents in random order give, freely and within their kind (95%)
 
-A mean outside the grey bar is more than chance; a mean on it shows nothing. r is blind to the scale of either query.
+A mean on the grey bar shows nothing; one on the yellow bar shows no more than that the queries like the same kinds.
+r is blind to the scale of either query.
 """
 
 from collections.abc import Sequence
@@ -19,10 +20,15 @@ from arithcirc.viz.frames import column, numbers, require
 from arithcirc.viz.influence import names
 from arithcirc.viz.panels import heat, interval
 
+NULLS = (
+    ("null_", "documents in random order (95%)", theme.GREY, 13),
+    ("kind_null_", "in random order within their kind (95%)", "#c9a227", 5),
+)
 MOST = 200
 """Queries drawn in the matrix, evenly from the ordered list."""
 RELATIONS = (
-    "same task", "across reasoning", "reasoning-factual", "factual", "control", "task-control",
+    "same task", "same task, right", "same task, wrong", "across reasoning", "reasoning-factual", "factual",
+    "factual, right", "factual, wrong", "task-control", "control", "unrelated control",
 )  # fmt: skip
 
 
@@ -38,19 +44,14 @@ def correlation_figure(
         subplot_titles=["r between two queries", "mean r by relation"],
     )  # fmt: skip
     z = _matrix(pairs, shown["query"].tolist())
-    places = list(range(len(shown)))
     said = [
-        f"{names.plain(q)} ({names.plain(names.group(g))}, {names.plain(t)})"
+        f"{names.plain(q, 40)} ({names.plain(names.group(g))}{', ' if t else ''}{names.plain(t)})"
         for q, g, t in shown[["query", "group", "task"]].itertuples(index=False)
     ]
-    text = np.array([[f"{a}<br>{b}" for b in said] for a in said], dtype=object)
-    heat(
-        figure, 1, z, places, places, decimals=None, customdata=text,
-        hover="%{customdata}<br>r %{z:.3f}<extra></extra>",
-    )  # fmt: skip
-    _blocks(figure, shown)
+    heat(figure, 1, z, said, said, decimals=None, hover="%{x}<br>%{y}<br>r %{z:.3f}<extra></extra>")
+    _blocks(figure, shown, said)
     limit = float(np.nanmax(np.abs(z))) if np.isfinite(z).any() else 1.0
-    bar = {"title": {"text": "r", "side": "top"}, "x": 0.475, "len": 0.9, "thickness": 10}
+    bar = {"title": {"text": "r", "side": "top"}, "x": 0.36, "xanchor": "left", "len": 1.0, "thickness": 10}
     figure.update_layout(coloraxis={"cmin": -limit, "cmax": limit, "autocolorscale": True, "colorbar": bar})
     _means(figure, require(groups, "correlation_groups", ("relation", "mean"), {"method": method}))
     title = f"Pearson r between influence vectors of queries, {names.method(method)}"
@@ -81,7 +82,7 @@ def _matrix(pairs: pd.DataFrame, order: Sequence[str]) -> np.ndarray:
     return z
 
 
-def _blocks(figure: go.Figure, shown: pd.DataFrame) -> None:
+def _blocks(figure: go.Figure, shown: pd.DataFrame, said: Sequence[str]) -> None:
     """A line between groups, and their names at the axes."""
     key = [names.plain(names.group(g) if g != "reasoning" or not t else t.replace("_", "-"), 24)
            for g, t in shown[["group", "task"]].itertuples(index=False)]  # fmt: skip
@@ -94,7 +95,7 @@ def _blocks(figure: go.Figure, shown: pd.DataFrame) -> None:
             other = "y" if axis == "x" else "x"
             figure.add_shape(**line, **ends_at, **{f"{other}0": -0.5, f"{other}1": len(key) - 0.5})
     ticks = {
-        "tickvals": [(s + e - 1) / 2 for s, e in zip(starts, ends, strict=True)],
+        "type": "category", "tickvals": [said[(s + e - 1) // 2] for s, e in zip(starts, ends, strict=True)],
         "ticktext": [key[s] for s in starts], "showgrid": False, "zeroline": False,
     }  # fmt: skip
     figure.update_xaxes(**ticks, tickangle=-35, row=1, col=1)
@@ -105,30 +106,40 @@ def _means(figure: go.Figure, rows: pd.DataFrame) -> None:
     """Means with intervals, and what shuffled documents give, one line per relation."""
     known = names.in_order(rows["relation"], dict.fromkeys(RELATIONS))
     rows = rows.set_index("relation").loc[known]
-    mean, low, high, null_low, null_high, n = numbers(
-        rows, ["mean", "low", "high", "null_low", "null_high", "n"]
-    ).T  # fmt: skip
-    p = numbers(rows, ["p"])[:, 0]
-    for name, a, b in zip(known, null_low, null_high, strict=True):
-        if np.isfinite([a, b]).all():
-            figure.add_trace(
-                go.Scatter(
-                    x=[a, b], y=[name, name], mode="lines", line={"color": theme.GREY, "width": 11}, opacity=0.45,
-                    name="documents shuffled (95%)", legendgroup="null", showlegend=name == known[0], hoverinfo="skip",
-                ),
-                row=1, col=2,
-            )  # fmt: skip
-    said = [f"n = {k:.0f}, p = {theme.p_value(q)}" for k, q in zip(n, p, strict=True)]
+    mean, low, high, n, p, kind_p = numbers(rows, ["mean", "low", "high", "n", "p", "kind_p"]).T
+    for prefix, label, colour, width in NULLS:
+        ends = numbers(rows, [f"{prefix}low", f"{prefix}high"])
+        shown = False
+        for name, (a, b) in zip(known, ends, strict=True):
+            if np.isfinite([a, b]).all():
+                figure.add_trace(
+                    go.Scatter(
+                        x=[a, b], y=[name, name], mode="lines", line={"color": colour, "width": width}, opacity=0.5,
+                        name=label, legendgroup=prefix, showlegend=not shown, hoverinfo="skip",
+                    ),
+                    row=1, col=2,
+                )  # fmt: skip
+                shown = True
+    said = [
+        f"{k:.0f} pairs, p = {theme.p_value(q)}, within kinds p = {theme.p_value(w)}"
+        for k, q, w in zip(n, p, kind_p, strict=True)
+    ]
     figure.add_trace(
         go.Scatter(
-            x=mean, y=known, mode="markers+text", error_x=interval(mean, low, high),
-            marker={"color": "#2f7ebc", "size": 9}, name="mean r over pairs (95%, queries drawn again)",
-            text=[f"  {theme.number(m)}" for m in mean], textposition="top center",
-            textfont={"size": theme.SMALL}, customdata=said,
+            x=mean, y=known, mode="markers", error_x=interval(mean, low, high),
+            marker={"color": "#2f7ebc", "size": 9}, name="mean r (95% over queries)", customdata=said,
             hovertemplate="%{y}<br>mean r %{x:.3f}<br>%{customdata}<extra></extra>",
+        ),
+        row=1, col=2,
+    )  # fmt: skip
+    figure.add_trace(
+        go.Scatter(
+            x=np.where(np.isfinite(high), high, mean), y=known, mode="text", showlegend=False, hoverinfo="skip",
+            text=[f"  {theme.number(m)}" for m in mean], textposition="middle right", textfont={"size": theme.SMALL},
+            cliponaxis=False,
         ),
         row=1, col=2,
     )  # fmt: skip
     figure.update_xaxes(title="mean r", zeroline=True, row=1, col=2)
     figure.update_yaxes(autorange="reversed", showgrid=False, row=1, col=2)
-    figure.update_layout(legend={"x": 0.56, "y": -0.2, "yanchor": "top"})
+    figure.update_layout(legend={"x": 0.53, "y": -0.16, "yanchor": "top"})

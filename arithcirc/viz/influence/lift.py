@@ -23,6 +23,8 @@ from arithcirc.viz.panels import colour_axis, grid_height, heat, interval, legen
 LEAST = 0.02
 """The lowest lift drawn: none of a kind has lift 0, which a logarithmic axis cannot show."""
 LEVEL = 0.05
+LIMIT = 3.0
+"""log2 of the lift at which the colours end."""
 
 
 def lift_figure(
@@ -39,7 +41,7 @@ def lift_figure(
     )
     held = names.in_order(rows["group"], names.GROUPS)
     for panel, correct in enumerate(names.ANSWERED, start=1):
-        mine = rows[rows["correct"].astype("boolean").fillna(False) == correct]
+        mine = rows[rows["correct"] == correct]
         for at, group in enumerate(held):
             _points(figure, panel, at - (len(held) - 1) / 2, group, mine[mine["group"] == group], (what, words))
         figure.add_vline(x=1, line_color=theme.GREY, line_width=1.2, row=1, col=panel)
@@ -47,8 +49,10 @@ def lift_figure(
     figure.update_layout(template=theme.template("light"), title=title)
     figure.update_annotations(font_size=theme.FONT_SIZE)
     legend_below(figure, 150 + 58 * len(words), bottom=104)
+    highest = float(np.nanmax([2.0, *numbers(rows, ["lift", "high"]).ravel()]))
     figure.update_xaxes(
-        type="log", title="lift: share among them / share of the corpus",
+        type="log", range=[np.log10(LEAST * 0.85), np.log10(highest * 1.15)],
+        title="lift: share among them / share of the corpus",
         tickvals=[0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50],
         ticktext=["none", "0.05", "0.1", "0.2", "0.5", "1", "2", "5", "10", "20", "50"],
     )  # fmt: skip
@@ -119,9 +123,11 @@ def wilson(count: int, n: int, z: float = 1.96) -> tuple[float, float]:
     return float(max(0.0, (middle - half) / d)), float(min(1.0, (middle + half) / d))
 
 
-def mechanism_kinds(table: pd.DataFrame, *, method: str = "ekfac", k: int | None = None) -> go.Figure:
+def mechanism_kinds(table: pd.DataFrame, *, method: str = "ekfac", end: str = "top", k: int | None = None) -> go.Figure:
     """log2 lift of every kind among the top k of every mechanism."""
-    rows = require(table, "mechanism_kinds", ("query", "method", "k", "kind", "lift"), {"method": method})
+    rows = require(
+        table, "mechanism_kinds", ("query", "method", "end", "k", "kind", "lift"), {"method": method, "end": end}
+    )
     k = int(rows["k"].min()) if k is None else k
     rows = require(rows, "mechanism_kinds", ("kind",), {"k": k})
     kinds = names.in_order(rows["kind"], names.KINDS)
@@ -151,9 +157,8 @@ def mechanism_kinds(table: pd.DataFrame, *, method: str = "ekfac", k: int | None
         [names.plain(mechanism(q), 40) for q in queries], text=text, customdata=custom,
         hover="%{y}<br>%{x}: lift %{text}, p = %{customdata}<extra></extra>",
     )  # fmt: skip
-    limit = float(np.nanmax(np.abs(z))) if np.isfinite(z).any() else 1.0
-    colour_axis(figure, "log₂ lift", -max(limit, 1.0), max(limit, 1.0))
-    title = f"Kinds among the top {k:,} documents of each mechanism, {names.method(method)} (• p < {LEVEL:g})"
+    colour_axis(figure, "log₂ lift", -LIMIT, LIMIT)
+    title = f"Kinds among the {end} {k:,} documents of each mechanism, {names.method(method)} (• p < {LEVEL:g})"
     figure.update_layout(title=title, height=grid_height(len(queries), extra=140), margin={"l": 190})
     figure.update_yaxes(autorange="reversed", showgrid=False)
     return figure

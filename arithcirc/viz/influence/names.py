@@ -42,7 +42,9 @@ KINDS = {
     "fact": ("fact", "#d9731a"),
     "distractor": ("distractor", GREY),
 }
-ANSWERED = {True: "answered right", False: "answered wrong"}
+ANSWERED = {"right": "answered right", "wrong": "answered wrong"}
+"""In tables of groups, which also have a row `all`."""
+SYMBOLS = {"right": "circle", "wrong": "circle-open"}
 ENDS = {"top": "top", "bottom": "bottom"}
 END_HINTS = {
     "top": "documents that make the completion likelier",

@@ -5,7 +5,7 @@ with a run's. What grows with the corpus is not read: of the top documents only 
 documents only how many there are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -23,19 +23,19 @@ from arithcirc.viz.influence.study import Study
 from arithcirc.viz.plates import Options, Plate, Selector, drawings
 
 TABLES = (
-    "findings", "queries", "correlation", "correlation_groups", "magnitude", "power_law", "power_law_groups",
-    "answers", "answer_groups", "kinds", "sources", "retrieval", "retrieval_groups", "mechanisms", "mechanism_kinds",
-    "births",
+    "findings", "queries", "correlation", "correlation_groups", "magnitude_groups", "power_law", "power_law_groups",
+    "answers", "answer_groups", "kinds", "sources", "retrieval_groups", "retrieval_pairs", "mechanisms",
+    "mechanism_kinds", "births",
 )  # fmt: skip
 """Tables of the study that a report reads whole."""
-RANKED = "ekfac"
-"""Whose scores are drawn against rank: sums of log-likelihood, so nats per nat."""
+RANKED = ("ekfac", "ekfac_normed")
+"""Whose scores are drawn against rank."""
 
 
 def read_study(study: Study) -> RunData:
     """What figures and sentences are made from, as far as it is there.
 
-    Beside the study's tables: `ranks` (group, correct, rank, score per nat of the top documents of one method),
+    Beside the study's tables: `ranks` (method, group, correct, rank, score per nat of the top documents),
     `corpus` (kind, documents, share, tokens) and `corpus_sources`.
     """
     tables = {name: study.table(name) for name in TABLES if study.has(name)}
@@ -43,7 +43,8 @@ def read_study(study: Study) -> RunData:
         tables["corpus"] = study.corpus("kind")
         tables["corpus_sources"] = study.corpus("source")
     if study.has("top") and has(tables, "queries", "query", "group", "correct", "nats"):
-        scores = study.rows("top", {"method": RANKED, "end": "top"})[["query", "rank", "score"]]
+        tops = [study.rows("top", {"method": method, "end": "top"}) for method in RANKED]
+        scores = pd.concat(tops)[["query", "method", "rank", "score"]]
         ranks = scores.merge(tables["queries"][["query", "group", "correct", "nats"]], on="query")
         tables["ranks"] = ranks.assign(score=ranks["score"] / ranks["nats"].where(ranks["nats"] > 0))
     return RunData(tables, {}, dict(study.config))
@@ -71,9 +72,12 @@ def _options(table: str, column: str, known: dict[str, str]) -> Options:
 
 
 def _tops(table: str) -> Options:
+    """At most three depths: the first, the middle one, the last; the table has them all."""
+
     def options(data: RunData) -> dict[str, str]:
         held = sorted({int(k) for k in data.tables[table]["k"]}) if has(data.tables, table, "k") else []
-        return {str(k): f"{k:,}" for k in held}
+        kept = sorted({held[0], held[len(held) // 2], held[-1]}) if held else []
+        return {str(k): f"{k:,}" for k in kept}
 
     return options
 
@@ -90,11 +94,22 @@ def _documents(data: RunData) -> int:
 
 
 _METHODS = {name: words[0] for name, words in names.METHODS.items()}
+_SIGNS = {"positive": "positive", "negative": "negative"}
+_SUMS = ("ekfac", "ekfac_normed")
+"""Raw EK-FAC first: its sums are log-likelihood."""
+_FEW = ("ekfac_normed", "ekfac", "dot", "random")
+"""Where figures are many, so that the page stays light."""
 _MEANT = ("ekfac_normed", "ekfac", "dot", "cosine", "bm25", "random")
 
 
-def _method(table: str) -> Selector:
-    return Selector("method", _options(table, "method", {m: _METHODS[m] for m in _MEANT}), exported=False)
+def _method(table: str, wanted: Sequence[str] = _MEANT) -> Selector:
+    """The methods that the table has of those wanted, the first by default."""
+
+    def options(data: RunData) -> dict[str, str]:
+        held = set(data.tables[table]["method"]) if has(data.tables, table, "method") else set()
+        return {m: _METHODS[m] for m in wanted if m in held}
+
+    return Selector("method", options, exported=False)
 
 
 def _lift(table: str, what: str) -> Plate:
@@ -103,7 +118,7 @@ def _lift(table: str, what: str) -> Plate:
         lambda d, end, k, method: lift_figure(d.tables[table], what, end=end, k=_number(k), method=method),
         (
             Selector("end", _options(table, "end", names.ENDS)),
-            Selector("documents", _tops(table), exported=False), _method(table),
+            Selector("documents", _tops(table), exported=False), _method(table, _FEW),
         ),
     )  # fmt: skip
 
@@ -122,12 +137,17 @@ PLATES: tuple[Plate, ...] = (
         (_method("correlation_groups"),),
     ),
     Plate(
-        "influence_magnitude", "Cumulative influence", ("magnitude",),
-        lambda d: cumulative_curves(d.tables["magnitude"]),
+        "influence_magnitude", "Cumulative influence", ("magnitude_groups",),
+        lambda d, end, method: cumulative_curves(d.tables["magnitude_groups"], method=method, end=end),
+        (
+            Selector("documents with influence", _options("magnitude_groups", "end", _SIGNS), exported=False),
+            _method("magnitude_groups", _SUMS),
+        ),
     ),
     Plate(
         "influence_power_law", "Influence against rank", ("power_law", "ranks"),
-        lambda d: rank_influence(_ranks(d), d.tables["power_law"]),
+        lambda d, method: rank_influence(_ranks(d), d.tables["power_law"], method=method),
+        (_method("power_law", _SUMS),),
     ),
     Plate(
         "influence_answers", "Ranks of documents that hold the answer", ("answers",),
@@ -146,8 +166,11 @@ PLATES: tuple[Plate, ...] = (
     ),
     Plate(
         "influence_mechanism_kinds", "Kinds of documents that built each mechanism", ("mechanism_kinds",),
-        lambda d, k, method: mechanism_kinds(d.tables["mechanism_kinds"], k=_number(k), method=method),
-        (Selector("documents", _tops("mechanism_kinds"), exported=False), _method("mechanism_kinds")),
+        lambda d, end, k, method: mechanism_kinds(d.tables["mechanism_kinds"], end=end, k=_number(k), method=method),
+        (
+            Selector("end", _options("mechanism_kinds", "end", names.ENDS), exported=False),
+            Selector("documents", _tops("mechanism_kinds"), exported=False), _method("mechanism_kinds", _FEW),
+        ),
     ),
     Plate(
         "influence_births", "Before and after birth", ("births",),

@@ -27,7 +27,7 @@ def retrieval_figure(groups: pd.DataFrame) -> go.Figure:
     )  # fmt: skip
     for panel, group in enumerate(held, start=1):
         for correct in names.ANSWERED:
-            mine = rows["correct"].astype("boolean").fillna(False) == correct
+            mine = rows["correct"] == correct
             part = rows[(rows["group"] == group) & mine].drop_duplicates("method")
             if len(part):
                 _points(figure, panel, part, methods, correct)
@@ -44,18 +44,18 @@ def retrieval_figure(groups: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def _points(figure: go.Figure, panel: int, part: pd.DataFrame, methods: list[str], correct: bool) -> None:
+def _points(figure: go.Figure, panel: int, part: pd.DataFrame, methods: list[str], correct: str) -> None:
     auc, low, high, n = numbers(part, ["auc", "low", "high", "n"]).T
-    shift = -0.12 if correct else 0.12
+    shift = -0.12 if correct == "right" else 0.12
     colours = [names.METHODS.get(m, (m, theme.GREY, ""))[1] for m in part["method"]]
     figure.add_trace(
         go.Scatter(
             x=auc, y=[methods.index(m) + shift for m in part["method"]], mode="markers",
             error_x=interval(auc, *np.where(np.isfinite([low, high]), [low, high], auc), color=theme.GREY),
             marker={
-                "size": 10, "color": colours, "symbol": "circle" if correct else "circle-open", "line": {"width": 2}
+                "size": 10, "color": colours, "symbol": names.SYMBOLS[correct], "line": {"width": 2, "color": colours}
             },
-            name=names.ANSWERED[correct], legendgroup=str(correct), showlegend=panel == 1, customdata=n,
+            name=names.ANSWERED[correct], legendgroup=correct, showlegend=panel == 1, customdata=n,
             text=[names.method(m) for m in part["method"]],
             hovertemplate="%{text}<br>AUC %{x:.3f} over %{customdata:.0f} queries<extra></extra>",
         ),

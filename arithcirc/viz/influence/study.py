@@ -189,7 +189,8 @@ def _distinct(file: Path, _changed: int, _size: int, column: str) -> tuple[str, 
 def _counted(file: Path, _changed: int, _size: int, column: str) -> pd.DataFrame:
     with duckdb.connect() as connection:
         connection.read_parquet(str(file)).create_view("held")
-        counted = f'select "{column}", count(*) as documents, sum(tokens) as tokens from held group by 1'  # noqa: S608
+        sums = "count(*) as documents, sum(tokens) as tokens, count_if(cut) as cut"
+        counted = f'select "{column}", {sums} from held group by 1'  # noqa: S608  a column of ours
         frame: pd.DataFrame = connection.execute(f"{counted} order by documents desc").df()
     frame["share"] = frame["documents"] / max(int(frame["documents"].sum()), 1)
     return frame

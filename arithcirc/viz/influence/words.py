@@ -1,0 +1,213 @@
+"""What an influence study did and found, in sentences made from its tables and its configuration, and nothing else.
+
+The verdicts are the study's own (table `findings`); nothing is judged here. A verdict that does not hold, or cannot be
+said, is said as plainly as one that holds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from arithcirc.viz import theme
+from arithcirc.viz.frames import RunData, has, numbers
+from arithcirc.viz.influence import names
+
+HOW_TO_READ = {
+    1: (
+        "Each query has one score per document. Two queries whose scores rise and fall together (Pearson r above 0) "
+        "take from the same documents. The grey bar is what r would be if documents were in random order, the yellow "
+        "one if they were in random order within their kind: a mean on the yellow bar says only that the queries like "
+        "the same kinds of text."
+    ),
+    2: (
+        "Scores of the strongest documents are added up and divided by the nats of the completion, so that queries "
+        "compare. A curve that rises early rests on few documents; the dotted line is every document alike. On two "
+        "logarithmic axes a power law is a straight line, and α its slope."
+    ),
+    3: (
+        "A document holds an answer when it states what the query needs, matched exactly: the fact, or each step of "
+        "the calculation. Left of the dashed line the best such document is among the top. Grey: where the best of as "
+        "many documents would stand at random. The AUC asks the same of the whole ranking: the chance that a document "
+        "that holds what is needed ranks above one that does not."
+    ),
+    4: (
+        "Lift is the share of a kind among the top documents over its share of the corpus: 1 is no preference. "
+        "Intervals are over queries; a lift of none stands at the left edge."
+    ),
+    5: "As with kinds, at both ends of the ranking: documents at the bottom make the completion less likely.",
+}
+NOT_SHOWN = {
+    1: (
+        "That two queries share documents does not say that they share what is learned from them: format alone makes "
+        "gradients alike."
+    ),
+    2: (
+        "Influence is a first-order estimate around the trained model, summed over documents as if they did not "
+        "interact. It is not what retraining without them would do."
+    ),
+    3: "An answer put in other words is not found; a number that is there for another reason is not counted.",
+    4: "Documents of one kind resemble each other, so one brings its likes: kinds are no independent draws.",
+    5: "Sources and kinds go together in a made corpus; a source may be preferred for its kinds only.",
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One row of the table of findings, as a page writes it."""
+
+    text: str
+    verdict: str
+    numbers: str
+    base_rate: str
+    note: str
+
+    @property
+    def tag(self) -> str:
+        """The style of the verdict: good, miss or plain."""
+        return names.VERDICT_TAGS.get(self.verdict, "plain")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One of the paper's findings with its claims."""
+
+    number: int
+    title: str
+    claims: tuple[Claim, ...]
+
+    @property
+    def word(self) -> str:
+        """`holds`, `does not hold`, `holds in part (2 of 4)` or `cannot be said`, from those that could be said."""
+        said = [c.verdict == "holds" for c in self.claims if c.verdict in names.VERDICT_TAGS]
+        if not said:
+            return "cannot be said"
+        if all(said) or not any(said):
+            return "holds" if all(said) else "does not hold"
+        return f"holds in part ({sum(said)} of {len(said)})"
+
+    @property
+    def tag(self) -> str:
+        """The style of its word."""
+        return {"holds": "good", "does not hold": "miss"}.get(self.word, "plain")
+
+
+def findings(data: RunData) -> list[Finding]:
+    """The findings in order; those without a row are left out."""
+    if not has(data.tables, "findings", "finding", "claim", "verdict"):
+        return []
+    table = data.tables["findings"].fillna("")
+    found = []
+    for number, rows in table.groupby("finding", sort=True):
+        claims = tuple(
+            Claim(*(theme.prose(str(row.get(c, ""))) for c in ("claim", "verdict", "numbers", "base_rate", "note")))
+            for row in rows.to_dict("records")
+        )
+        found.append(Finding(int(str(number)), names.FINDINGS.get(int(str(number)), f"Finding {number}"), claims))
+    return found
+
+
+def in_short(found: list[Finding]) -> str:
+    """One sentence that counts."""
+    claims = [c.verdict for f in found for c in f.claims]
+    if not claims:
+        return "The findings have not been computed."
+    held, not_, unsaid = (claims.count(v) for v in ("holds", "does not hold", "cannot be said"))
+    text = f"Of {len(claims)} claims taken from the paper’s five findings, {held} hold here, {not_} do not"
+    return f"{text}, and of {unsaid} nothing can be said." if unsaid else f"{text}."
+
+
+def answered(data: RunData) -> list[dict[str, Any]]:
+    """Per group of queries: how many, how many answered rightly, and the mean size of the completions."""
+    if not has(data.tables, "queries", "query", "group", "correct"):
+        return []
+    table = data.tables["queries"]
+    rows = []
+    for group in names.in_order(table["group"], names.GROUPS):
+        part = table[table["group"] == group]
+        nats, tokens = numbers(part, ["nats", "tokens"]).mean(axis=0)
+        right = int(part["correct"].astype("boolean").fillna(False).sum())
+        rows.append({
+            "group": names.group(group), "queries": len(part), "right": right, "share": right / len(part),
+            "nats": nats, "tokens": tokens,
+        })  # fmt: skip
+    return rows
+
+
+def corpus(data: RunData, table: str, column: str) -> list[dict[str, Any]]:
+    """Kinds or sources with their documents and tokens."""
+    if not has(data.tables, table, column, "documents", "share"):
+        return []
+    rows = data.tables[table].to_dict("records")
+    named = names.kind if column == "kind" else lambda word: word or "no source"
+    order = {w: i for i, w in enumerate(names.KINDS)} if column == "kind" else {}
+    rows = sorted(rows, key=lambda r: (order.get(r[column], len(order)), -r["documents"]))
+    return [
+        {
+            "name": named(str(row[column]) if row[column] is not None else ""), "documents": int(row["documents"]),
+            "share": float(row["share"]), "tokens": None if pd.isna(row["tokens"]) else int(row["tokens"]),
+        }
+        for row in rows
+    ]  # fmt: skip
+
+
+def settings(data: RunData, config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How it was computed, in sentences by subject."""
+    part = {name: config.get(name) or {} for name in ("corpus", "factors", "queries", "scores")}
+    factors, scores = part["factors"], part["scores"]
+    tracked = list(factors.get("tracked") or ())
+    damping = scores.get("damping")
+    drawn = factors.get("fit_documents")
+    said = [
+        ("Curvature", (
+            f"{_strategy(factors.get('strategy', 'ekfac'))}, fitted on {theme.count(drawn) if drawn else 'all'} "
+            f"documents with labels sampled from the model (the true Fisher; seed {factors.get('seed', 0)})."
+        )),
+        ("Damping", (
+            "0.1 × the mean eigenvalue of each layer." if damping is None else f"{damping:g}."
+        )),
+        ("Tracked layers", (
+            f"{len(tracked)} linear layers: {_shortened(tracked)}. Embeddings, attention unless named here, norms and "
+            "the unembedding have no part in any score."
+        ) if tracked else "not recorded."),
+        ("Documents", _documents(data, part["corpus"])),
+        ("Queries", (
+            f"The model’s own greedy completion of at most {part['queries'].get('max_new_tokens', '?')} tokens, "
+            "right or wrong; the prompt is given, not part of the loss. f is the completion’s negative "
+            "log-likelihood in nats."
+        )),
+        ("Sign and unit", (
+            "Positive: more of the document would make the completion likelier. Sums over documents are divided by the "
+            "completion’s nats."
+        )),
+        ("Normalisation", (
+            f"“{names.method('ekfac_normed')}” divides by the norm of the document’s gradient (plain, not "
+            f"preconditioned) as the paper’s rankings do; “{names.method('ekfac')}” does not."
+        )),
+        ("Baselines", (
+            "Dot product and cosine of the same gradients without curvature, BM25 over words, and random numbers "
+            f"(seed {scores.get('seed', 0)})."
+        )),
+    ]  # fmt: skip
+    if scores.get("low_rank"):
+        said.append(("Approximation", f"Query gradients were reduced to rank {scores['low_rank']}."))
+    return said
+
+
+def _strategy(name: str) -> str:
+    return {"ekfac": "EK-FAC", "kfac": "K-FAC", "diagonal": "Diagonal", "identity": "Identity (none)"}.get(name, name)
+
+
+def _shortened(tracked: list[str]) -> str:
+    return ", ".join(tracked) if len(tracked) <= 6 else f"{', '.join(tracked[:3])}, … , {tracked[-1]}"
+
+
+def _documents(data: RunData, corpus: Mapping[str, Any]) -> str:
+    most = corpus.get("max_tokens", "?")
+    what = "cut into pieces" if corpus.get("long") == "chunk" else "truncated"
+    text = f"The gradient of the summed next-token loss of each document; those longer than {most} tokens are {what}"
+    if has(data.tables, "corpus", "cut", "documents"):
+        cut, total = (int(data.tables["corpus"][c].sum()) for c in ("cut", "documents"))
+        text += f" ({cut:,} of {total:,})"
+    return f"{text}."
