@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from arithcirc.cli import show, show_influence
+from arithcirc.cli import influence_sweep, show, show_influence
 from arithcirc.cli.influence_options import MechanismOptions, PlainOptions, ScoreOptions, StudyOptions
 from arithcirc.cli.options import COMMAND_LINE, DEFAULT_OUT
 
@@ -189,7 +189,7 @@ def score(
         if asked:
             show.out.print(f"mechanisms: {asked}")
     else:
-        show.out.print("partitions are missing: score the others, then the same command without --partitions")
+        show.out.print("partitions written; once all are, the same command without --partitions makes the tables")
 
 
 def _mechanisms(opened: "Study", options: MechanismOptions, model: str, revision: str | None) -> int:
@@ -232,6 +232,9 @@ def _ask_mechanisms(
             raise RequestError(f"--births needs the checkpoints of {model} in a local folder: download its revisions")
         run_births(opened, found, Path(located.source).parent)
     return len(found)
+
+
+app.command(influence_sweep.sweep)
 
 
 @app.command

@@ -16,12 +16,34 @@ and may be left out.
 """
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from arithcirc.sweep.task import Outcome, Task
+from arithcirc.sweep.task import Loading, Outcome
 
 Key = tuple[str, str, str]
 """What names a task in a sweep: model, revision, operator (`Task.key`)."""
+
+
+@runtime_checkable
+class Work(Protocol):
+    """A task as executors see it: `Task` of a sweep, `StudyTask` of an influence study. It is data and can be sent."""
+
+    @property
+    def key(self) -> Key:
+        """What names it among those under way; the first two parts say which model it loads."""
+
+    @property
+    def loading(self) -> Loading:
+        """How its model is loaded."""
+
+    def on_threads(self, threads: int) -> "Work":
+        """The same work on so many threads."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+
+    def text(self) -> str:
+        """One line of JSON."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +82,7 @@ class Executor(Protocol):
     slots: int
     """Tasks that may be under way at once."""
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: Work) -> None:
         """Hand over a task."""
 
     def poll(self, timeout: float) -> list[Event]:

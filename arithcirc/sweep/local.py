@@ -16,14 +16,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from arithcirc.errors import EnvironmentFailure, RequestError
-from arithcirc.sweep.executors import Event, Finished, Lost, Progress
+from arithcirc.sweep.executors import Event, Finished, Lost, Progress, Work
 from arithcirc.sweep.task import Outcome, Task
 
 _PATIENCE = 5.0
@@ -52,7 +52,7 @@ class _Worker:
     number: int
     process: "subprocess.Popen[str]"
     reader: threading.Thread
-    task: Task | None = None
+    task: Work | None = None
     holds: tuple[str, str] | None = None
     answers: list[dict[str, Any]] = field(default_factory=list)
 
@@ -98,12 +98,12 @@ class LocalExecutor:
 
     # -- the protocol --------------------------------------------------------------------------------------------------
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: Work) -> None:
         """Give a task to an idle worker, to one that holds its model if there is one, or start a worker."""
         worker = self._idle(task)
         threads = task.loading.threads or self.threads
         worker.task, worker.holds = task, task.key[:2]
-        worker.send({"task": replace(task, loading=replace(task.loading, threads=threads)).as_json()})
+        worker.send({"task": task.on_threads(threads).as_json()})
 
     def poll(self, timeout: float) -> list[Event]:
         """What happened, waiting at most `timeout` seconds for the first event."""
@@ -134,7 +134,7 @@ class LocalExecutor:
         """
         worker = self._idle(task)
         worker.holds = task.key[:2]
-        worker.send({"plan": replace(task, loading=replace(task.loading, threads=self.threads)).as_json()})
+        worker.send({"plan": task.on_threads(self.threads).as_json()})
         while not worker.answers:
             self._ready += self._heard(60.0)
             if worker not in self._workers:
@@ -147,7 +147,7 @@ class LocalExecutor:
 
     # -- workers -------------------------------------------------------------------------------------------------------
 
-    def _idle(self, task: Task) -> _Worker:
+    def _idle(self, task: Work) -> _Worker:
         for worker in [w for w in self._workers if w.task is None and w.process.poll() is not None]:
             self._ended(worker)
         idle = [w for w in self._workers if w.task is None]

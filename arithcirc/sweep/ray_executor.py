@@ -21,14 +21,14 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from arithcirc.errors import EnvironmentFailure, RequestError
-from arithcirc.sweep.executors import Event, Finished, Lost
+from arithcirc.sweep.executors import Event, Finished, Lost, Work
 from arithcirc.sweep.remote import DO, THREADS, Remote
-from arithcirc.sweep.task import Outcome, Task
+from arithcirc.sweep.task import Outcome
 
 _PATIENCE = 12.0
 """Seconds that a cluster has to answer."""
@@ -53,7 +53,7 @@ class _Actor:
     """One slot: its handle, what it does, and the checkpoint whose model it holds."""
 
     handle: Any
-    task: Task | None = None
+    task: Work | None = None
     answer: Any = None
     holds: tuple[str, str] | None = None
 
@@ -98,10 +98,10 @@ class RayExecutor:
 
     # -- the protocol --------------------------------------------------------------------------------------------------
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: Work) -> None:
         """Give a task to an idle actor, to one that holds its model if there is one, or start an actor."""
         actor = self._idle(task)
-        given = replace(task, loading=replace(task.loading, threads=task.loading.threads or self._threads))
+        given = task.on_threads(task.loading.threads or self._threads)
         actor.task, actor.holds = task, task.key[:2]
         actor.answer = actor.handle.do.remote(given.text())
 
@@ -137,7 +137,7 @@ class RayExecutor:
         """Processes of the actors; waits for those that work."""
         return [int(self._ray.get(actor.handle.pid.remote())) for actor in self._actors]
 
-    def _idle(self, task: Task) -> _Actor:
+    def _idle(self, task: Work) -> _Actor:
         idle = [actor for actor in self._actors if actor.task is None]
         for actor in idle:
             if actor.holds == task.key[:2]:

@@ -13,22 +13,33 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from arithcirc.store import write_json
+from arithcirc.sweep.executors import Work
 from arithcirc.sweep.task import Outcome, Task
 
 DO = "arithcirc.sweep.work:run_task"
-"""The function that does a task: `module:function`, called with the task and the sweep's folder."""
+"""The function that does a task: `module:function`, called with the task and the sweep's folder.
+
+Its module may have a function `task_of` that makes the task from `as_json`'s values; else it is a sweep's `Task`.
+"""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """What libraries ask for the number of threads when they start."""
 
 
 def do_text(root: str, text: str, do: str = DO) -> str:
     """Do a task; returns its outcome as JSON. Raises only what the function raises."""
-    module, _, name = do.partition(":")
-    run: Callable[[Task, Path], Outcome] = getattr(importlib.import_module(module), name)
-    outcome = run(Task.of(json.loads(text)), Path(root))
+    task_of, run = named(do)
+    outcome = run(task_of(json.loads(text)), Path(root))
     return json.dumps(asdict(outcome), ensure_ascii=False)
+
+
+def named(do: str) -> tuple[Callable[[dict[str, Any]], Work], Callable[..., Outcome]]:
+    """What makes tasks from values, and what does them."""
+    module, _, name = do.partition(":")
+    found = importlib.import_module(module)
+    return getattr(found, "task_of", Task.of), getattr(found, name)
 
 
 def answer_into(file: str, root: str, text: str, do: str = DO) -> None:

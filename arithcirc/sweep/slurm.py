@@ -24,14 +24,14 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from arithcirc.errors import EnvironmentFailure, RequestError
-from arithcirc.sweep.executors import Event, Finished, Lost
+from arithcirc.sweep.executors import Event, Finished, Lost, Work
 from arithcirc.sweep.remote import DO, THREADS, answer_into
-from arithcirc.sweep.task import Outcome, Task
+from arithcirc.sweep.task import Outcome
 
 Cluster = Literal["slurm", "local", "debug"]
 _ENDED = (
@@ -52,7 +52,7 @@ _UNKNOWN = 60.0
 class _Job:
     """One submitted task; `ended` is when it was first seen to have ended, and how."""
 
-    task: Task
+    task: Work
     handle: Any
     answer: Path
     submitted: float
@@ -106,9 +106,9 @@ class SlurmExecutor:
 
     # -- the protocol --------------------------------------------------------------------------------------------------
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: Work) -> None:
         """Submit a task's job."""
-        given = replace(task, loading=replace(task.loading, threads=task.loading.threads or self._threads))
+        given = task.on_threads(task.loading.threads or self._threads)
         answer = self._folder / "answers" / f"{uuid.uuid4().hex}.json"
         try:
             answer.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ first: it gives the prompts of `shared/` and, unless they were asked for, the fi
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from arithcirc.arithmetic.operators import operator
@@ -116,6 +116,10 @@ class Task:
         mine, theirs = (dict(values) for values in (self.as_json(), stored))
         ours, held = mine.pop("loading"), theirs.pop("loading", {})
         return mine == theirs and ours["dtype"] == held.get("dtype")
+
+    def on_threads(self, threads: int) -> "Task":
+        """The same task on so many threads."""
+        return replace(self, loading=replace(self.loading, threads=threads))
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""

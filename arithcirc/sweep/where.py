@@ -3,15 +3,17 @@
 Ray and SLURM come with the extra `cluster`; their modules are imported only when they are asked for.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from arithcirc.errors import RequestError
-from arithcirc.sweep.executors import Executor
+from arithcirc.sweep.executors import Executor, Work
 from arithcirc.sweep.local import LocalExecutor, cores, gpus
-from arithcirc.sweep.task import Loading, Task
+from arithcirc.sweep.remote import DO
+from arithcirc.sweep.task import Loading
 
 Kind = Literal["local", "ray", "slurm"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -74,15 +76,24 @@ def default_workers(loading: Loading, n_tasks: int) -> int:
     return max(1, min(n_tasks, len(devices_for(loading)) or cores()))
 
 
-def make_executor(where: Where, root: Path, tasks: Sequence[Task], loading: Loading, *, logs: Path) -> Executor:
-    """The executor asked for. Raises RequestError when its package is missing, EnvironmentFailure when it is away."""
+def make_executor(
+    where: Where, root: Path, tasks: Sequence[Work], loading: Loading, *, logs: Path, do: str = DO
+) -> Executor:
+    """The executor asked for; its workers do tasks by `do`.
+
+    Raises RequestError when its package is missing, EnvironmentFailure when it is away.
+    """
     if where.kind == "local":
         workers = where.workers or default_workers(loading, len(tasks))
-        command: dict[str, Any] = {"command": where.command} if where.command else {}
+        command = where.command or (sys.executable, "-m", "arithcirc.sweep.worker", do)
         return LocalExecutor(
-            root, workers=workers, threads=loading.threads, devices=devices_for(loading), logs=logs, **command
+            root, workers=workers, threads=loading.threads, devices=devices_for(loading), logs=logs, command=command
         )
-    options: dict[str, Any] = {"gpus_per_task": where.gpus_per_task, "cpus_per_task": where.cpus_per_task or 1}
+    options: dict[str, Any] = {
+        "gpus_per_task": where.gpus_per_task,
+        "cpus_per_task": where.cpus_per_task or 1,
+        "do": do,
+    }
     try:
         if where.kind == "ray":
             from arithcirc.sweep.ray_executor import RayExecutor

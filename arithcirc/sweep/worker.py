@@ -1,4 +1,4 @@
-"""A worker process: `python -m arithcirc.sweep.worker ROOT` runs the tasks it is sent, one after the other.
+"""A worker process: `python -m arithcirc.sweep.worker [DO] ROOT` runs the tasks it is sent, one after the other.
 
     in     one line of JSON per request: {"task": ...} or {"plan": ...}, each with a task's values
     out    {"progress": [model, revision, operator, stage, done, total]}
@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from arithcirc.errors import ArithcircError
+from arithcirc.sweep.executors import Work
+from arithcirc.sweep.remote import DO, named
 from arithcirc.sweep.task import Task
 
 _EVERY = 0.2
@@ -32,23 +34,25 @@ _EVERY = 0.2
 Send = Callable[[dict[str, Any]], None]
 
 
-def main(root: Path) -> None:
-    """Serve requests until there are no more."""
+def main(root: Path, do: str = DO) -> None:
+    """Serve requests until there are no more; `do` names what does a task (`remote.DO`)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides when to stop
     requests, send = _channels()
-    from arithcirc.sweep import work
+    task_of, run = named(do)
 
     while True:
         request = requests.get()
         if "plan" in request:
+            from arithcirc.sweep import work
+
             send(_planned(partial(work.plan_task, Task.of(request["plan"]), root)))
         else:
-            task = Task.of(request["task"])
-            outcome = work.run_task(task, root, report=reporter(task, send))
+            task = task_of(request["task"])
+            outcome = run(task, root, report=reporter(task, send))
             send({"finished": list(task.key), "outcome": asdict(outcome)})
 
 
-def reporter(task: Task, send: Send) -> Callable[[str, int, int], None]:
+def reporter(task: Work, send: Send) -> Callable[[str, int, int], None]:
     """A `Report` that sends the first and last count of each stage and a few a second in between."""
     last: tuple[str, float] = ("", 0.0)
 
@@ -96,4 +100,4 @@ def _channels() -> tuple["queue.SimpleQueue[dict[str, Any]]", Send]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[-1]), *sys.argv[1:-1])

@@ -40,9 +40,10 @@ Compute = Callable[[int, int, list[Row]], Mapping[str, np.ndarray]]
 
 
 def score(study: Study, *, partitions: Iterable[int] | None = None) -> bool:
-    """Stage `scores`: what is missing of the partitions asked for (None: all), then the tables.
+    """Stage `scores`: all partitions that are missing, then the tables; whether the stage is finished.
 
-    Returns whether all partitions are there and the stage is finished. Raises RunConflictError without factors.
+    Given `partitions`, those alone are computed and no table is written, so that several processes can share the work;
+    a last call without them makes the tables. Raises RunConflictError without factors.
     """
     needs_stage(study, FACTORS, "fit")
     table = answer_queries(study)
@@ -55,7 +56,7 @@ def score(study: Study, *, partitions: Iterable[int] | None = None) -> bool:
     with TemporaryDirectory() as scratch:
         work = _Pass(study, store, table, Path(scratch))
         complete = write_parts(study, store, SCORES, study.hash_of(SCORE), work.arrays, wanted)
-    if not complete:
+    if partitions is not None or not complete:
         return False
     finish(study, store, seconds=time.perf_counter() - start)
     return True
