@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from arithcirc.influence.engine import Engine, Settings, completion_nll, linear_modules
 from arithcirc.influence.rows import (
@@ -79,15 +79,16 @@ def found(engine, queries, documents):
 
 
 def gradients(model, tracked, row: Row) -> dict[str, torch.Tensor]:
-    """Of one row's weighted NLL, by autograd: a layer's weight gradient with its bias's as the last column."""
+    """Of one row's weighted NLL, by autograd: a layer's weight gradient with its bias's, if any, as the last column."""
     batch = collate([row])
-    loss = summed_nll(model(input_ids=batch["input_ids"]).logits, batch["labels"], batch["weight"])
-    wanted = [p for name in tracked for p in (model.get_submodule(name).weight, model.get_submodule(name).bias)]
+    parts = {name: list(model.get_submodule(name).parameters()) for name in tracked}
+    wanted = [parameter for own in parts.values() for parameter in own]
     for parameter in wanted:
         parameter.requires_grad_(True)
     with torch.enable_grad():
-        flat = torch.autograd.grad(loss, wanted)
-    return {n: torch.cat([w, b[:, None]], 1) for n, w, b in zip(tracked, flat[::2], flat[1::2], strict=True)}
+        loss = summed_nll(model(input_ids=batch["input_ids"]).logits, batch["labels"], batch["weight"])
+        flat = iter(torch.autograd.grad(loss, wanted))
+    return {name: torch.cat([next(flat).view(len(p), -1) for p in own], 1) for name, own in parts.items()}
 
 
 def close(a, b, tolerance: float) -> bool:
@@ -239,6 +240,21 @@ def test_a_measurement_of_ones_own(model, tracked, queries, documents, tmp_path,
     expected = torch.tensor([sum((own[n] * d[n]).sum() for n in own) for d in by_autograd[1]])
     assert layer.weight.shape[1] + 1 == own[tracked[0]].shape[1]
     assert close(scores[0], expected, 1e-5)
+
+
+@pytest.mark.parametrize("kind", ["neox with attention", "llama"])
+def test_other_layers_equal_autograd(model, documents, tmp_path, kind):
+    """Fused query-key-value layers, and gated MLPs without biases."""
+    small = {"vocab_size": VOCAB, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1}
+    llama = LlamaForCausalLM(LlamaConfig(**small, num_attention_heads=2)).eval()
+    network = llama if kind == "llama" else model
+    layers = linear_modules(network, kinds=("mlp", "attention"))
+    engine = Engine(network, layers, tmp_path, settings=Settings("identity", batch_size=7))
+    expected = [gradients(network, layers, row) for row in documents.rows[:3]]
+    dots = torch.tensor([[sum((a[n] * b[n]).sum() for n in a) for b in expected] for a in expected])
+    few = Rows(documents.rows[:3])
+    assert close(engine.scores(few, few), dots, 1e-5)
+    assert close(engine.self_scores(few), dots.diagonal(), 1e-5)
 
 
 def test_the_damping_left_out_is_a_tenth_of_the_mean(model, tracked, engine, queries, documents, found):
