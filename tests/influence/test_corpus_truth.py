@@ -15,6 +15,7 @@ from arithcirc.influence.corpus.statements import equations, fact_key, is_true, 
 from arithcirc.influence.corpus.texts import SOURCES
 from arithcirc.influence.corpus.vocabulary import BOS, NUMBER_ID, UNKNOWN, TokenCounter, vocabulary, words
 from arithcirc.influence.documents import GROUPS, KINDS
+from arithcirc.influence.findings.matching import Matcher
 
 SPEC = CorpusSpec(documents=1000, seed=3)
 
@@ -238,3 +239,11 @@ def test_another_range_of_operands_has_its_own_vocabulary_and_words(tmp_path):
     core = Tokenizer.from_file(str(made.tokenizer_path / "tokenizer.json"))
     assert made.facts["vocabulary"] == {"size": len(vocabulary(120)), "limit": 120}
     assert all(UNKNOWN not in core.encode(d.text).tokens for d in made.documents())
+
+
+def test_the_search_in_texts_finds_what_documents_hold(documents, corpus):
+    """The findings' matcher is another implementation, made for any corpus: on this one both must agree."""
+    needs = {need for query in corpus.queries for need in query.needs}
+    matcher = Matcher.of(needs)
+    for document in documents:
+        assert matcher.stated(document.text) == needs & set(document.holds)
