@@ -77,15 +77,15 @@ class Exam:
         tallies: dict[tuple[str, str], list[float]] = {}
         for question, cost, hits in zip(self.questions, nats, right, strict=True):
             row = question.row
-            tokens = len(row.tokens) - row.start if question.subject == DOCUMENTS else 1
-            whole = hits if question.subject == DOCUMENTS else hits == len(row.tokens) - row.start
-            _add(tallies, question.subject, question.part, tokens, float(whole), float(cost))
+            tokens = len(row.tokens) - row.start
+            items, correct = (tokens, int(hits)) if question.subject == DOCUMENTS else (1, int(hits == tokens))
+            _add(tallies, question.subject, question.part, items, correct, float(cost))
         done, skipped = complete(network, self.encoder, self.queries, max_new_tokens=self.max_new_tokens)
         answers = [self._answer(query) for query in self.queries]
         costs = dict(zip((q.id for q in self.queries), read(network, answers)[0], strict=True))
         said = {item.query.id: item.correct for item in done} | {name: False for name, _ in skipped}
         for query in self.queries:
-            _add(tallies, query.group or "queries", query.task, 1, said[query.id], float(costs[query.id]))
+            _add(tallies, query.group or "queries", query.task, 1, int(said[query.id]), float(costs[query.id]))
         return tuple(
             Grade(step, *key, round(items), round(correct), round(cost / items, 6))
             for key, (items, correct, cost) in tallies.items()
@@ -98,9 +98,11 @@ class Exam:
         return Row(whole, start=min(start, len(whole) - 1))
 
 
-def _add(tallies: dict[tuple[str, str], list[float]], subject: str, part: str, *values: float) -> None:
+def _add(
+    tallies: dict[tuple[str, str], list[float]], subject: str, part: str, items: int, correct: int, nats: float
+) -> None:
     tally = tallies.setdefault((subject, part), [0.0, 0.0, 0.0])
-    for i, value in enumerate(values):
+    for i, value in enumerate((items, correct, nats)):
         tally[i] += value
 
 

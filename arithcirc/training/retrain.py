@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Num
 from transformers import GPTNeoXForCausalLM, get_scheduler
 
 from arithcirc.errors import NumericsError, RequestError
@@ -19,7 +19,7 @@ from arithcirc.training.optim import build_optimizer
 from arithcirc.training.text_data import Texts, documents_of, packed_batch, text_loss, tokens_per_step
 from arithcirc.training.text_recipe import TextRecipe
 
-Weights = Float[np.ndarray, "document"] | Bool[np.ndarray, "document"]
+Weights = Num[np.ndarray, "document"] | Bool[np.ndarray, "document"]
 
 
 def text_model(texts: Texts, recipe: TextRecipe) -> GPTNeoXForCausalLM:

@@ -37,7 +37,7 @@ class TextRecipe:
     # optimisation
     seed: int = 0
     steps: int = 1600
-    documents_per_step: int = 32
+    documents_per_step: int = 16
     optimizer: str = "adamw"
     muon_learning_rate: float = 0.02
     learning_rate: float = 2e-3
