@@ -18,7 +18,7 @@ from arithcirc.training.text_recipe import load_text_recipe
 
 RECIPE = CorpusRecipe(
     name="tiny-corpus", layers=2, width=32, heads=2, mlp_width=64, positions=160, steps=6, documents_per_step=8,
-    warmup_steps=1, measure_every=3, resume_every=3, keep=(3,),
+    warmup_steps=1, measure_every=3, resume_every=2, keep=(3,),
 )  # fmt: skip
 
 
@@ -66,6 +66,22 @@ def test_training_in_memory_gives_the_weights_on_disk(run, material):
     disk = load_step(run[0].final).state_dict()
     again = retrain(material.texts, material.recipe).state_dict()
     assert all(torch.equal(again[name], disk[name]) for name in disk)
+
+
+def test_an_interrupted_run_resumes_to_the_same_weights(run, material, tmp_path):
+    def stop(event):
+        if event.accuracies and event.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_on_corpus(material, tmp_path / "m", device="cpu", report=stop)
+    assert (tmp_path / "m/.work/checkpoint-2/clock.json").is_file()
+    events = []
+    resumed = train_on_corpus(material, tmp_path / "m", device="cpu", report=events.append)
+    assert [e.step for e in events if e.accuracies] == [3, 6]
+    one, two = (load_step(r.final).state_dict() for r in (resumed, run[0]))
+    assert all(torch.equal(one[name], two[name]) for name in two)
+    assert resumed.accuracies == run[0].accuracies
 
 
 def test_grades_are_those_of_the_weights_on_disk(run, material):
