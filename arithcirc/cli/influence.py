@@ -129,18 +129,20 @@ def _recipe(name: str, steps: int | None, seed: int | None) -> "CorpusRecipe":
 
 
 @app.command
-def fit(model: str, *, study: StudyOptions, loading: PlainOptions = _PLAIN) -> None:
+def fit(model: str, *, study: StudyOptions, processes: int = 1, loading: PlainOptions = _PLAIN) -> None:
     """Fit the curvature (EK-FAC) of a model on a corpus; what is finished is reused.
 
     Parameters
     ----------
     model
         Hugging Face id or local folder.
+    processes
+        Processes that share the documents, each with a GPU of its own where there are several.
     """
     from arithcirc.influence.study.fit import encode_documents, fit_factors
     from arithcirc.influence.study.study import FIT, How
 
-    opened = _open(model, study, loading, sections=FIT, how=How(batch_size=study.batch_size))
+    opened = _open(model, study, loading, sections=FIT, how=How(study.batch_size, processes=processes))
     if _planned(opened, study, scoring=False):
         return
     with show_influence.progress() as report:

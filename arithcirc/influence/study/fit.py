@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from arithcirc.errors import PromptError
 from arithcirc.influence.documents import read_lines
 from arithcirc.influence.engine import Engine, Settings
+from arithcirc.influence.parallel import fit_in_processes
 from arithcirc.influence.rows import Row, Rows
 from arithcirc.influence.study.study import FACTORS, TOKENS, Study
 from arithcirc.influence.study.tokens import TokenStore, TokenWriter
@@ -60,9 +62,26 @@ def fit_factors(study: Study) -> None:
     start = time.perf_counter()
     store = encode_documents(study)
     rows = fit_rows(study, store)
-    engine(study).fit(Rows(rows), progress=study.report)
+    _fit(study, Rows(rows))
     facts = {"documents": len(rows), "tracked": list(study.tracked)}
     study.run.finish(FACTORS, study.files_in(FACTORS), seconds=time.perf_counter() - start, facts=facts)
+
+
+def _fit(study: Study, rows: Rows) -> None:
+    """In this process, or shared out among several."""
+    if study.how.processes == 1:
+        engine(study).fit(rows, progress=study.report)
+        return
+    fit_in_processes(
+        study.model.network, study.tracked, study.run.path / FACTORS, rows, settings=settings(study, "ekfac"),
+        processes=study.how.processes, devices=devices(study.model.info.device),
+        weights=study.model.info.weights_sha256,
+    )  # fmt: skip
+
+
+def devices(device: str) -> list[str]:
+    """A GPU for each process in turn, where GPUs were asked for in general; none on a CPU or a chosen GPU."""
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] if device == "cuda" else []
 
 
 def fit_rows(study: Study, store: TokenStore) -> list[Row]:

@@ -69,17 +69,18 @@ class Asked:
 class How:
     """How fast and in what portions, which changes no number beyond rounding.
 
-    `partition`: documents whose scores are computed and written together. `memory`: bytes that query gradients may
-    take; None: half of what is free.
+    `partition`: documents whose scores are computed and written together. `processes`: that share the fit. `memory`:
+    bytes that scoring may take; None: nine tenths of what is free.
     """
 
     batch_size: int = 32
     query_batch_size: int = 32
     partition: int = 4096
+    processes: int = 1
     memory: int | None = None
 
     def __post_init__(self) -> None:
-        for option in ("batch_size", "query_batch_size", "partition"):
+        for option in ("batch_size", "query_batch_size", "partition", "processes"):
             if getattr(self, option) < 1:
                 raise RequestError(f"--{option.replace('_', '-')} {getattr(self, option)} is too small: give 1 or more")
 
