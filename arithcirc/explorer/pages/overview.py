@@ -50,9 +50,11 @@ def layout(context: Context, view: View, source: Source) -> Any:
     facts = gather(source)
     here = facts.get(view.op)
     if here is None:
-        return kit.empty(
+        nothing = kit.empty(
             "Nothing found yet", f"{source.title} has no results for any operator", source.command("prompts")
         )
+        held = [kit.facts(_documents(view, source))] if source.study is not None else []
+        return html.Div([nothing, *(kit.panel("Its documents", *held, className="panel empty") for _ in held)])
     middle = [
         dmc.GridCol(_maps(view, source), span=12),
         dmc.GridCol(_curve(view, source), span={"base": 12, "md": 6}),

@@ -132,14 +132,14 @@ def _means(figure: go.Figure, rows: pd.DataFrame) -> None:
         ),
         row=1, col=2,
     )  # fmt: skip
+    beyond = np.nanmax([mean, *numbers(rows, ["high", "null_high", "kind_null_high"]).T], axis=0)
     figure.add_trace(
         go.Scatter(
-            x=np.where(np.isfinite(high), high, mean), y=known, mode="text", showlegend=False, hoverinfo="skip",
+            x=beyond, y=known, mode="text", showlegend=False, hoverinfo="skip", cliponaxis=False,
             text=[f"  {theme.number(m)}" for m in mean], textposition="middle right", textfont={"size": theme.SMALL},
-            cliponaxis=False,
         ),
         row=1, col=2,
     )  # fmt: skip
     figure.update_xaxes(title="mean r", zeroline=True, row=1, col=2)
     figure.update_yaxes(autorange="reversed", showgrid=False, row=1, col=2)
-    figure.update_layout(legend={"x": 0.53, "y": -0.16, "yanchor": "top"})
+    figure.update_layout(legend={"x": 1.0, "xanchor": "right", "y": -0.16, "yanchor": "top"})

@@ -158,18 +158,28 @@ def command_line(stage: str, manifest: dict[str, Any], model: Mapping[str, Any])
     words = shlex.split(recorded) if recorded else []
     name, options = str(model.get("name") or "MODEL"), dict[str, str]()
     if words[:2] == ["arithcirc", "influence"]:
-        rest = iter(words[3:])
-        for word in rest:
-            if not word.startswith("--"):
-                name = word
-                continue
-            option, given, value = word[2:].partition("=")
-            if option in _OPTIONS:
-                options[option] = value if given else next(rest, "")
+        given, options = _typed(words[3:])
+        name = given or name
     elif model.get("revision"):
         options["revision"] = str(model["revision"])
     options = {"corpus": "CORPUS"} | options
     return shlex.join(["arithcirc", "influence", stage, name, *(f"--{k}={v}" for k, v in options.items())])
+
+
+def _typed(words: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """The model and the options worth repeating of a command line."""
+    rest, name, options = list(words), "", dict[str, str]()
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            name = name or word
+            continue
+        option, given, value = word[2:].partition("=")
+        if not given and rest and not rest[0].startswith("--"):
+            value = rest.pop(0)
+        if option in _OPTIONS and value:
+            options[option] = value
+    return name, options
 
 
 @lru_cache(maxsize=48)
