@@ -97,7 +97,7 @@ class TextRecipe:
 TEXT_PRESETS: dict[str, TextRecipe] = {
     "neox-corpus": TextRecipe(),
     "small-corpus": TextRecipe(
-        name="small-corpus", width=64, mlp_width=256, steps=400, warmup_steps=20, measure_every=100
+        name="small-corpus", width=64, mlp_width=256, steps=400, learning_rate=5e-3, warmup_steps=20, measure_every=100
     ),
 }
 
