@@ -7,11 +7,16 @@ r_ab is over all documents of the corpus; dividing a query's scores by its nats 
     within kind   only documents of one kind among themselves; what is left is correlation by kind alone (both queries
                   drawing on procedures, say, on whichever ones)
 
+Scores that grow with the document's gradient (ekfac, dot) have the same large documents in every query, and r varies
+more than a free order says, though its mean is 0; there documents change places only with others of like gradient norm
+(`strata`: groups of LIKE documents by norm, MOST groups at most), in both base rates. What differs inside a group
+can leave p a little too small for these two.
+
 Up to EXACT documents by PERMUTATIONS random orders. Beyond that by the first two moments of the same distribution,
-which are exact, and a normal curve:
+which are exact, and a normal curve. With cells k (kinds, strata, or one cell of all documents):
 
     E r = sum_k S_k / (s_a s_b)      S_k = n_k (mean_ak - mean_a)(mean_bk - mean_b),  s^2 = total sum of squares
-    Var r = sum_k W_ak W_bk / (n_k - 1) / (s_a s_b)^2                  W_ak = sum of squares of a within kind k
+    Var r = sum_k W_ak W_bk / (n_k - 1) / (s_a s_b)^2                  W_ak = sum of squares of a within cell k
 
 and pairs are uncorrelated. Intervals resample queries. p counts group means as far from the base rate's mean as the
 observed one, on either side. A correlation says nothing of how large an influence is.
@@ -22,7 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.stats import norm
 
 from arithcirc.influence.findings.chance import resamples
@@ -30,6 +35,7 @@ from arithcirc.influence_scores import ScoreStore
 
 METHODS = ("ekfac_normed", "ekfac", "dot")
 EXACT, PERMUTATIONS = 5000, 200
+LIKE, MOST = 10, 100
 RELATIONS = (
     "same task", "same task, right", "same task, wrong", "across reasoning", "reasoning-factual", "factual",
     "factual, right", "factual, wrong", "control", "task-control", "unrelated control", "ungrouped",
@@ -39,16 +45,16 @@ Square = Float[np.ndarray, "query query"]
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums over documents: by kind their number [kind], means and squares within kind, and products of all queries."""
+    """Sums over documents: by cell their number, means and squares within it, and products of all queries."""
 
-    sizes: Float[np.ndarray, "kind"]
-    means: Float[np.ndarray, "query kind"]
-    within: Float[np.ndarray, "query kind"]
+    sizes: Float[np.ndarray, "cell"]
+    means: Float[np.ndarray, "query cell"]
+    within: Float[np.ndarray, "query cell"]
     products: Square
 
     @property
     def between(self) -> Square:
-        """Sum over kinds of n_k (mean_ak - mean_a)(mean_bk - mean_b)."""
+        """Sum over cells of n_k (mean_ak - mean_a)(mean_bk - mean_b)."""
         centred = self.means - ((self.means @ self.sizes) / self.sizes.sum())[:, None]
         return np.asarray((centred * self.sizes) @ centred.T)
 
@@ -64,34 +70,45 @@ class Moments:
         """Pearson r of every pair."""
         return np.asarray(self.products / self.scale)
 
-    def null(self, *, by_kind: bool) -> tuple[Square, Square]:
-        """Mean and variance of r when documents are put in random order, freely or within their kind."""
-        if not by_kind:
-            squares = np.diag(self.products)[:, None]
-            return np.zeros_like(self.products), squares @ squares.T / (self.sizes.sum() - 1) / self.scale**2
+    @property
+    def null(self) -> tuple[Square, Square]:
+        """Mean and variance of r when documents are put in random order within their cell."""
         freedom = np.where(self.sizes > 1, self.sizes - 1, np.inf)
         return self.between / self.scale, (self.within / freedom) @ self.within.T / self.scale**2
 
 
-def moments(store: ScoreStore, method: str, kind: np.ndarray, kinds: int) -> Moments:
+def strata(store: ScoreStore, method: str) -> Int[np.ndarray, "document"]:
+    """Groups of documents of like gradient norm, numbered; one group for scores that are divided by it."""
+    if method == "ekfac_normed" or "norm" not in store.parts[0].arrays:
+        return np.zeros(store.n_documents, dtype=np.int64)
+    norms = store.documents("norm")
+    groups = max(1, min(MOST, len(norms) // LIKE))
+    order = np.argsort(norms, kind="stable")
+    found = np.empty(len(norms), dtype=np.int64)
+    found[order] = np.arange(len(norms)) * groups // len(norms)
+    return found
+
+
+def moments(store: ScoreStore, method: str, cell: Int[np.ndarray, "document"]) -> Moments:
     """Read all scores of a method twice, partition by partition: means first, then products of what is centred."""
-    sizes = np.bincount(kind, minlength=kinds).astype(float)
-    means = np.zeros((store.n_queries, kinds))
+    cells = int(cell.max(initial=0)) + 1
+    sizes = np.bincount(cell, minlength=cells).astype(float)
+    means = np.zeros((store.n_queries, cells))
     for start, end, block in store.blocks(method):
-        means += block.astype(float) @ _one_hot(kind[start:end], kinds)
+        means += block.astype(float) @ _one_hot(cell[start:end], cells)
     means /= np.where(sizes > 0, sizes, 1)
     overall = means @ sizes / sizes.sum()
     within, products = np.zeros_like(means), np.zeros((store.n_queries, store.n_queries))
     for start, end, block in store.blocks(method):
-        codes = kind[start:end]
+        codes = cell[start:end]
         centred = block - overall[:, None]
         products += centred @ centred.T
-        within += (block - means[:, codes]) ** 2 @ _one_hot(codes, kinds)
+        within += (block - means[:, codes]) ** 2 @ _one_hot(codes, cells)
     return Moments(sizes, means, within, products)
 
 
-def _one_hot(codes: np.ndarray, kinds: int) -> np.ndarray:
-    return np.asarray(codes[:, None] == np.arange(kinds), dtype=float)
+def _one_hot(codes: np.ndarray, cells: int) -> np.ndarray:
+    return np.asarray(codes[:, None] == np.arange(cells), dtype=float)
 
 
 def relations(queries: pd.DataFrame) -> dict[str, Square]:
@@ -140,13 +157,16 @@ def group_rows(
     store: ScoreStore,
     found: Moments,
     masks: dict[str, Square],
-    kind: np.ndarray,
+    kind: Int[np.ndarray, "document"],
     method: str,
     *,
     seed: int,
     exact: int = EXACT,
 ) -> pd.DataFrame:
-    """Table `correlation_groups`: mean r of every relation, its interval over queries, and both base rates."""
+    """Table `correlation_groups`: mean r of every relation, its interval over queries, and both base rates.
+
+    `found` are the moments within `strata(store, method)`.
+    """
     names = list(masks)
     usable = np.isfinite(found.r)
     stacked = np.stack([masks[name] * usable for name in names])
@@ -156,12 +176,14 @@ def group_rows(
     table = pd.DataFrame({"method": method, "relation": names, "n": n.astype(int), "mean": mean, **ends})
     permuted = store.n_documents <= exact
     rows = np.concatenate([block for _, _, block in store.blocks(method)], axis=1) if permuted else None
-    for prefix, by_kind in (("", False), ("kind_", True)):
+    free = strata(store, method)
+    within = np.unique(kind * (free.max(initial=0) + 1) + free, return_inverse=True)[1]
+    for prefix, cell in (("", free), ("kind_", within)):
         if rows is None:
-            base = _by_moments(stacked, mean, *found.null(by_kind=by_kind))
+            held = found if not prefix else moments(store, method, cell)
+            base = _by_moments(stacked, mean, *held.null)
         else:
-            orders = permuted_means(rows, stacked, kind if by_kind else np.zeros_like(kind), seed=seed)
-            base = _by_permutations(mean, orders)
+            base = _by_permutations(mean, permuted_means(rows, stacked, cell, seed=seed))
         table = table.assign(**{f"{prefix}{name}": values for name, values in base.items()})
     return table.assign(null="permutations" if permuted else "moments")
 
@@ -188,17 +210,17 @@ def _bootstrap(stacked: np.ndarray, r: np.ndarray, seed: int) -> dict[str, list[
 def permuted_means(
     rows: Float[np.ndarray, "query document"],
     masks: Float[np.ndarray, "relation query query"],
-    kind: np.ndarray,
+    cell: Int[np.ndarray, "document"],
     *,
     seed: int,
     permutations: int = PERMUTATIONS,
 ) -> Float[np.ndarray, "permutation relation"]:
-    """Mean r of every relation with each query's documents in a random order within their kind."""
+    """Mean r of every relation with each query's documents in a random order within their cell."""
     rng = np.random.default_rng([seed, 1])
     scores = rows.astype(float) - rows.mean(1, dtype=float, keepdims=True)
     spread = np.sqrt((scores**2).sum(1, keepdims=True))
     scores = np.divide(scores, spread, out=np.zeros_like(scores), where=spread > 0)
-    blocks: Iterable[np.ndarray] = [scores[:, kind == k] for k in np.unique(kind)]
+    blocks: Iterable[np.ndarray] = [scores[:, cell == k] for k in np.unique(cell)]
     out = np.empty((permutations, len(masks)))
     for i in range(permutations):
         shuffled = np.concatenate([rng.permuted(block, axis=1) for block in blocks], axis=1)

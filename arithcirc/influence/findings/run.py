@@ -120,7 +120,7 @@ def correlation_tables(inputs: Inputs) -> Iterator[tuple[str, pd.DataFrame]]:
     pairs, groups = [], []
     for method in [name for name in correlation.METHODS if name in inputs.scores.methods]:
         kind = inputs.corpus.kind
-        found = correlation.moments(inputs.scores, method, kind, len(inputs.corpus.kinds))
+        found = correlation.moments(inputs.scores, method, correlation.strata(inputs.scores, method))
         pairs.append(correlation.pair_rows(found.r, inputs.queries, method))
         groups.append(correlation.group_rows(inputs.scores, found, masks, kind, method, seed=inputs.seed))
     yield "correlation", pd.concat(pairs, ignore_index=True)
