@@ -27,6 +27,8 @@ def loaded_by(code: str) -> tuple[set[str], float]:
         ["analyze", "--help"],
         ["sweep", "--help"],
         ["train", "--help"],
+        ["influence", "--help"],
+        ["influence", "score", "--help"],
         ["explore", "--help"],
         ["models"],
     ],
