@@ -9,6 +9,7 @@ The loss of a step is the sum of next-token NLL over its documents, divided by t
 all steps: a constant, so that every token of every document weighs the same, as influence functions assume.
 """
 
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,11 +43,14 @@ class Texts:
 
     @classmethod
     def of(cls, rows: Iterable[Sequence[int]], *, vocabulary: int, bos: int, pad: int) -> "Texts":
-        """Collect documents; of a single token none can be learned. Raises PromptError when there is none."""
-        pieces = [np.asarray(row, dtype=np.int32) for row in rows]
-        if not pieces:
+        """Collect documents, 4 bytes a token. Raises PromptError when there is none."""
+        ids, ends = array("i"), array("q")
+        for row in rows:
+            ids.extend(row)
+            ends.append(len(ids))
+        if not ends:
             raise PromptError("there is no document to train on: give a corpus with at least one text")
-        return cls(np.concatenate(pieces), np.cumsum([len(p) for p in pieces]), vocabulary, bos, pad)
+        return cls(np.array(ids, dtype=np.int32), np.array(ends, dtype=np.int64), vocabulary, bos, pad)
 
     def __len__(self) -> int:
         return len(self.ends)

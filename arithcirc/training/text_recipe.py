@@ -40,7 +40,7 @@ class TextRecipe:
     documents_per_step: int = 16
     optimizer: str = "adamw"
     muon_learning_rate: float = 0.02
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.05
     gradient_clip: float = 1.0
@@ -95,7 +95,7 @@ class TextRecipe:
 
 
 TEXT_PRESETS: dict[str, TextRecipe] = {
-    "neox-corpus": TextRecipe(),
+    "neox-corpus": TextRecipe(extra_steps=(700,)),
     "small-corpus": TextRecipe(
         name="small-corpus", width=64, mlp_width=256, steps=400, learning_rate=5e-3, warmup_steps=20, measure_every=100
     ),
