@@ -223,6 +223,22 @@ def test_too_few_queries_and_unknown_kinds_cannot_be_judged(tmp_path):
     assert set(made.table("correlation")["relation"]) == {"ungrouped"}
 
 
+def test_a_study_with_one_query_has_tables_and_no_pairs(tmp_path):
+    made = _small(tmp_path, {})
+    queries = made.table("queries")
+    chosen = (queries["query"] == "slope-0").to_numpy()
+    _rewrite(made, chosen)
+    made.write_table("queries", queries[chosen])
+    run(made)
+    assert list(made.table("correlation").columns) == ["query_a", "query_b", "r", "relation", "method"]
+    assert made.table("correlation").empty
+    assert made.table("correlation_groups").empty
+    assert set(made.table("findings")["verdict"]) == {"cannot be said"}
+    row = made.table("kinds").iloc[0]
+    assert (row["n"], row["correct"]) == (1, "all")
+    assert row["low"] <= row["lift"] <= row["high"]
+
+
 def _rewrite(made, chosen, change=lambda arrays: arrays):
     scores = ScoreStore.open(made.path / "scores")
     stored = [name for name in scores.methods if name not in ("ekfac_normed", "cosine")]

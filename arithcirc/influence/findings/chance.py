@@ -104,5 +104,5 @@ def overlapping(
     lower = (1 - part) * (1 - tails[1]) + part * (1 - tails[2])
     p = np.clip(2 * np.minimum(upper, lower), 0.0, 1.0)
     share = totals / documents
-    spread = np.sqrt(np.maximum(0.0, share * (1 - share) * (documents * squares - places**2) / (documents - 1)))
+    spread = np.sqrt(np.maximum(0.0, share * (1 - share) * (documents * squares - places**2) / max(documents - 1, 1)))
     return p, np.maximum(0.0, share * places - _Z * spread), share * places + _Z * spread

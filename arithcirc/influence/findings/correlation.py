@@ -40,6 +40,8 @@ RELATIONS = (
     "same task", "same task, right", "same task, wrong", "across reasoning", "reasoning-factual", "factual",
     "factual, right", "factual, wrong", "control", "task-control", "unrelated control", "ungrouped",
 )  # fmt: skip
+PAIR_COLUMNS = ("query_a", "query_b", "r", "relation", "method")
+_BASE = ("null_mean", "null_low", "null_high", "p")
 Square = Float[np.ndarray, "query query"]
 
 
@@ -186,6 +188,12 @@ def group_rows(
             base = _by_permutations(mean, permuted_means(rows, stacked, cell, seed=seed))
         table = table.assign(**{f"{prefix}{name}": values for name, values in base.items()})
     return table.assign(null="permutations" if permuted else "moments")
+
+
+def no_groups() -> pd.DataFrame:
+    """Table `correlation_groups` of a study with one query."""
+    bases = [f"{prefix}{name}" for prefix in ("", "kind_") for name in _BASE]
+    return pd.DataFrame(columns=["method", "relation", "n", "mean", "low", "high", *bases, "null"])
 
 
 def _means(stacked: np.ndarray, r: np.ndarray) -> np.ndarray:

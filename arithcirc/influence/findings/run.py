@@ -117,14 +117,16 @@ def read_inputs(folder: RunFolder, *, seed: int = 0) -> Inputs:
 def correlation_tables(inputs: Inputs) -> Iterator[tuple[str, pd.DataFrame]]:
     """Tables `correlation` and `correlation_groups`."""
     masks = correlation.relations(inputs.queries)
-    pairs, groups = [], []
+    pairs, groups = [pd.DataFrame(columns=list(correlation.PAIR_COLUMNS))], []
     for method in [name for name in correlation.METHODS if name in inputs.scores.methods]:
+        if not masks:  # one query: no pairs
+            break
         kind = inputs.corpus.kind
         found = correlation.moments(inputs.scores, method, correlation.strata(inputs.scores, method))
         pairs.append(correlation.pair_rows(found.r, inputs.queries, method))
         groups.append(correlation.group_rows(inputs.scores, found, masks, kind, method, seed=inputs.seed))
-    yield "correlation", pd.concat(pairs, ignore_index=True)
-    yield "correlation_groups", pd.concat(groups, ignore_index=True)
+    yield "correlation", pd.concat(pairs[1:] or pairs, ignore_index=True)
+    yield "correlation_groups", pd.concat(groups or [correlation.no_groups()], ignore_index=True)
 
 
 def query_tables(inputs: Inputs, progress: Callable[[int], None]) -> dict[str, pd.DataFrame]:
