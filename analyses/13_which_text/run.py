@@ -13,15 +13,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from arithcirc.influence.corpus import CorpusSpec, make_corpus
-from arithcirc.influence.findings.run import run as find
-from arithcirc.influence.study.fit import fit_factors
-from arithcirc.influence.study.score import score
-from arithcirc.influence.study.study import FIT, SCORE, open_study
-from arithcirc.influence.train import CorpusRecipe, open_material, train_on_corpus
-from arithcirc.influence.truth import check_recipe, choose_targets, judge_datamodels, judge_removals, open_trial
-from arithcirc.models.plain import load_plain
-from arithcirc.store import RunFolder, versions, write_json
+from arithcirc.influence.corpus import CorpusSpec
+from arithcirc.influence.train import CorpusRecipe
+from arithcirc.influence.truth import (
+    check_recipe,
+    choose_targets,
+    fresh_study,
+    judge_datamodels,
+    judge_removals,
+    open_trial,
+)
+from arithcirc.store import versions, write_json
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE.parents[1] / "runs" / "which_text"
@@ -31,19 +33,7 @@ RECIPE = CorpusRecipe(
     learning_rate=8e-3, measure_every=300, resume_every=300, keep=(300,),
 )  # fmt: skip
 DOCUMENTS, SUBSETS, REMOVED, SEEDS = 400, 50, 20, (1, 2, 3, 4, 5)
-
-
-def score_corpus(seed: int, place: Path) -> tuple[RunFolder, Any]:
-    """A corpus of this seed, a model trained on it, its influences and findings; and what retraining needs."""
-    corpus = make_corpus(CorpusSpec(documents=DOCUMENTS, seed=seed, shares=SHARES), place / "corpus")
-    material = open_material(corpus, recipe=RECIPE)
-    trained = train_on_corpus(material, place / "model", device="cpu", threads=1)
-    model = load_plain(str(trained.final), device="cpu")
-    for sections, stage in ((FIT, fit_factors), (SCORE, score)):
-        study = open_study(model, corpus.path, place / "study", sections=sections)
-        stage(study)
-    find(study.run)
-    return study.run, material
+REMOVALS = (("facts answered right", "fact", ("ekfac", "dot", "bm25")), ("reasoning", "procedure", ("ekfac",)))
 
 
 def judge(seed: int, place: Path, *, workers: int = 1) -> dict[str, Any]:
@@ -52,21 +42,20 @@ def judge(seed: int, place: Path, *, workers: int = 1) -> dict[str, Any]:
     def progress(done: int, total: int) -> None:
         print(f"seed {seed}: {done} of {total} trainings, {time.process_time():.0f} s here", flush=True)
 
-    run, material = score_corpus(seed, place)
+    run, material = fresh_study(CorpusSpec(documents=DOCUMENTS, seed=seed, shares=SHARES), RECIPE, place)
     trial = open_trial(run.path, material, place / "trainings")
     told: dict[str, Any] = {"seed": seed, "recipe_differs_by": check_recipe(trial), "documents": len(trial.documents)}
-    facts, reasoning = ((trial.queries["group"] == group).to_numpy() for group in ("factual", "reasoning"))
-    right = trial.queries["correct"].to_numpy()
     told["answered_right"] = trial.queries.groupby("group", sort=False)["correct"].agg(["sum", "count"]).reset_index()
     for name in ("retrieval_groups", "retrieval_pairs"):
         told[name] = run.table(name).query("group == 'factual'")
     told["datamodels"] = judge_datamodels(trial, subsets=SUBSETS, workers=workers, progress=progress)[1]
-    for name, wanted, kind, methods in (
-        ("facts answered right", facts & right, "fact", ("ekfac", "dot", "bm25")),
-        ("reasoning", reasoning, "procedure", ("ekfac",)),
-    ):
+    wanted = {
+        "facts answered right": (trial.queries["group"] == "factual").to_numpy() & trial.queries["correct"].to_numpy(),
+        "reasoning": (trial.queries["group"] == "reasoning").to_numpy(),
+    }
+    for name, kind, methods in REMOVALS:
         told[f"removal: {name}"], told[f"removals: {name}"] = judge_removals(
-            trial, choose_targets(wanted, SEEDS), trial.of_kind(kind), k=REMOVED, name=name, methods=methods,
+            trial, choose_targets(wanted[name], SEEDS), trial.of_kind(kind), k=REMOVED, name=name, methods=methods,
             workers=workers, progress=progress,
         )  # fmt: skip
     return told
@@ -76,14 +65,11 @@ def main() -> None:
     """Every seed asked for, one after the other."""
     for seed in map(int, sys.argv[1:] or ("101", "202")):
         told = judge(seed, RUNS / str(seed), workers=os.cpu_count() or 1)
-        tables = {
-            k: v if isinstance(v, int | float) else json.loads(v.to_json(orient="records")) for k, v in told.items()
-        }
+        plain = {k: v for k, v in told.items() if isinstance(v, int | float)}
+        tables = {k: json.loads(v.to_json(orient="records")) for k, v in told.items() if k not in plain}
         machine = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "date": time.strftime("%Y-%m-%d")}
         write_json(HERE / f"results_{seed}.json", {"command": f"run.py {seed}"} | machine | versions() | plain | tables)
-        print(
-            "\n".join(f"\n{k}\n{v if isinstance(v, int | float) else v.round(3).to_string()}" for k, v in told.items())
-        )
+        print(plain, *(f"{k}\n{told[k].round(3).to_string()}" for k in tables), sep="\n\n")
 
 
 if __name__ == "__main__":

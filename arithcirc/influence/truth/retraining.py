@@ -5,26 +5,28 @@ documents left out. Measured is the NLL in nats of every query's completion, the
 training found lies in a file named by the hash of everything it depends on (texts, recipe, seed, documents kept,
 queries), so an interrupted run goes on where it stopped, and nothing is ever taken from another corpus or model.
 
-Cost: one training each, in the share of documents that is kept; with `workers` several at a time, a thread each.
+Cost: one training each, in the share of documents that is kept; with `workers` several at a time. Each uses one thread.
 """
 
 import hashlib
 import json
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
 
 from arithcirc.errors import EnvironmentFailure, RequestError, RunConflictError
 from arithcirc.influence.rows import Rows, fingerprint
 from arithcirc.influence.train_exam import read
 from arithcirc.store import write_json
+from arithcirc.training.plan import cpu_threads
 from arithcirc.training.retrain import retrain
 from arithcirc.training.text_data import Texts
 from arithcirc.training.text_recipe import TextRecipe
@@ -64,8 +66,9 @@ class Retraining:
         held = self.held(left)
         if held is not None:
             return held
-        model = retrain(self.texts, self.recipe, weights=left.kept, seed=left.seed, device=self.device)
-        found, _ = read(model, self.rows.rows)
+        with cpu_threads(1):  # more threads round otherwise, and training enlarges that
+            model = retrain(self.texts, self.recipe, weights=left.kept, seed=left.seed, device=self.device)
+            found, _ = read(model, self.rows.rows)
         write_json(self._file(left), {"kept": int(left.kept.sum()), "seed": left.seed, "nll": found.tolist()})
         return found
 
@@ -132,9 +135,16 @@ _shared: list[Retraining] = []
 
 
 def _begin(shared: Retraining) -> None:
-    """In a new process: one thread, and what all trainings share."""
-    torch.set_num_threads(1)
+    """In a new process: what all trainings share, and an end when the process that asked ends."""
     _shared[:] = [shared]
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot stop its processes, which would wait for work without end. Files are whole at any time."""
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _work(left: Left) -> None:
