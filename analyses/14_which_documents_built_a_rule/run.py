@@ -1,7 +1,7 @@
 """Which documents built a neuron's rule, and was it visible while it was being built?
 
 `make influence` first (corpus, model, labels, curvature, scores), then
-`python analyses/14_which_documents_built_a_rule/run.py [MODEL [CORPUS [OUT]]]`: the mechanisms of the labelled model, and
+`python analyses/14_which_documents_built_a_rule/run.py [MODEL [CORPUS [OUT]]]`: mechanisms of the labelled model, and
 their influence at the checkpoints around their birth. Prints what README.md quotes.
 """
 
@@ -59,7 +59,7 @@ def main() -> None:
         print(f"{method:14s} rho {interval(rows.rho - rows.rho_others)}   auc {interval(rows.auc - rows.auc_others)}")
     top = study.run.table("mechanism_top").query("end == 'top' and method == 'ekfac_normed'")
     share = study.run.table("documents")["kind"].value_counts(normalize=True)
-    lift = top.groupby("query")["kind"].value_counts(normalize=True).unstack(fill_value=0) / share
+    lift = pd.crosstab(top["query"], top["kind"], normalize="index") / share
     print("\nlift of each kind among the first documents by ekfac_normed, last checkpoint")
     print(lift.describe().loc[["mean", "min", "50%", "max"]].round(2).to_string())
 

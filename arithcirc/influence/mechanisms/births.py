@@ -9,7 +9,7 @@ and `before` is the checkpoint before that. At both, curvature is fitted anew on
 scored; their kinds among the top ones are set against their share of the corpus, and the influence vector is compared
 with that of the last checkpoint (Pearson r). A mechanism at work in the first checkpoint has no birth; one whose value
 at the last checkpoint has the wrong sign has none by crossing.
-Cost: one forward of all prompts per checkpoint, and one fit and three passes over the documents per checkpoint that is
+Cost: one forward of all prompts per checkpoint, and one fit and two passes over the documents per checkpoint that is
 `before` or `after` of some mechanism. `at_most` limits these: the checkpoints that most mechanisms need come first,
 and mechanisms that are left out are returned by name.
 The measured prompts and weights are those of the last checkpoint's labels: a value before the birth asks what the same
@@ -159,7 +159,7 @@ def _scores_at(
     Engine(network, tracked, folder, settings=settings).fit(Rows(documents))
     scorer = Scorer(network, tracked, prepare(network, tracked, mechanisms), folder, settings=settings)
     norms = scorer.document_norms(documents).astype(np.float64)
-    found = scorer.scores(documents)[settings.strategy].astype(np.float64)
+    found = scorer.curved(documents).astype(np.float64)
     normed: np.ndarray = np.divide(found, norms, out=np.zeros_like(found), where=norms > 0)
     return normed
 

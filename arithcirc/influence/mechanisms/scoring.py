@@ -38,9 +38,13 @@ class Scorer:
 
     def scores(self, rows: Sequence[Row]) -> dict[str, Float[np.ndarray, "mechanism document"]]:
         """`ekfac` (or whatever the strategy is called) and `dot` of these documents. Cost: two passes over them."""
-        documents = Rows(rows)
-        found = {self._curved.settings.strategy: self._curved, "dot": self._plain}
-        return {name: engine.scores(self._rows, documents).float().numpy() for name, engine in found.items()}
+        flat: np.ndarray = self._plain.scores(self._rows, Rows(rows)).float().numpy()
+        return {self._curved.settings.strategy: self.curved(rows), "dot": flat}
+
+    def curved(self, rows: Sequence[Row]) -> Float[np.ndarray, "mechanism document"]:
+        """Scores by curvature alone. Cost: one pass."""
+        found: np.ndarray = self._curved.scores(self._rows, Rows(rows)).float().numpy()
+        return found
 
     def document_norms(self, rows: Sequence[Row]) -> Float[np.ndarray, "document"]:
         """Size of each document's plain gradient. Cost: one pass."""
