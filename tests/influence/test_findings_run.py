@@ -9,6 +9,7 @@ from arithcirc.errors import NumericsError, RunConflictError
 from arithcirc.influence.findings.magnitude import SHARES, cumulative, power_law
 from arithcirc.influence.findings.ranking import main_depth, search_depth
 from arithcirc.influence.findings.run import TABLES, run
+from arithcirc.influence.findings.verdicts import verdicts
 from arithcirc.influence_scores import ScoreStore, part_name, write_part
 from arithcirc.store import RunFolder
 
@@ -186,6 +187,16 @@ def test_verdicts_say_what_was_planted(planted):
     assert verdict(planted, "Some sources are over-represented at the bottom of reasoning queries") == "does not hold"
     assert not held[["claim", "verdict", "numbers"]].eq("").any(axis=None)
     assert not held["numbers"].str.contains("nan").any()
+
+
+def test_queries_that_correlate_only_here_and_there_do_not_hold(planted):
+    tables = {name: planted.table(name) for name in TABLES}
+    groups = tables["correlation_groups"]
+    same = (groups["relation"] == "same task") & (groups["method"] == "ekfac_normed")
+    tables["correlation_groups"] = groups.assign(low=groups["low"].mask(same, -0.02))
+    found = verdicts(tables, N).set_index("claim")["verdict"]
+    assert found["Queries of one reasoning task draw on the same documents"] == "does not hold"
+    assert found["and more than the kinds of documents explain"] == "does not hold"
 
 
 def test_a_placebo_holds_nothing(placebo):

@@ -1,8 +1,9 @@
 """Which of the five findings hold here? Rules stated before looking, judged by the tables, whatever comes out.
 
-    1 correlation   same task: mean r of pairs above the range of documents in random order, p < LEVEL; beyond kinds:
-                    the same with documents in random order within their kind; more than between reasoning and
-                    factual queries, and than between queries and their controls: intervals apart
+    1 correlation   same task: mean r of pairs with its interval above the range of documents in random order, and
+                    p < LEVEL (p alone says that these queries share documents, not that queries of the task do);
+                    beyond kinds: the same with documents in random order within their kind; more than between
+                    reasoning and factual queries, and than between queries and their controls: intervals apart
     2 magnitude     reasoning lower: cumulative influence per nat over the top SHARE of the positive documents,
                     Welch's t on logarithms, p < LEVEL; less volatile: its sd, Brown and Forsythe's test; steeper:
                     Welch's t on slopes
@@ -13,7 +14,7 @@
     4 kinds         a kind's lift at the top above 1 with its interval, and p < LEVEL; reasoning more than factual:
                     intervals apart
     5 sources       sources with lift above 1 at p < LEVEL / (number of sources); the same at the bottom; reasoning
-                    and factual queries differ: a source whose intervals are apart
+                    and factual queries differ: a source whose intervals are apart, with such a p on either side
 
 Verdicts are "holds", "does not hold" and "cannot be said" (fewer than FEW queries on a side, or the corpus names no
 kinds or sources, or states no answers). Intervals are 95% over resampled queries; intervals apart is stricter than a
@@ -99,7 +100,7 @@ def _correlation(groups: pd.DataFrame) -> Iterator[Verdict]:
     ):
         p, low, high = (same[f"{prefix}{name}"] for name in ("p", "null_low", "null_high"))
         yield Verdict(
-            1, claim, _judge(bool(same["mean"] > high and p < LEVEL)), numbers,
+            1, claim, _judge(bool(same["low"] > high and p < LEVEL)), numbers,
             f"{same[prefix + 'null_mean']:.3f} [{low:.3f}, {high:.3f}] with {order}, {_p(p)}",
             f"For comparison: {', '.join(others)}." if others and not prefix else "",
         )  # fmt: skip
@@ -299,10 +300,14 @@ def _sources(sources: pd.DataFrame, k: int) -> Iterator[Verdict]:
         return
     tops = mine[mine["end"] == "top"].set_index(["group", "source"])
     a, b = tops.loc["reasoning"], tops.loc["factual"]
-    apart = [s for s in a.index if a["low"][s] > b["high"][s] or b["low"][s] > a["high"][s]]
+    apart = [
+        s
+        for s in a.index
+        if (a["low"][s] > b["high"][s] or b["low"][s] > a["high"][s]) and min(a["p"][s], b["p"][s]) < LEVEL / count
+    ]
     yield Verdict(
         5, claim, _judge(bool(apart)),
         "; ".join(f"{s} lift {a['lift'][s]:.2f} against {b['lift'][s]:.2f}" for s in apart)
         or "no source's intervals are apart",
-        "intervals must be apart",
+        f"intervals must be apart, and one of the two lifts reach p < {LEVEL / count:.2g}",
     )  # fmt: skip
