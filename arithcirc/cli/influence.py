@@ -232,7 +232,9 @@ def _ask_mechanisms(
         located = locate(model, revision)
         if not located.local:
             raise RequestError(f"--births needs the checkpoints of {model} in a local folder: download its revisions")
-        run_births(opened, found, Path(located.source).parent)
+        run_births(
+            opened, found, Path(located.source).parent, inside=lambda name, prompts: parse_heuristic(name).mask(prompts)
+        )  # fmt: skip
     return len(found)
 
 
