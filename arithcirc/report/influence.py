@@ -31,7 +31,7 @@ SECTIONS: tuple[tuple[int, str, tuple[str, ...]], ...] = (
     (4, "Which kinds of documents?", ("influence_kinds",)),
     (5, "Which sources?", ("influence_sources",)),
 )
-_OPTIONAL = ("mechanisms", "mechanism_kinds", "births")
+_OPTIONAL = ("mechanisms", "mechanism_kinds", "mechanism_retrieval", "births")
 """Tables that a whole study may lack: a corpus without equations, a model without labelled neurons."""
 
 
@@ -183,7 +183,20 @@ def mechanisms(study: Study, data: RunData) -> list[dict[str, Any]]:
                 "inside": row.get("inside"),
                 "outside": row.get("outside"),
                 "value": row["value"],
+                "said": words.measured(row),
+                "obeying": _obeying(data, str(row["query"])),
                 "documents": _first(study, asked, MECHANISMS_SHOWN),
             }
         )
     return found
+
+
+def _obeying(data: RunData, query: str) -> dict[str, Any]:
+    """Whether documents that obey the mechanism's heuristic come first, by the first method; empty where unknown."""
+    if not has(data.tables, "mechanism_retrieval", "query", "method", "auc", "auc_others"):
+        return {}
+    rows = data.tables["mechanism_retrieval"]
+    rows = rows[rows["query"].astype(str) == query]
+    order = names.in_order(rows["method"], names.METHODS)
+    held = rows[rows["method"] == order[0]] if order else rows
+    return {str(k): v for k, v in held.iloc[0].items()} if len(held) else {}

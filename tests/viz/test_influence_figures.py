@@ -257,6 +257,22 @@ def test_settings_are_said_in_words(data, study):
     assert right["factual"] == (queries["correct"] & (queries["group"] == "factual")).sum()
 
 
+def test_what_was_measured_of_a_mechanism_is_said_with_its_unit_and_end():
+    row = {"what": "neuron", "measure": "activation", "inside": 20, "outside": 32, "value": -0.742, "sign": -1.0}
+    said = words.measured(row)
+    assert said.startswith(
+        "Its activation at =, mean over 20 prompts of the heuristic minus that over 32 others: −0.742."
+    )
+    assert said.endswith("documents at the top make this number smaller.")
+    whole = words.measured({"what": "heuristic", "inside": 3, "outside": 4, "value": 1.0})
+    assert whole.startswith("All its neurons’ contribution to the answer’s logit")
+    assert "smaller" not in whole
+    row = {"positives": 82, "documents": 352, "auc": 0.467, "auc_others": 0.507}
+    assert "82 of 352" in words.obeying(row)
+    assert "AUC 0.47 (by the scores of other mechanisms 0.51; chance 0.50)" in words.obeying(row)
+    assert words.obeying({"auc": float("nan")}) == ""
+
+
 def test_scores_are_written_with_three_digits_of_any_size():
     values = (12.345, 0.012345, -1.5e-7, 123456.0, 0.0, None, 1.0)
     assert [names.score(v) for v in values] == ["+12.3", "+0.0123", "−1.50e−7", "+1.23e5", "0", "–", "+1.00"]

@@ -44,6 +44,13 @@ def test_the_answer_by_itself_is_marked_weakly_and_a_need_wins():
     assert [last_word(a) for a in (" x is 12.", "a=5", "", "so 3 = 14")] == ["12", "5", "", "14"]
 
 
+def test_what_the_model_says_wrongly_is_marked_where_documents_say_it():
+    text = "The capital of Zoran is Melvu. Some say Kular."
+    found = pieces(text, [FACT], " Melvu", said=" Kular")
+    assert (marked(found, "need"), marked(found, "said")) == (["Melvu"], ["Kular"])
+    assert marked(pieces(text, [FACT], " Melvu", said="it is Melvu."), "said") == []
+
+
 def test_pieces_are_text_and_nothing_is_lost_or_added():
     for needs in ([], ["4+3=7"], ["<img", "window"], [""], ["fact:"], ["fact:a:b:"], [".*", "("]):
         found = pieces(HOSTILE, needs, "onerror")

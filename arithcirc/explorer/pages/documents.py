@@ -33,7 +33,8 @@ FEW, STEP = 20, 80
 HELP = (
     "Positive scores: had the model seen more of the document, it would be likelier to say what it says (or the "
     "mechanism would be stronger). Yellow: a statement that the query needs, found in the text however it is spaced. "
-    "Dotted: the answer by itself, which may stand there for another reason. Scores of different methods have "
+    "Dotted: the answer by itself, which may stand there for another reason. "
+    "Orange: what the model says, where it is wrong. Scores of different methods have "
     "different units; only their order compares."
 )
 SHARES_HELP = (
@@ -132,9 +133,13 @@ def _ranking(view: View, study: Study, asked: Asked, method: str, end: str) -> A
             size="xs",
             mt=2,
         ),
-        dmc.SimpleGrid([_shares(study, asked, what, (method, end)) for what in ("kind", "source")], cols=2, spacing=24),
-        rows,
-        *_more(view, len(found), len(held)),
+        html.Div(
+            [
+                html.Div([rows, *_more(view, len(found), len(held))]),
+                html.Div([_shares(study, asked, what, (method, end)) for what in ("kind", "source")]),
+            ],
+            className="doc-ranking",
+        ),
     ]
     return kit.panel("Documents", *parts, help=HELP, actions=controls)
 

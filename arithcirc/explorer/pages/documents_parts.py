@@ -79,7 +79,7 @@ def _share(row: dict[Any, Any], what: str, top: float) -> html.Tr:
     return html.Tr([
         html.Td(name, title=name), html.Td(f"{row['count']:,}", className="n"),
         html.Td(html.Div(bar, className="doc-share", title=said)),
-        html.Td(html.Strong(lift(row["lift"])), className="n"),
+        html.Td(html.Strong(lift(row["lift"])), className="n", title=f"95%: {lift(row['low'])} to {lift(row['high'])}"),
         html.Td(f"{lift(row['low'])} – {lift(row['high'])}", className="n muted"),
     ])  # fmt: skip
 

@@ -14,6 +14,7 @@ from arithcirc.viz.influence.highlight import shows
 from arithcirc.viz.influence.lift import mechanism
 from arithcirc.viz.influence.ranked import QUERY, Asked
 from arithcirc.viz.influence.study import Study
+from arithcirc.viz.influence.words import measured, obeying
 
 FOUND_HELP = (
     "Documents among each method’s top ones that hold a statement the query needs, and the rank of the first. Random "
@@ -129,27 +130,39 @@ def _mechanism(view: View, study: Study, asked: Asked) -> Any:
     operator = str(row.get("operator", ""))
     neuron = str(row.get("what")) == "neuron"
     heuristic = str(row.get("heuristic") or "")
-    value, inside, outside = theme.number(row.get("value"), 3), row.get("inside"), row.get("outside")
     if neuron:
         layer, index = int(row["layer"]), int(row["neuron"])
         where = view.url("neuron", op=operator, layer=layer, neuron=index, query=None, method=None, end=None, n=None)
         name: Any = kit.link(f"L{layer}N{index} →", where)
-        said = f"Its activation at = on {inside} prompts of the heuristic minus on {outside} others: {value}."
     else:
         where = view.url("heuristics", op=operator, query=None, method=None, end=None, n=None)
         name = kit.link("page Heuristics →", where)
-        said = f"What all neurons that carry it write into the answer’s logit, on {inside} prompts of the heuristic"
-        said += f" minus on {outside} others: {value} (through the final norm with its scale held fixed)."
+    said = measured(row)
     told = [html.Span(f"heuristic {heuristic or '–'}"), html.Span(theme.operator_title(operator)), name]
     if row.get("revision"):
         told.append(html.Span(f"at {row['revision']}"))
     title = f"Mechanism: {mechanism(asked.name)}"
-    parts = [dmc.Text(said, size="sm", mt=4), html.Div(told, className="doc-about doc-numbers"), *_births(study, asked)]
+    parts = [
+        dmc.Text(said, size="sm", mt=4),
+        html.Div(told, className="doc-about doc-numbers"),
+        *_obeying(study, asked),
+        *_births(study, asked),
+    ]
     return kit.panel(
         title, *parts,
         help="Influence on what a neuron does instead of on an answer: documents at the top make the measured number "
         "larger, documents at the bottom smaller. Yellow: equations of its operator of which the heuristic holds.",
     )  # fmt: skip
+
+
+def _obeying(study: Study, asked: Asked) -> list[Any]:
+    """Whether documents whose equations obey the heuristic come first, where that was computed."""
+    if not study.has("mechanism_retrieval"):
+        return []
+    rows = study.rows("mechanism_retrieval", {"query": asked.name})
+    order = names.in_order(rows["method"], names.METHODS)
+    text = [obeying(rows[rows["method"] == method].iloc[0].to_dict()) for method in order[:1]]
+    return [kit.small(line, mt=4) for line in text if line]
 
 
 def _births(study: Study, asked: Asked) -> list[Any]:

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from arithcirc.viz import masks
 
-STRONG, ANSWER, NAME, RULE = "need", "answer", "name", "rule"
-"""Marks: a needed statement, the answer by itself, the entity a fact is about, an equation a heuristic holds of."""
+STRONG, ANSWER, NAME, RULE, SAID = "need", "answer", "name", "rule", "said"
+"""Marks: a needed statement, the answer by itself, a fact's entity, an equation a heuristic holds of, a wrong word."""
 MARKS = {
     STRONG: "a statement that the query needs", ANSWER: "the answer, by itself", NAME: "what the question is about",
-    RULE: "an equation of which the heuristic holds",
+    RULE: "an equation of which the heuristic holds", SAID: "what the model says wrongly",
 }  # fmt: skip
 _SIGNS = {"*": r"[*×x·]", "/": r"[/÷:]", "-": r"[-−–]"}
 _PIECES = re.compile(r"\d+(?:\.\d+)?|\w+|\S")
@@ -33,8 +33,11 @@ class Piece:
     mark: str = ""
 
 
-def pieces(text: str, needs: Iterable[str], answer: str = "") -> list[Piece]:
-    """The text in order, cut where marks begin and end. Joined, the pieces are the text."""
+def pieces(text: str, needs: Iterable[str], answer: str = "", *, said: str = "") -> list[Piece]:
+    """The text in order, cut where marks begin and end. Joined, the pieces are the text.
+
+    `said` is the model's own completion where it is wrong: its last word is marked too.
+    """
     marks = [""] * len(text)
     answers, names, strong = [last_word(answer)], list[str](), list[str]()
     for need in needs:
@@ -48,7 +51,13 @@ def pieces(text: str, needs: Iterable[str], answer: str = "") -> list[Piece]:
             strong.append(value)
         else:
             answers.append(value)
-    for mark, wanted in ((NAME, names), (ANSWER, answers), (STRONG, strong)):  # the strongest last: it stays
+    wrong = [last_word(said)] if last_word(said) != last_word(answer) else []
+    for mark, wanted in (
+        (NAME, names),
+        (SAID, wrong),
+        (ANSWER, answers),
+        (STRONG, strong),
+    ):  # the strongest last: it stays
         for word in dict.fromkeys(wanted):
             for start, end in _places(text, word):
                 marks[start:end] = [mark] * (end - start)
@@ -122,7 +131,7 @@ def excerpt(found: Sequence[Piece], *, longest: int = 480, around: int = 120) ->
     keep = [False] * total
     keep[: longest // 3] = [True] * (longest // 3)
     at, left = 0, longest - longest // 3
-    strong = next((m for m in (STRONG, RULE, ANSWER) if any(p.mark == m for p in found)), STRONG)
+    strong = next((m for m in (STRONG, RULE, SAID, ANSWER) if any(p.mark == m for p in found)), STRONG)
     for piece in found:
         if piece.mark == strong and left > 0:
             start, end = max(0, at - around), min(total, at + len(piece.text) + around)

@@ -25,7 +25,7 @@ from arithcirc.viz.plates import Options, Plate, Selector, drawings
 TABLES = (
     "findings", "queries", "correlation", "correlation_groups", "magnitude_groups", "power_law", "power_law_groups",
     "answers", "answer_groups", "kinds", "sources", "retrieval_groups", "retrieval_pairs", "mechanisms",
-    "mechanism_kinds", "births",
+    "mechanism_kinds", "mechanism_retrieval", "births",
 )  # fmt: skip
 """Tables of the study that a report reads whole."""
 RANKED = ("ekfac", "ekfac_normed")

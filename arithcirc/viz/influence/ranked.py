@@ -65,7 +65,8 @@ class Asked:
     def marked(self, text: str) -> tuple[Piece, ...]:
         """A document's text with what the query needs, or what the mechanism's heuristic holds of, marked."""
         if self.table == QUERY:
-            return tuple(pieces(text, self.needs, str(self.row.get("answer") or "")))
+            said = str(self.row.get("completion") or "") if self.correct is False else ""
+            return tuple(pieces(text, self.needs, str(self.row.get("answer") or ""), said=said))
         return tuple(rule_pieces(text, str(self.row.get("heuristic") or ""), str(self.row.get("operator") or "")))
 
 

@@ -152,6 +152,29 @@ def corpus(data: RunData, table: str, column: str) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def measured(row: Mapping[Any, Any]) -> str:
+    """What was measured of a mechanism (a row of `mechanisms`), in a sentence or two."""
+    activation = str(row.get("measure") or ("activation" if row.get("what") == "neuron" else "")) == "activation"
+    who = "Its" if row.get("what") == "neuron" else "All its neurons’"
+    what = f"{who} activation at =" if activation else f"{who} contribution to the answer’s logit, written at ="
+    text = f"{what}, mean over {row.get('inside')} prompts of the heuristic minus that over {row.get('outside')} "
+    text += f"others: {theme.number(row.get('value'))}"
+    text += "." if activation else " (through the final norm with its scale held fixed)."
+    if pd.notna(row.get("sign")) and float(row.get("sign") or 1) < 0:
+        text += " Its lowest values follow the heuristic, so documents at the top make this number smaller."
+    return text
+
+
+def obeying(row: Mapping[Any, Any]) -> str:
+    """Whether documents that obey the heuristic come first (a row of `mechanism_retrieval`), beside the base rate."""
+    if pd.isna(row.get("auc")):
+        return ""
+    text = f"{theme.count(row['positives'])} of {theme.count(row['documents'])} documents with equations of its "
+    text += "operator state one that the heuristic holds of; they rank above the rest with AUC "
+    others = theme.number(row.get("auc_others"), 2)
+    return f"{text}{theme.number(row['auc'], 2)} (by the scores of other mechanisms {others}; chance 0.50)."
+
+
 def settings(data: RunData, config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """How it was computed, in sentences by subject."""
     part = {name: config.get(name) or {} for name in ("corpus", "factors", "queries", "scores")}
