@@ -61,6 +61,8 @@ def test_commands_exist_and_all_are_named():
 def test_options_exist(capsys):
     for command in sorted(COMMANDS):
         assert run([command, "--help"]) == 0
+    for command in ("corpus", "train", "fit", "score", "sweep", "report"):
+        assert run(["influence", command, "--help"]) == 0
     known = set(re.findall(r"--[a-z][\w-]*", capsys.readouterr().out))
     assert named(r"(--[a-z][\w-]*)") - {"--constraint", "--strict"} <= known
 
