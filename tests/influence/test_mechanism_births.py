@@ -41,6 +41,7 @@ def born(world, mechanisms, tmp_path_factory):
         mechanisms, [Checkpoint(f"step{s}", s) for s in STEPS], lambda name: world.kept[int(name[4:])],
         linear_modules(world.network), world.documents, np.where(world.teaches, "teaches", "other").tolist(),
         tmp_path_factory.mktemp("births"), at_most=4, top=int(world.teaches.sum()),
+        shares=[world.teaches.astype(float)] * len(mechanisms),
     )  # fmt: skip
 
 
@@ -66,12 +67,15 @@ def test_values_are_those_of_each_checkpoint(world, mechanisms, born):
         np.testing.assert_allclose(rows.set_index("query")["value"][[m.id for m in mechanisms]], expected)
 
 
-def test_documents_that_can_teach_the_rule_lead_before_its_birth(mechanisms, born):
+def test_documents_that_can_teach_the_rule_lead_before_its_birth(world, mechanisms, born):
     table = born.table[born.table["kind"] == "teaches"].set_index(["query", "when"])
     heuristic = mechanisms[-1].id
     before = table.loc[(heuristic, "before")]
     assert before["lift"] > 0.9 / 0.2 * 0.9  # nearly all of the first are among the fifth that teaches
     assert before["lift"] > before["chance_high"]
+    assert before["auc"] >= 0.95
+    assert (before["documents"], before["positives"]) == (len(world.documents), world.teaches.sum())
+    assert np.isnan(before["auc_others"])  # all mechanisms here are of one heuristic
     lifts_before = [table.loc[(m.id, "before"), "lift"] for m in mechanisms if (m.id, "before") in table.index]
     assert np.mean(lifts_before) > 2
     assert table.loc[(heuristic, "final"), "r"] == pytest.approx(1)
