@@ -5,6 +5,7 @@ study's folder `influence/`. Words come from `viz.influence.words`, verdicts fro
 documents only the few that are shown are read.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ SECTIONS: tuple[tuple[int, str, tuple[str, ...]], ...] = (
     (4, "Which kinds of documents?", ("influence_kinds",)),
     (5, "Which sources?", ("influence_sources",)),
 )
-_OPTIONAL = ("mechanisms", "mechanism_kinds", "mechanism_retrieval", "births")
+_OPTIONAL = ("mechanisms", "mechanism_kinds", "mechanism_retrieval", "births", "mechanism_values")
 """Tables that a whole study may lack: a corpus without equations, a model without labelled neurons."""
 
 
@@ -89,15 +90,26 @@ def content(study: Study, data: RunData) -> dict[str, Any]:
         "method": names.method(_method(study, QUERY)),
         "examples": examples(study, data),
         "mechanisms": mechanisms(study, data),
-        "settings": words.settings(data, study.config),
+        "settings": words.settings(data, study.config, study.manifest.get("facts", {})),
         "method_hints": [(m, (names.method(m), hint)) for m, hint in names.METHOD_HINTS.items()],
-        "config": {section: flat(values) for section, values in study.config.items()},
-        "facts": [(k, v) for k, v in flat(manifest.get("facts", {})) if k != "command"],
+        "config": {section: flat(_plain(values)) for section, values in study.config.items()},
+        "facts": [(k, v) for k, v in flat(_plain(manifest.get("facts", {}))) if k != "command"],
         "stages": [(name, f"{record.get('seconds', 0):.1f}") for name, record in manifest.get("stages", {}).items()],
         "packages": manifest.get("packages", {}),
         "git_sha": manifest.get("git_sha"),
         "created": manifest.get("updated") or manifest.get("created", ""),
     }
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Lists as their words, files by their names: where they lie on a machine says nothing to a reader."""
+
+    def one(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return ", ".join(map(str, value))
+        return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+    return {name: one(value) for name, value in values.items()}
 
 
 def headline(study: Study, data: RunData) -> str:

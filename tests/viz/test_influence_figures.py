@@ -148,6 +148,8 @@ def test_retrieval_mechanisms_and_births_draw_their_tables(data):
     births = births_figure(data.tables["births"], kind="fact")
     one = data.tables["births"].query("query == 'neuron:-:L3N17' and kind == 'fact'")
     assert list(births.data[0].y) == pytest.approx(list(one["value"]))
+    values = one.assign(born=[False, True, True], value=[7.0, 8.0, 9.0])[["query", "step", "value", "born"]]
+    assert list(births_figure(data.tables["births"], values).data[0].y) == [7.0, 8.0, 9.0]
     assert next(iter(births.data[0].marker.symbol)).endswith("-open")
     assert mechanism("no mechanism") == "no mechanism"
 
@@ -246,12 +248,12 @@ def test_verdicts_are_said_as_the_table_has_them(data):
 
 
 def test_settings_are_said_in_words(data, study):
-    said = dict(words.settings(data, study.config))
+    said = dict(words.settings(data, study.config, {"max_tokens": 96}))
     assert "EK-FAC" in said["Curvature"]
     assert said["Damping"].startswith("0.1 ×")
     assert said["Tracked layers"].startswith("8 linear layers")
     cut = int(study.table("documents")["cut"].sum())
-    assert f"({cut:,} of 200)" in said["Documents"]
+    assert f"longer than 96 tokens are truncated ({cut:,} of 200)" in said["Documents"]
     right = {r["group"]: r["right"] for r in words.answered(data)}
     queries = data.tables["queries"]
     assert right["factual"] == (queries["correct"] & (queries["group"] == "factual")).sum()

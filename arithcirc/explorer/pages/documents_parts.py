@@ -13,6 +13,9 @@ from arithcirc.viz.influence import names
 from arithcirc.viz.influence.highlight import MARKS, Piece, excerpt, shows
 from arithcirc.viz.influence.ranked import Ranked
 
+HITS = 4
+"""Statements named above a text; all are marked in it."""
+
 
 def marked(found: Sequence[Piece]) -> list[Any]:
     """A text with its marks as elements; every piece is plain text, which the browser cannot take for markup."""
@@ -37,7 +40,9 @@ def document(ranked: Ranked, largest: float, *, brief: bool = False) -> html.Li:
     ]
     if not brief:
         about.append(html.Span(f"{ranked.tokens:,} tokens" + (", cut" if ranked.cut else "")))
-    about += [html.Span(f"holds {shows(need)}", className="doc-holds") for need in ranked.hits]
+    about += [html.Span(f"holds {shows(need)}", className="doc-holds") for need in ranked.hits[:HITS]]
+    if len(ranked.hits) > HITS:
+        about.append(html.Span(f"and {len(ranked.hits) - HITS} more"))
     return html.Li(
         [
             html.Div(f"{ranked.rank}", className="doc-rank"),

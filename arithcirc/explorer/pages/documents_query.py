@@ -10,6 +10,7 @@ from arithcirc.explorer import kit
 from arithcirc.explorer.view import View
 from arithcirc.viz import theme
 from arithcirc.viz.influence import names, ranked
+from arithcirc.viz.influence.births import WHEN
 from arithcirc.viz.influence.highlight import shows
 from arithcirc.viz.influence.lift import mechanism
 from arithcirc.viz.influence.ranked import QUERY, Asked
@@ -173,8 +174,8 @@ def _births(study: Study, asked: Asked) -> list[Any]:
     if rows.empty:
         return []
     told = [
-        f"{row['revision']} ({row['when']} its birth): strength {theme.number(row['value'], 2)}, r with the final "
-        f"influence vector {theme.number(row['r'], 2)}"
+        f"{row['revision']} ({WHEN.get(str(row['when']), row['when'])}): strength {theme.number(row['value'], 2)}, "
+        f"r with the final influence vector {theme.number(row['r'], 2)}"
         for row in rows.to_dict("records")
     ]
     return [html.Ul([html.Li(text) for text in told], className="ov-limits")]

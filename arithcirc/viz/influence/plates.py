@@ -25,7 +25,7 @@ from arithcirc.viz.plates import Options, Plate, Selector, drawings
 TABLES = (
     "findings", "queries", "correlation", "correlation_groups", "magnitude_groups", "power_law", "power_law_groups",
     "answers", "answer_groups", "kinds", "sources", "retrieval_groups", "retrieval_pairs", "mechanisms",
-    "mechanism_kinds", "mechanism_retrieval", "births",
+    "mechanism_kinds", "mechanism_retrieval", "births", "mechanism_values",
 )  # fmt: skip
 """Tables of the study that a report reads whole."""
 RANKED = ("ekfac", "ekfac_normed")
@@ -55,7 +55,8 @@ def drawn(data: RunData) -> Iterator[tuple[str, tuple[str, ...], go.Figure]]:
     for plate in PLATES:
         for values, draw in drawings(plate, data, files=True):
             if (figure := draw()) is not None:
-                files = tuple(f"{t}.parquet" for t in (*plate.tables, *plate.uses) if t not in DERIVED)
+                used = (t for t in (*plate.tables, *plate.uses) if t in data.tables and t not in DERIVED)
+                files = tuple(f"{t}.parquet" for t in used)
                 yield plate.stem(values), files or ("top.parquet",), figure
 
 
@@ -174,7 +175,8 @@ PLATES: tuple[Plate, ...] = (
     ),
     Plate(
         "influence_births", "Before and after birth", ("births",),
-        lambda d, kind: births_figure(d.tables["births"], kind=kind),
+        lambda d, kind: births_figure(d.tables["births"], d.tables.get("mechanism_values"), kind=kind),
         (Selector("kind", _options("births", "kind", {k: w[0] for k, w in names.KINDS.items()}), exported=False),),
+        uses=("mechanism_values",),
     ),
 )  # fmt: skip

@@ -26,7 +26,7 @@ STAGES = {"documents": "fit", "factors": "fit", "queries": "score", "scores": "s
 """Which command makes which stage."""
 MADE_BY = {
     "documents": "fit", "queries": "score", "top": "score", "mechanisms": "score", "mechanism_top": "score",
-    "births": "score",
+    "births": "score", "mechanism_values": "score", "mechanism_retrieval": "score",
 }  # fmt: skip
 """Which command makes which table; all others are findings, made at the end of `score`."""
 _LONGEST = 20_000

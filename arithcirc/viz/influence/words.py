@@ -175,7 +175,7 @@ def obeying(row: Mapping[Any, Any]) -> str:
     return f"{text}{theme.number(row['auc'], 2)} (by the scores of other mechanisms {others}; chance 0.50)."
 
 
-def settings(data: RunData, config: Mapping[str, Any]) -> list[tuple[str, str]]:
+def settings(data: RunData, config: Mapping[str, Any], facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """How it was computed, in sentences by subject."""
     part = {name: config.get(name) or {} for name in ("corpus", "factors", "queries", "scores")}
     factors, scores = part["factors"], part["scores"]
@@ -194,7 +194,7 @@ def settings(data: RunData, config: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{len(tracked)} linear layers: {_shortened(tracked)}. Embeddings, attention unless named here, norms and "
             "the unembedding have no part in any score."
         ) if tracked else "not recorded."),
-        ("Documents", _documents(data, part["corpus"])),
+        ("Documents", _documents(data, part["corpus"], facts)),
         ("Queries", (
             f"The model’s own greedy completion of at most {part['queries'].get('max_new_tokens', '?')} tokens, "
             "right or wrong; the prompt is given, not part of the loss. f is the completion’s negative "
@@ -226,8 +226,9 @@ def _shortened(tracked: list[str]) -> str:
     return ", ".join(tracked) if len(tracked) <= 6 else f"{', '.join(tracked[:3])}, … , {tracked[-1]}"
 
 
-def _documents(data: RunData, corpus: Mapping[str, Any]) -> str:
-    most = corpus.get("max_tokens", "?")
+def _documents(data: RunData, corpus: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    asked, context = corpus.get("max_tokens"), facts.get("max_tokens")
+    most = min((int(n) for n in (asked, context) if n), default="?")
     what = "cut into pieces" if corpus.get("long") == "chunk" else "truncated"
     text = f"The gradient of the summed next-token loss of each document; those longer than {most} tokens are {what}"
     if has(data.tables, "corpus", "cut", "documents"):
