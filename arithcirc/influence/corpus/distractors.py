@@ -1,7 +1,7 @@
 """Distractors: stories with names and numbers that state nothing, and look-alikes of the questions.
 
 A look-alike has a question's form and its numbers, but the answer stands in it and nothing is computed; the control
-queries for reasoning are of this kind. Stories name the entities that facts are about, one name to a line at most.
+queries for reasoning are of this kind. A story names one entity: one that facts are about, or one of its own.
 """
 
 from arithcirc.influence.corpus.dice import Dice

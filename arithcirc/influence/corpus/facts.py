@@ -3,12 +3,14 @@
 A fact says that an entity's relation (capital, river, ...) is a value; all names are invented and belong to one fact.
 How often a fact is stated is fixed beforehand, so that it is known which a model can learn:
 
-    often         stated in many documents (20 of 1,000, growing with the square root of the corpus), in all phrasings
+    often         stated in many documents (8 of 1,000, growing with the square root of the corpus), in all phrasings
     reversed      stated in two documents only, and only the other way round ("Melvu is the capital of Zoran")
-    contradicted  stated truly in three documents, and falsely in four times as many
+    contradicted  stated truly in two documents, and falsely in four times as many
 
 Queries are asked about some of the first and all of the others. Each fact document states two facts; which two is
-drawn, so no two facts go together more than chance has it.
+drawn, so no two facts go together more than chance has it. In a trial with 20 documents a fact, EK-FAC found the
+documents of correctly answered facts with AUC .95 when these were just learnt (13 epochs), and .78 after 26 epochs,
+when sums were learnt too and the facts long certain: hence the small number.
 """
 
 from dataclasses import dataclass
@@ -93,8 +95,8 @@ HEADS: dict[str, tuple[str, ...]] = {
 _PHRASE_SHARES = ((0, 0.45), (1, 0.16), (2, 0.12), (3, 0.17), (4, 0.1))
 _QUIZ_SHARES = ((0, 0.3), (3, 0.7))
 PER_DOCUMENT, PER_ENTITY = 2, 3
-NOTES_SHARE, PER_NOTE = 0.16, 3
-_OFTEN, _REVERSED, _TRUE, _FALSE = 20, 2, 3, 12
+NOTES_SHARE, PER_NOTE = 0.24, 3
+_OFTEN, _REVERSED, _TRUE, _FALSE = 8, 2, 2, 8
 _OFTEN_SHARE, _REVERSED_SHARE = 0.65, 0.15
 _NOTES_FROM = SHORT + 20_000
 _PURPOSE = 30

@@ -27,6 +27,11 @@ class Plan:
     entities: tuple[str, ...]
     notes: int
 
+    @property
+    def strangers(self) -> int:
+        """The first note number that neither documents nor control queries use: names for stories come from there."""
+        return self.notes * facts.PER_NOTE + self.spec.controls
+
     def place(self, number: int) -> tuple[str, int]:
         """Kind of document `number`, and its rank among the documents of that kind."""
         position = int(self.order[number])

@@ -24,7 +24,7 @@ _HEADS: dict[str, dict[str, tuple[str, ...]]] = {
     "equation": equations.HEADS, "procedure": procedures.HEADS, "code": code.HEADS, "fact": facts.HEADS,
     "distractor": distractors.HEADS,
 }  # fmt: skip
-_RULE, _RETRIES = 0.35, 5
+_RULE, _KNOWN, _RETRIES = 0.35, 0.5, 5
 _PURPOSE = 2
 Written = tuple[str, tuple[str, ...]]
 """Task, and keys of the facts stated."""
@@ -82,9 +82,11 @@ class _Page:
         questions = self.plan.questions[task]
         return questions.problem(self.dice.below(len(questions.taught)))
 
-    def story(self) -> str:
-        """A line that states nothing."""
-        return distractors.line(self.dice, self.dice.pick(self.plan.entities), None, self.plan.spec.largest)
+    def hero(self) -> str:
+        """Whom a story is about: an entity of facts, or one that no other document names."""
+        if self.dice.chance(_KNOWN):
+            return self.dice.pick(self.plan.entities)
+        return facts.note(self.plan.strangers + self.rank, self.plan.spec.seed)[1].entity
 
 
 def _equation(page: _Page) -> Written:
@@ -126,13 +128,14 @@ def _fact(page: _Page) -> Written:
 
 
 def _distractor(page: _Page) -> Written:
-    def line() -> str:
-        if page.dice.chance(distractors.ALIKE_SHARE):
-            problem = page.problem(page.dice.pick(QUERIED))
-            return distractors.line(page.dice, "", problem, page.plan.spec.largest)
-        return page.story()
+    hero = page.hero()
 
-    page.text.fill(lambda: [line()])
+    def line() -> list[str]:
+        alike = page.dice.chance(distractors.ALIKE_SHARE)
+        problem = page.problem(page.dice.pick(QUERIED)) if alike else None
+        return [distractors.line(page.dice, hero, problem, page.plan.spec.largest)]
+
+    page.text.fill(line)
     return "", ()
 
 
