@@ -43,7 +43,7 @@ def judge(seed: int, place: Path, *, workers: int = 1) -> dict[str, Any]:
         print(f"seed {seed}: {done} of {total} trainings, {time.process_time():.0f} s here", flush=True)
 
     run, material = fresh_study(CorpusSpec(documents=DOCUMENTS, seed=seed, shares=SHARES), RECIPE, place)
-    trial = open_trial(run.path, material, place / "trainings")
+    trial = open_trial(run.path, material.texts, material.recipe, place / "trainings")
     told: dict[str, Any] = {"seed": seed, "recipe_differs_by": check_recipe(trial), "documents": len(trial.documents)}
     told["answered_right"] = trial.queries.groupby("group", sort=False)["correct"].agg(["sum", "count"]).reset_index()
     for name in ("retrieval_groups", "retrieval_pairs"):

@@ -88,6 +88,17 @@ def test_groups_give_means_gains_and_intervals():
     assert groups.loc[("reasoning", "random"), "n"] == 2
 
 
+def test_queries_without_a_score_are_left_out_and_make_no_noise():
+    true, kept, nll = linear(3, noise=2)
+    scores = {"dot": true, "bm25": np.where(np.arange(6)[:, None] == 1, 0.0, true)}
+    groups = datamodel_groups(scores, kept, nll, QUERIES).set_index(["group", "method"])
+    assert groups.loc[("all", "bm25"), "n"] == 5
+    assert groups.loc[("all", "bm25"), "gain"] == 0
+    none = datamodel_groups({"dot": true, "bm25": 0 * true}, kept, nll, QUERIES).set_index(["group", "method"])
+    assert none.loc[("all", "bm25"), "n"] == 0
+    assert none.loc[("all", "bm25"), ["lds", "gain", "both_low"]].isna().all()
+
+
 def test_a_training_equals_retraining_and_is_read_again(trainings, texts):
     kept = np.arange(40) % 3 > 0
     model = retrain(texts, TINY_TEXT, weights=kept, seed=4)

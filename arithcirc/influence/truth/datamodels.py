@@ -136,6 +136,11 @@ def _both(gains: Float[np.ndarray, "draw query"], seed: int) -> tuple[float, flo
         return float("nan"), float("nan")
     draw = np.random.default_rng([seed, 13])
     picks = draw.integers(gains.shape[1], size=gains.shape)
-    means = np.nanmean(np.take_along_axis(gains, picks, 1), axis=1)
+    drawn = np.take_along_axis(gains, picks, 1)
+    known = np.isfinite(drawn)
+    counts = known.sum(1)
+    means = np.where(known, drawn, 0.0).sum(1)[counts > 0] / counts[counts > 0]
+    if not len(means):
+        return float("nan"), float("nan")
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)

@@ -1,8 +1,8 @@
 """A scored study beside the training that made its model, so that its influences can be tried by training again.
 
-The study knows documents and queries, the material knows texts and recipe; `open_trial` says whether they are of one
-corpus, and `check_recipe` whether training anew gives the study's model: every query must cost the nats that the study
-measured. Of a model whose training is not known, no influence can be tried.
+The study knows documents and queries, `influence.train.open_material` reads texts and recipe; `open_trial` says
+whether they are of one corpus, and `check_recipe` whether training anew gives the study's model: every query must cost
+the nats that the study measured. Of a model whose training is not known, no influence can be tried.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,11 @@ from jaxtyping import Bool, Float
 from arithcirc.errors import RunConflictError
 from arithcirc.influence.rows import Rows
 from arithcirc.influence.study.queries import query_rows
-from arithcirc.influence.train import Material
 from arithcirc.influence.truth.retraining import Left, Progress, Retraining
 from arithcirc.influence_scores import SCORES, ScoreStore
 from arithcirc.store import RunFolder
+from arithcirc.training.text_data import Texts
+from arithcirc.training.text_recipe import TextRecipe
 
 TOLERANCE = 0.02
 """Nats by which a query may differ from the study's, for another number of threads rounds otherwise."""
@@ -46,7 +47,13 @@ class Trial:
 
 
 def open_trial(
-    study: Path, material: Material, folder: Path, *, methods: Sequence[str] | None = None, device: str = "cpu"
+    study: Path,
+    texts: Texts,
+    recipe: TextRecipe,
+    folder: Path,
+    *,
+    methods: Sequence[str] | None = None,
+    device: str = "cpu",
 ) -> Trial:
     """The trial of a scored study folder (`.../influence`); what trainings find is kept in `folder`.
 
@@ -54,7 +61,6 @@ def open_trial(
     """
     run, store = RunFolder.open(study), ScoreStore.open(study / SCORES)
     documents, queries = run.table("documents")[_COLUMNS], run.table("queries")
-    texts = material.texts
     lengths = np.diff(texts.ends, prepend=0)
     if len(documents) != len(texts) or (documents["tokens"].to_numpy() != lengths).any():
         raise RunConflictError(
@@ -65,7 +71,7 @@ def open_trial(
         name: np.stack([store.row(query, name) for query in range(store.n_queries)])
         for name in methods or store.methods
     }
-    retraining = Retraining(texts, material.recipe, Rows(query_rows(queries)), folder, device=device)
+    retraining = Retraining(texts, recipe, Rows(query_rows(queries)), folder, device=device)
     return Trial(queries, documents, scores, retraining)
 
 
