@@ -54,7 +54,7 @@ class StudyOptions:
         None
     )
     fit_documents: Annotated[
-        int | None, Parameter(help="Documents drawn for the curvature (default: all; the paper drew 100000).")
+        int | None, Parameter(help="Documents drawn for the curvature (default: all, 100000 of more).")
     ] = None
     seed: Annotated[int | None, Parameter(help="Seed of sampled labels and drawn documents (default: 0).")] = None
     batch_size: Annotated[int, Parameter(help="Documents in flight.")] = 32

@@ -12,7 +12,7 @@ from arithcirc.influence.study.score import score
 from arithcirc.influence.study.study import FIT, SCORE, Asked, How, Study, open_study
 from arithcirc.models.plain import PlainModel, load_plain
 
-DOCUMENTS, QUERIES = 30, 6
+DOCUMENTS, QUERIES, PARTITION = 30, 6, 16
 ASKED = Asked(max_new_tokens=3, max_tokens=20)
 
 
@@ -46,8 +46,8 @@ def toy(folder: Path, *, seed: int = 1) -> PlainModel:
 
 
 def opened(model: PlainModel, given: Path, out: Path, **more: object) -> Study:
-    """The study opened for scoring, in partitions of eight documents."""
-    options = {"asked": ASKED, "how": How(partition=8), "sections": SCORE} | more
+    """The study opened for scoring, in two partitions."""
+    options = {"asked": ASKED, "how": How(partition=PARTITION), "sections": SCORE} | more
     return open_study(model, given, out, **options)
 
 

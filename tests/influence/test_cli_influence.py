@@ -64,6 +64,7 @@ def test_a_study_from_the_command_line(call, model, given, tmp_path):
     assert fitted.code == 0
     assert "longer than 20 tokens: truncated" in fitted.err
     study = fitted.out.strip().removeprefix("factors: ")
+    call("report", model).refused("score")
     scored = call("score", *options, "--max-new-tokens", 3, "--partition", 16)
     assert scored.code == 0, scored.err
     assert "reasoning" in scored.out

@@ -1,11 +1,12 @@
 """A whole study of a toy: what is scored, that stopping changes nothing, and what is refused."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from studied import ASKED, DOCUMENTS, QUERIES, corpus, done, opened, results, toy
+from studied import ASKED, DOCUMENTS, PARTITION, QUERIES, corpus, opened, results, toy
 
 from arithcirc.errors import EnvironmentFailure, PromptError, RequestError, RunConflictError
 from arithcirc.influence.rows import Row, collate, summed_nll
@@ -29,9 +30,21 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def study(model, given, tmp_path_factory):
+def fitted(model, given, tmp_path_factory):
+    """A folder with factors alone; to copy."""
+    out = tmp_path_factory.mktemp("fitted")
+    fit_factors(opened(model, given, out, sections=FIT))
+    return out
+
+
+@pytest.fixture(scope="module")
+def study(model, given, fitted, tmp_path_factory):
     """Finished; to read from only."""
-    return done(model, given, tmp_path_factory.mktemp("studies"))
+    out = tmp_path_factory.mktemp("studies")
+    shutil.copytree(fitted, out, dirs_exist_ok=True)
+    finished = opened(model, given, out)
+    scoring.score(finished)
+    return finished
 
 
 def gradient(study, row: Row) -> torch.Tensor:
@@ -88,12 +101,12 @@ def test_tables_say_what_was_read(study):
     assert [set(hits) for hits in best["hits"]] == held
 
 
-def test_stopping_in_the_middle_changes_nothing(study, model, given, tmp_path, monkeypatch):
-    fit_factors(opened(model, given, tmp_path, sections=FIT))
+def test_stopping_in_the_middle_changes_nothing(study, fitted, model, given, tmp_path, monkeypatch):
+    shutil.copytree(fitted, tmp_path, dirs_exist_ok=True)
     stopped = opened(model, given, tmp_path)
 
     def interrupt(stage, n, total):
-        if stage == "scores" and n >= 16:
+        if stage == "scores" and n >= DOCUMENTS:
             raise KeyboardInterrupt
 
     stopped.report = interrupt
@@ -107,17 +120,17 @@ def test_stopping_in_the_middle_changes_nothing(study, model, given, tmp_path, m
     assert results(again) == results(study)
 
 
-def test_workers_with_a_range_each_give_the_same_bytes(study, model, given, tmp_path):
-    fit_factors(opened(model, given, tmp_path, sections=FIT))
-    assert not scoring.score(opened(model, given, tmp_path), partitions=range(2, 4))
+def test_workers_with_a_range_each_give_the_same_bytes(study, fitted, model, given, tmp_path):
+    shutil.copytree(fitted, tmp_path, dirs_exist_ok=True)
+    assert not scoring.score(opened(model, given, tmp_path), partitions=range(1, 2))
     assert not opened(model, given, tmp_path).run.finished("scores")
-    assert not scoring.score(opened(model, given, tmp_path), partitions=range(2))
+    assert not scoring.score(opened(model, given, tmp_path), partitions=range(1))
     assert scoring.score(opened(model, given, tmp_path))
     assert results(opened(model, given, tmp_path)) == results(study)
 
 
-def test_the_partition_size_changes_no_score(study, model, given, tmp_path):
-    fit_factors(opened(model, given, tmp_path, sections=FIT))
+def test_the_partition_size_changes_no_score(study, fitted, model, given, tmp_path):
+    shutil.copytree(fitted, tmp_path, dirs_exist_ok=True)
     other = opened(model, given, tmp_path, how=How(partition=30, batch_size=7, query_batch_size=2))
     scoring.score(other)
     mine, theirs = (ScoreStore.open(s.run.path / "scores") for s in (study, other))
@@ -137,6 +150,16 @@ def test_queries_in_groups_score_as_all_at_once(study, model, given, tmp_path):
     np.testing.assert_allclose(whole, grouped, rtol=1e-4, atol=1e-5 * np.abs(whole).max())
 
 
+def test_queries_of_low_rank_score_nearly_as_exact_ones(study):
+    rows = query_rows(study.run.table("queries"))
+    documents = scoring.Rows(TokenStore.open(study.run.path / "tokens").rows(0, DOCUMENTS))
+    config = replace(study.config, scores=replace(study.config.scores, low_rank=16))
+    low = replace(study, config=config)
+    exact, near = (scoring.pairs(s, scoring.engine(s), rows, documents) for s in (study, low))
+    assert (exact != near).any()
+    assert all(np.corrcoef(a, b)[0, 1] > 0.95 for a, b in zip(exact, near, strict=True))
+
+
 def test_factors_of_other_weights_or_another_corpus_are_refused(study, model, given, tmp_path):
     out = study.run.path.parent.parent.parent
     other = toy(tmp_path / "toy", seed=2)
@@ -151,8 +174,9 @@ def test_factors_of_other_weights_or_another_corpus_are_refused(study, model, gi
     assert opened(model, given, out, asked=Asked()).run.finished("scores")
 
 
-def test_other_queries_replace_scores_and_keep_factors(model, given, tmp_path):
-    study = done(model, given, tmp_path)
+def test_other_queries_replace_scores_and_keep_factors(study, model, given, tmp_path):
+    shutil.copytree(study.run.path.parent.parent.parent, tmp_path, dirs_exist_ok=True)
+    study = opened(model, given, tmp_path)
     before = results(study)
     fitted = study.run.manifest["stages"]["factors"]
     again = opened(model, given, tmp_path, asked=Asked(damping=0.5), replace_scores=True)
@@ -193,7 +217,7 @@ def test_the_plan_changes_nothing_and_knows_what_is_done(study, model, given, tm
     planned = make_plan(study, scoring=True)
     assert [step.done for step in planned.steps] == [True] * 4
     assert planned.seconds == 0
-    fresh = open_study(model, given, tmp_path, asked=ASKED, how=How(partition=8), sections=FIT, write=False)
+    fresh = open_study(model, given, tmp_path, asked=ASKED, how=How(partition=PARTITION), sections=FIT, write=False)
     planned = make_plan(fresh, scoring=True)
     assert not any(tmp_path.iterdir())
     assert [step.stage for step in planned.steps] == ["documents", "factors", "queries", "scores"]
@@ -212,26 +236,20 @@ def test_a_corpus_without_text_is_one_line(model, given, tmp_path, text, words):
         encode_documents(open_study(model, tmp_path / "documents.jsonl", tmp_path / "runs", sections=FIT))
 
 
-def test_other_bad_requests(study, model, given, tmp_path):
+def test_other_bad_requests(study, fitted, model, given, tmp_path):
     (tmp_path / "bytes.jsonl").write_bytes(b"\xff\xfe\x00\n")
     with pytest.raises(PromptError, match="cannot be read as text"):
         encode_documents(open_study(model, tmp_path / "bytes.jsonl", tmp_path / "runs", sections=FIT))
     with pytest.raises(PromptError, match=r"documents\.jsonl is not there"):
         open_study(model, tmp_path, tmp_path / "runs")
-    with pytest.raises(RequestError, match=r"--partitions 9 .*0\.\.3"):
-        scoring.score(unscored(model, given, tmp_path), partitions=[9])
+    with pytest.raises(RequestError, match=r"--partitions 9 .*0\.\.1"):
+        scoring.score(opened(model, given, shutil.copytree(fitted, tmp_path / "fitted")), partitions=[9])
     with pytest.raises(RequestError, match="--damping"):
         Asked(damping=0.0)
     with pytest.raises(RequestError, match="--partition 0"):
         How(partition=0)
     with pytest.raises(EnvironmentFailure, match="free"):
         raise_for_memory(study)
-
-
-def unscored(model, given, out):
-    """Fitted alone."""
-    fit_factors(opened(model, given, out / "fitted", sections=FIT))
-    return opened(model, given, out / "fitted")
 
 
 def raise_for_memory(study):
@@ -244,8 +262,8 @@ def raise_for_memory(study):
     )
 
 
-def test_a_query_file_without_a_usable_query_is_one_line(model, given, tmp_path):
-    fit_factors(opened(model, given, tmp_path, sections=FIT))
+def test_a_query_file_without_a_usable_query_is_one_line(fitted, model, given, tmp_path):
+    shutil.copytree(fitted, tmp_path, dirs_exist_ok=True)
     file = tmp_path / "queries.jsonl"
     file.write_text('{"id": "far", "prompt": "' + "1+2=3 " * 12 + '", "answer": "0"}\n')
     with pytest.raises(PromptError, match="no query has a completion"):

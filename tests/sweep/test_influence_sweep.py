@@ -104,7 +104,7 @@ def test_two_processes_write_what_one_writes(tmp_path):
     from arithcirc.cli.main import run
 
     command = (
-        f"influence sweep {tmp_path / 'toy'} --corpus {given} --out {tmp_path / 'runs'} --partition 8 --workers 2 "
+        f"influence sweep {tmp_path / 'toy'} --corpus {given} --out {tmp_path / 'runs'} --partition 16 --workers 2 "
         f"--max-tokens {ASKED.max_tokens} --max-new-tokens {ASKED.max_new_tokens} --device cpu"
     )
     assert run(command.split()) == 0

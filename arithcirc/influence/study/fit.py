@@ -5,6 +5,8 @@ all documents, or from `fit_documents` of them drawn without replacement; labels
 Fisher). What kronfluence finished of an interrupted fit is used again (see `engine`).
 """
 
+import resource
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,7 +65,7 @@ def fit_factors(study: Study) -> None:
     store = encode_documents(study)
     rows = fit_rows(study, store)
     _fit(study, Rows(rows))
-    facts = {"documents": len(rows), "tracked": list(study.tracked)}
+    facts = {"documents": len(rows), "tracked": list(study.tracked), "peak_bytes": peak_bytes()}
     study.run.finish(FACTORS, study.files_in(FACTORS), seconds=time.perf_counter() - start, facts=facts)
 
 
@@ -82,6 +84,12 @@ def _fit(study: Study, rows: Rows) -> None:
 def devices(device: str) -> list[str]:
     """A GPU for each process in turn, where GPUs were asked for in general; none on a CPU or a chosen GPU."""
     return [f"cuda:{i}" for i in range(torch.cuda.device_count())] if device == "cuda" else []
+
+
+def peak_bytes() -> int:
+    """The most memory this process has had resident, model and libraries included."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def fit_rows(study: Study, store: TokenStore) -> list[Row]:

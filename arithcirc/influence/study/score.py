@@ -25,7 +25,7 @@ from arithcirc.errors import RequestError, RunConflictError
 from arithcirc.influence.engine import Engine
 from arithcirc.influence.rows import Row, Rows
 from arithcirc.influence.study.baselines import bm25, noise
-from arithcirc.influence.study.fit import engine, plain_engine
+from arithcirc.influence.study.fit import engine, peak_bytes, plain_engine
 from arithcirc.influence.study.queries import answer_queries, query_rows, query_texts, read_words
 from arithcirc.influence.study.study import FACTORS, SCORE, SCORES, TOKENS, Report, Study, needs_stage
 from arithcirc.influence.study.table import write_documents
@@ -73,7 +73,7 @@ def finish(study: Study, store: TokenStore, *, seconds: float) -> None:
     write_documents(study, store, scores)
     write_top(study.run, scores, "queries", "top")
     outputs = [*study.files_in(SCORES), "documents.parquet", "top.parquet"]
-    facts = {"partition": study.how.partition, "partitions": count, "documents": len(store)}
+    facts = {"partition": study.how.partition, "partitions": count, "documents": len(store), "peak_bytes": peak_bytes()}
     study.run.finish(SCORES, outputs, inputs=["queries.parquet"], seconds=seconds, facts=facts)
 
 

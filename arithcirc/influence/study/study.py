@@ -28,6 +28,8 @@ Notice = Callable[[str, str], None]
 FOLDER, FACTORS, TOKENS, SCORES = "influence", "factors", "tokens", "scores"
 FIT, SCORE = ("model", "corpus", "factors"), ("model", "corpus", "factors", "queries", "scores")
 """Sections that fitting and scoring depend on."""
+MOST_FITTED = 100_000
+"""Documents that curvature comes from where nothing else is asked: as many as the paper drew."""
 _LAYERS = {"mlp": ("mlp",), "attention": ("attention",), "all": ("mlp", "attention")}
 Section = TypeVar("Section", CorpusConfig, FactorConfig, QueryConfig, ScoreConfig)
 
@@ -163,6 +165,8 @@ def _config(model: PlainModel, source: Source, asked: Asked, held: Mapping[str, 
     factors = _settled(FactorConfig(), asked, held.get("factors", {}))
     queries = _settled(QueryConfig(), asked, held.get("queries", {}))
     scores = _settled(ScoreConfig(), asked, held.get("scores", {}))
+    if factors.fit_documents is None and source.n_documents > MOST_FITTED:
+        factors = replace(factors, fit_documents=MOST_FITTED)
     tracked = linear_modules(model.network, kinds=_LAYERS[factors.layers])
     file = source.queries
     return InfluenceConfig(

@@ -5,6 +5,7 @@
 first and last character, chunk). Written as the corpus streams by; memory is one part.
 """
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ class TokenWriter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.files: list[Path] = []
-        self._ids: list[int] = []
+        self._ids = array("i")
         self._ends: list[int] = []
         self._places: list[tuple[int, ...]] = []
 
@@ -53,7 +54,7 @@ class TokenWriter:
             file = self.folder / f"part-{len(self.files):05d}.safetensors"
             write_atomic(file, lambda part: save_file(arrays, part))
             self.files.append(file)
-        self._ids, self._ends, self._places = [], [], []
+        self._ids, self._ends, self._places = array("i"), [], []
 
 
 @dataclass(frozen=True)
