@@ -1,5 +1,6 @@
 """Offline, one thread, the toy model that most tests share, and a browser for those that look at pages."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,19 @@ ARGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+
+
+def pytest_unconfigure() -> None:
+    """What is frozen is never freed, and libraries complain."""
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _frozen() -> None:
+    """What is there stays, so that a collection, which every stage asks for, looks at what tests make only."""
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
