@@ -7,6 +7,7 @@ are fewer than heads and heads are wider than the model asks for; sliding window
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 import toys
 import transformers
@@ -131,3 +132,8 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "olmo2": olmo2,
 }
 """Every supported architecture, GPT-NeoX in both of its forms."""
+
+DIFFERENT = ("neox-parallel", "gpt2", "llama", "gemma2")
+"""Those that differ most: parallel and sequential blocks, biases, gates, grouped queries, caps, windows, both norms."""
+MOSTLY_SLOW = [n if n in DIFFERENT else pytest.param(n, marks=pytest.mark.slow) for n in BUILDERS]
+"""For what a quick test of every architecture shows in another way: the other seven are run by `make test-slow`."""

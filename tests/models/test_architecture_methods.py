@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import toys
-from architectures import BUILDERS, WINDOW
+from architectures import BUILDERS, MOSTLY_SLOW, WINDOW
 from torch import Tensor, nn
 
 from arithcirc.arithmetic.operators import ADD, SUB, OperandRange, all_prompts, concatenate, fitting_prompts
@@ -87,9 +87,10 @@ def seen(modules: list[nn.Module], run: Callable[[], object]) -> list[Tensor]:
 # -- the engine -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", MOSTLY_SLOW, indirect=True)
 @pytest.mark.parametrize("length", [2, 8])
 def test_the_check_finds_the_engine_exact(model: BridgedModel, length: int) -> None:
-    found = check_exactness(model, *random_tokens(model, 3, length=length, seed=length), per_kind=60)
+    found = check_exactness(model, *random_tokens(model, 3, length=length, seed=length), per_kind=24)
     assert found["relative"].max() < TOLERANCE["float32"]
     assert (found.loc[found["token"] == length - 1, "moved"] > 0.8).all()
 
@@ -125,6 +126,7 @@ def test_cut_edges_get_no_weight_and_the_others_share_it(wide: BridgedModel, tok
     assert (wide.logits(tokens, cut=cut) - wide.logits(tokens)).abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("name", MOSTLY_SLOW, indirect=True)
 @pytest.mark.parametrize("key", [1, 2, 3])
 def test_a_token_with_every_edge_cut_does_not_matter(wide: BridgedModel, tokens: Tensor, key: int) -> None:
     alone = frozenset((query, key) for query in range(key + 1, 5))
@@ -152,6 +154,7 @@ def test_cuts_leave_each_layer_its_own_window(model: BridgedModel, name: str, to
 # -- methods ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", MOSTLY_SLOW, indirect=True)
 @pytest.mark.parametrize("batch_size", [20, 4096])
 def test_shared_prefixes_change_no_mean(model: BridgedModel, encoder: PromptEncoder, batch_size: int) -> None:
     means = mean_activations(model, encoder, (ADD, SUB), OPERANDS, batch_size=batch_size)
@@ -183,6 +186,7 @@ def test_ablated_circuits_equal_edits_by_hand(model: BridgedModel, encoder: Prom
     assert (ours - model.logits(tokens)).abs().amax((1, 2)).min() > 1e-2
 
 
+@pytest.mark.parametrize("name", MOSTLY_SLOW, indirect=True)
 def test_maps_are_the_activations_of_plain_forwards_in_any_batches(model: BridgedModel, encoder: PromptEncoder) -> None:
     prompts = fitting_prompts(ADD, OPERANDS, encoder.limit)
     neurons = [Neuron(layer, n) for layer in (2, 0, 1) for n in (5, 0, 95)]

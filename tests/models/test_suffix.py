@@ -7,7 +7,7 @@ from itertools import groupby
 import pytest
 import torch
 import toys
-from architectures import BUILDERS
+from architectures import BUILDERS, MOSTLY_SLOW
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -106,6 +106,7 @@ def test_equals_hooked_forwards_everywhere(
     assert (moved > 1e-3).sum() > len(patches) // 2, "the comparison needs patches that do something"
 
 
+@pytest.mark.parametrize("model", MOSTLY_SLOW, indirect=True)
 @settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batch_size=st.integers(1, 300), order=st.randoms(use_true_random=False))
 def test_batch_size_and_order_change_nothing(
@@ -119,6 +120,7 @@ def test_batch_size_and_order_change_nothing(
     torch.testing.assert_close(again, whole[shuffled], rtol=1e-5, atol=2e-5)
 
 
+@pytest.mark.parametrize("model", MOSTLY_SLOW, indirect=True)
 def test_patching_nearly_the_same_values_changes_nearly_nothing(engine: SuffixEngine) -> None:
     patches = list(every_patch())[::3]
     own = engine.clean.activations
@@ -127,6 +129,7 @@ def test_patching_nearly_the_same_values_changes_nearly_nothing(engine: SuffixEn
     torch.testing.assert_close(ours, engine.clean.logits.expand_as(ours), rtol=1e-5, atol=2e-5)
 
 
+@pytest.mark.parametrize("model", MOSTLY_SLOW, indirect=True)
 def test_patches_that_change_nothing_are_not_run(
     engine: SuffixEngine, source: Activations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +155,7 @@ def test_patches_that_change_nothing_are_not_run(
     assert moved.any(-1).any(-1).tolist() == [False, True, False, True, True, False]
 
 
+@pytest.mark.parametrize("model", MOSTLY_SLOW, indirect=True)
 def test_last_layer_reaches_only_its_own_position(engine: SuffixEngine, source: Activations) -> None:
     last = toys.LAYERS - 1
     patches = [Patch(c, p) for p in POSITIONS[:-1] for c in (Head(last, 0), Mlp(last), Neuron(last, 3))]
@@ -159,6 +163,7 @@ def test_last_layer_reaches_only_its_own_position(engine: SuffixEngine, source: 
     torch.testing.assert_close(ours, engine.clean.logits.expand_as(ours), rtol=1e-5, atol=2e-5)
 
 
+@pytest.mark.parametrize("model", MOSTLY_SLOW, indirect=True)
 def test_a_patch_leaves_earlier_positions_and_lower_layers_clean(
     model: BridgedModel, engine: SuffixEngine, clean: Tensor, source: Activations
 ) -> None:
@@ -181,6 +186,7 @@ def test_a_patch_leaves_earlier_positions_and_lower_layers_clean(
             assert (a[:, 3:] - b[:, 3:]).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("model", MOSTLY_SLOW, indirect=True)
 def test_progress_counts_every_row(engine: SuffixEngine, source: Activations) -> None:
     rows: list[int] = []
     patches = list(every_patch())[::30]
@@ -188,6 +194,7 @@ def test_progress_counts_every_row(engine: SuffixEngine, source: Activations) ->
     assert sum(rows) == len(patches) * N_PROMPTS
 
 
+@pytest.mark.parametrize("model", MOSTLY_SLOW, indirect=True)
 def test_out_of_memory_halves_the_batch(
     engine: SuffixEngine, source: Activations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +216,7 @@ def test_out_of_memory_halves_the_batch(
     assert sum(rows > 8 for rows in tried) < 8, "a size that failed is not tried again and again"
 
 
+@pytest.mark.parametrize("model", MOSTLY_SLOW, indirect=True)
 def test_out_of_memory_with_one_row_is_said(
     engine: SuffixEngine, source: Activations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +229,7 @@ def test_out_of_memory_with_one_row_is_said(
         engine.run([Patch(Mlp(0), 1)], source, keep, batch_size=4)
 
 
+@pytest.mark.parametrize("model", MOSTLY_SLOW, indirect=True)
 def test_bos_is_not_patched(engine: SuffixEngine, source: Activations) -> None:
     with pytest.raises(RequestError, match=r"positions 1\.\.4; position 0"):
         engine.run([Patch(Mlp(0), 0)], source, keep, batch_size=4)
