@@ -121,7 +121,7 @@ def test_a_revision_with_pickled_weights_only_is_refused_with_the_way_to_convert
     snapshot = cached(toy_folder, tmp_path, "EleutherAI/pythia-14m", "step512")
     (snapshot / "model.safetensors").unlink()
     failing(http_error(RemoteEntryNotFoundError, 404))
-    monkeypatch.setattr(loading, "_tokenizer", lambda *_: build_tokenizer(toys.LIMIT))
+    monkeypatch.setattr(loading, "read_tokenizer", lambda *_: build_tokenizer(toys.LIMIT))
     words = r"no safetensors at revision step512, only pickled weights, .* converted them"
     with pytest.raises(ModelError, match=words):
         load("EleutherAI/pythia-14m", revision="step512", device="cpu", cache_dir=tmp_path)
