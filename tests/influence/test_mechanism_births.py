@@ -10,7 +10,7 @@ import torch
 from influence import planted_rule
 
 from arithcirc.errors import RequestError
-from arithcirc.influence.engine import Settings, linear_modules
+from arithcirc.influence.engine import Engine, Settings, linear_modules
 from arithcirc.influence.mechanisms.births import Checkpoint, births, crossing, lifts
 from arithcirc.influence.mechanisms.measurements import prepare, values
 from arithcirc.influence.mechanisms.scoring import Scorer
@@ -79,6 +79,39 @@ def test_documents_that_can_teach_the_rule_lead_before_its_birth(world, mechanis
     lifts_before = [table.loc[(m.id, "before"), "lift"] for m in mechanisms if (m.id, "before") in table.index]
     assert np.mean(lifts_before) > 2
     assert table.loc[(heuristic, "final"), "r"] == pytest.approx(1)
+
+
+def test_a_stopped_run_goes_on_where_it_was(world, mechanisms, tmp_path, monkeypatch):
+    documents, steps = world.documents[:20], STEPS[:2]
+    neuron = mechanisms[0].neurons[0]
+    label = {"operator": "+", "layer": neuron.layer, "neuron": neuron.index, "heuristic": mechanisms[0].heuristic}
+    fitted, fit = [], Engine.fit
+
+    def follow(folder, chosen=mechanisms[:2], most=9):
+        def counted(engine, rows, **options):
+            if len(fitted) == most:
+                raise KeyboardInterrupt
+            fitted.append(engine.folder.name)
+            return fit(engine, rows, **options)
+
+        fitted.clear()
+        monkeypatch.setattr(Engine, "fit", counted)
+        return births(
+            chosen, [Checkpoint(f"step{s}", s) for s in steps], lambda name: world.kept[int(name[4:])],
+            linear_modules(world.network), documents, ["x"] * 20, folder, given=pd.DataFrame([{**label, "birth": 20}]),
+        ).table  # fmt: skip
+
+    whole = follow(tmp_path / "whole")
+    assert fitted == ["step0", "step20"]
+    with pytest.raises(KeyboardInterrupt):
+        follow(tmp_path / "stopped", most=1)
+    again = follow(tmp_path / "stopped")
+    assert fitted == ["step20"]
+    pd.testing.assert_frame_equal(again, whole)
+    follow(tmp_path / "whole")
+    assert not fitted
+    follow(tmp_path / "whole", chosen=mechanisms[:1])  # other mechanisms: nothing kept is theirs
+    assert len(fitted) == 2
 
 
 def test_what_is_not_affordable_is_named(world, mechanisms, tmp_path):

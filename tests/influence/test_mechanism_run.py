@@ -12,6 +12,7 @@ from arithcirc.arithmetic.operators import Prompts
 from arithcirc.config import ModelConfig, PromptConfig, RunConfig
 from arithcirc.errors import RequestError, RunConflictError
 from arithcirc.heuristics.names import parse_heuristic
+from arithcirc.influence.mechanisms import births_stage
 from arithcirc.influence.mechanisms import run as stage
 from arithcirc.influence.mechanisms.births_stage import checkpoints_of, run_births
 from arithcirc.influence.mechanisms.choose import candidates, choose
@@ -191,6 +192,23 @@ def test_births_are_a_stage_of_the_study(model, corpus, labelled, tmp_path):
     assert set(made.left_out) | set(made.table.get("query", ())) == {m.id for m in found}
     with pytest.raises(RequestError, match="1 checkpoints"):
         checkpoints_of(checkpoints, "step1")
+
+
+def test_births_take_the_last_scores_from_the_study(model, study, labelled, monkeypatch):
+    mechanisms = stage.find(study, labelled, inside, WANTED)
+    given = pd.DataFrame([{"operator": "+", "layer": 1, "neuron": 3, "heuristic": "op2 = 8 mod 10", "birth": 8}])
+    checkpoints, kept = Path(model.network.name_or_path).parent, study.run.path / "births"
+    taken = run_births(study, mechanisms, checkpoints, given=given, inside=inside)
+    assert "step1" in taken.seconds
+    assert not (kept / "step8").exists()
+    monkeypatch.setattr(births_stage, "_final", lambda *_: None)
+    fitted = run_births(study, mechanisms, checkpoints, given=given, inside=inside)
+    assert (kept / "step8").is_dir()
+    pd.testing.assert_frame_equal(taken.table, fitted.table, rtol=0.05)  # ranks of near ties move rho a little
+    np.testing.assert_allclose(taken.table["r"], fitted.table["r"], atol=1e-4)
+    assert {(w, s) for w, s in zip(taken.table["when"], taken.table["step"], strict=True)} == {
+        ("before", 1), ("after", 8), ("final", 8)
+    }  # fmt: skip
 
 
 def test_equations_are_read_where_they_stand_alone_and_true():

@@ -11,7 +11,8 @@ with that of the last checkpoint (Pearson r). A mechanism at work in the first c
 at the last checkpoint has the wrong sign has none by crossing.
 Cost: one forward of all prompts per checkpoint, and one fit and two passes over the documents per checkpoint that is
 `before` or `after` of some mechanism. `at_most` limits these: the checkpoints that most mechanisms need come first,
-and mechanisms that are left out are returned by name.
+and mechanisms that are left out are returned by name. Scores of a checkpoint are kept as soon as they are made, and
+read again for the same weights, mechanisms, documents and settings (`birth_scores`).
 The measured prompts and weights are those of the last checkpoint's labels: a value before the birth asks what the same
 neurons did then, not what carried the rule.
 """
@@ -29,12 +30,12 @@ from scipy.stats import hypergeom
 from torch import nn
 
 from arithcirc.errors import RequestError
-from arithcirc.influence.engine import Engine, Settings
+from arithcirc.influence.engine import Settings
+from arithcirc.influence.mechanisms.birth_scores import scores_at
 from arithcirc.influence.mechanisms.equations import found_by
 from arithcirc.influence.mechanisms.measurements import prepare, values
-from arithcirc.influence.mechanisms.scoring import Scorer
 from arithcirc.influence.mechanisms.values import Mechanism
-from arithcirc.influence.rows import Row, Rows
+from arithcirc.influence.rows import Row
 
 HALF = 0.5
 LEVEL = 0.95
@@ -55,7 +56,7 @@ class Checkpoint:
 class Births:
     """`values`: query, revision, step, value, birth (how it was found), born. `table`: as `births.parquet`.
 
-    `left_out`: mechanisms without a birth, or whose checkpoints were too many; `seconds` by checkpoint fitted.
+    `left_out`: mechanisms without a birth, or whose checkpoints were too many; `seconds` by checkpoint scored.
     """
 
     values: pd.DataFrame
@@ -68,14 +69,16 @@ def births(
     mechanisms: Sequence[Mechanism], checkpoints: Sequence[Checkpoint], load: Load, tracked: Sequence[str],
     documents: Sequence[Row], kinds: Sequence[str], folder: Path, *,
     settings: Settings | None = None, given: pd.DataFrame | None = None, at_most: int = 4, top: int | None = None,
-    shares: Sequence[Float[np.ndarray, "document"]] | None = None, progress: Progress | None = None,
+    shares: Sequence[Float[np.ndarray, "document"]] | None = None,
+    final: Float[np.ndarray, "mechanism document"] | None = None, progress: Progress | None = None,
 ) -> Births:  # fmt: skip
     """Values at all checkpoints, and influence before and after each mechanism's birth.
 
-    `checkpoints` ascend, the last is the one that was labelled; `kinds` are the documents'; factors are kept in
-    `folder/<revision>`; `given` are rows of a sweep's births (operator, layer, neuron, heuristic, birth). Kinds are
-    counted among the `top` documents by ekfac_normed (None: a tenth, at most 100). With `shares` (`Equations.share` of
-    each mechanism) the table also says how well documents that obey a heuristic are found, as `retrieval` does. Raises
+    `checkpoints` ascend, the last is the one that was labelled; `kinds` are the documents'; factors and scores are
+    kept in `folder/<revision>`; `given` are rows of a sweep's births (operator, layer, neuron, heuristic, birth). Kinds
+    are counted among the `top` documents by ekfac_normed (None: a tenth, at most 100). With `shares`
+    (`Equations.share` of each mechanism) the table also says how well documents that obey a heuristic are found, as
+    `retrieval` does. `final`: ekfac_normed at the last checkpoint where it is known, which then costs nothing. Raises
     RequestError with fewer than two checkpoints.
     """
     if len(checkpoints) < 2:
@@ -91,14 +94,13 @@ def births(
     wanted = _affordable([at for at, _ in born], at_most)
     last = len(checkpoints) - 1
     seconds: dict[str, float] = {}
-    scores: dict[int, Float[np.ndarray, "mechanism document"]] = {}
-    for count, at in enumerate(dict.fromkeys([*wanted, last]) if wanted else (), 1):
-        begun = time.perf_counter()
-        scores[at] = _scores_at(
-            load(checkpoints[at].revision), tracked, mechanisms, documents, folder / checkpoints[at].revision, settings
-        )
-        seconds[checkpoints[at].revision] = time.perf_counter() - begun
-        told("births", count, len(wanted) + 1)
+    scores = {} if final is None or not wanted else {last: final}
+    todo = [at for at in dict.fromkeys([*wanted, last]) if at not in scores] if wanted else []
+    for count, at in enumerate(todo, 1):
+        begun, name = time.perf_counter(), checkpoints[at].revision
+        scores[at] = scores_at(load(name), tracked, mechanisms, documents, folder / name, settings)
+        seconds[name] = time.perf_counter() - begun
+        told("births", count, len(todo))
     k = top or max(1, min(100, len(documents) // 10))
     kept = [j for j, (at, _) in enumerate(born) if at is not None and {at - 1, at} <= set(scores)]
     places = {j: {"before": (at := born[j][0] or 0) - 1, "after": at, "final": last} for j in kept}
@@ -149,19 +151,6 @@ def _affordable(born: Sequence[int | None], at_most: int) -> list[int]:
         if len(chosen | {at - 1, at}) <= at_most:
             chosen |= {at - 1, at}
     return sorted(chosen)
-
-
-def _scores_at(
-    network: nn.Module, tracked: Sequence[str], mechanisms: Sequence[Mechanism], documents: Sequence[Row],
-    folder: Path, settings: Settings,
-) -> Float[np.ndarray, "mechanism document"]:  # fmt: skip
-    """ekfac_normed of all documents at one checkpoint, its factors fitted or found in the folder."""
-    Engine(network, tracked, folder, settings=settings).fit(Rows(documents))
-    scorer = Scorer(network, tracked, prepare(network, tracked, mechanisms), folder, settings=settings)
-    norms = scorer.document_norms(documents).astype(np.float64)
-    found = scorer.curved(documents).astype(np.float64)
-    normed: np.ndarray = np.divide(found, norms, out=np.zeros_like(found), where=norms > 0)
-    return normed
 
 
 def _pearson(one: Float[np.ndarray, "document"], other: Float[np.ndarray, "document"]) -> float:

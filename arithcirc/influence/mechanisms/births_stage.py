@@ -1,8 +1,10 @@
 """Stage `births`: the mechanisms of a study at the other checkpoints of its model (see `births`).
 
 The checkpoints are the step folders beside the one that was studied, up to it. Documents are those of the study, or
-`sample` of them drawn with the study's seed where there are more; factors of each checkpoint are kept in
-`births/<revision>/` and reused while weights and documents are the same. Written: `births` and `mechanism_values`.
+`sample` of them drawn with the study's seed where there are more; factors and scores of each checkpoint are kept in
+`births/<revision>/`, so a stop loses one checkpoint at most. The last checkpoint's scores are those of the stage
+`mechanisms`, unless documents were drawn here or for the study's curvature: then they are made anew, so that the
+curvature of all checkpoints comes from the same documents. Written: `births` and `mechanism_values`.
 """
 
 import time
@@ -11,17 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from torch import nn
 
 from arithcirc.errors import RequestError
+from arithcirc.influence.mechanisms.birth_scores import normed
 from arithcirc.influence.mechanisms.births import Births, Checkpoint, births
 from arithcirc.influence.mechanisms.choose import Inside
 from arithcirc.influence.mechanisms.equations import Equations
-from arithcirc.influence.mechanisms.run import STAGE, step_of
+from arithcirc.influence.mechanisms.run import STAGE, hash_of, step_of
 from arithcirc.influence.mechanisms.values import Mechanism
 from arithcirc.influence.study.fit import settings
 from arithcirc.influence.study.study import TOKENS, Study, needs_stage
 from arithcirc.influence.study.tokens import TokenStore
+from arithcirc.influence_scores import MECHANISM_SCORES, ScoreStore
 from arithcirc.models.plain import load_plain
 
 SAMPLE = 2000
@@ -76,7 +81,7 @@ def run_births(
         mechanisms, checkpoints, load or loaded, study.tracked, store.chosen(numbers),
         documents["kind"].tolist(),
         study.run.path / FOLDER, settings=settings(study, "ekfac"), given=given, at_most=at_most, shares=shares,
-        progress=study.report,
+        final=_final(study, mechanisms, len(numbers)), progress=study.report,
     )  # fmt: skip
     tables = [study.run.write_table("mechanism_values", found.values)]
     if len(found.table):
@@ -87,3 +92,14 @@ def run_births(
     }  # fmt: skip
     study.run.finish("births", tables, seconds=time.perf_counter() - begun, facts=facts)
     return found
+
+
+def _final(
+    study: Study, mechanisms: Sequence[Mechanism], followed: int
+) -> Float[np.ndarray, "mechanism document"] | None:
+    """ekfac_normed of the studied checkpoint where it was scored from the same documents as the others are."""
+    scores = ScoreStore.open(study.run.path / MECHANISM_SCORES)
+    drawn = study.config.factors.fit_documents
+    fitted = scores.n_documents if drawn is None else min(drawn, scores.n_documents)
+    same = {part.metadata.get("config") for part in scores.parts} == {hash_of(study, mechanisms)}
+    return normed(scores) if same and followed == fitted == scores.n_documents else None

@@ -13,7 +13,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from arithcirc.influence.mechanisms.choose import HEURISTICS, NEURONS, PROMPTS, 
 from arithcirc.influence.mechanisms.equations import Equations, retrieval
 from arithcirc.influence.mechanisms.measurements import prepare, values
 from arithcirc.influence.mechanisms.scoring import Scorer
-from arithcirc.influence.mechanisms.values import Mechanism
+from arithcirc.influence.mechanisms.values import Mechanism, plain
 from arithcirc.influence.rows import Row
 from arithcirc.influence.study.baselines import noise
 from arithcirc.influence.study.fit import settings
@@ -110,11 +110,7 @@ def find(study: Study, analysed: RunFolder, inside: Inside, wanted: Wanted) -> t
 
 def hash_of(study: Study, mechanisms: Sequence[Mechanism]) -> str:
     """What the scores belong to: the study's model, corpus and factors, and every mechanism to its last prompt."""
-    plain = [
-        {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in asdict(m).items()}
-        for m in mechanisms
-    ]
-    words = [study.hash_of((*FIT, "scores")), plain]
+    words = [study.hash_of((*FIT, "scores")), plain(mechanisms)]
     return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
 
 

@@ -9,7 +9,9 @@ r holds the final norm's division at this prompt fixed, as `live.contributions` 
 the unembedding nor a norm is a tracked layer. v_n is not: a document may teach a neuron when to fire or what to write.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -67,3 +69,11 @@ class Mechanism:
 def contrast(inside: int, outside: int) -> Float[np.ndarray, "prompt"]:
     """Weights of a mean over `inside` prompts minus a mean over the `outside` ones that follow them."""
     return np.concatenate([np.full(inside, 1.0 / max(inside, 1)), np.full(outside, -1.0 / max(outside, 1))])
+
+
+def plain(mechanisms: Sequence[Mechanism]) -> list[dict[str, Any]]:
+    """All that mechanisms are, to the last prompt, as JSON can hold it: what a hash of scores is made of."""
+    return [
+        {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in asdict(m).items()}
+        for m in mechanisms
+    ]
