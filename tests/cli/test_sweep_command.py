@@ -1,5 +1,7 @@
 """`arithcirc sweep`: a real sweep that is killed and goes on, its queries, and bad input in one line."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -16,7 +18,7 @@ import pytest
 from sweep.synthetic_sweep import synthetic_sweep
 
 from arithcirc.catalogue import SweepFolder
-from arithcirc.cli import show_sweep
+from arithcirc.cli import main, show_sweep
 from arithcirc.models.zoo import shipped_folder
 from arithcirc.store import write_atomic, write_json
 from arithcirc.sweep.collect import collect
@@ -44,8 +46,12 @@ def checkpoints(tmp_path_factory):
 
 def start(model, out, workers):
     """The command in a process of its own."""
-    command = [sys.executable, "-c", MAIN, "sweep", str(model), "--out", str(out), "--workers", str(workers), *FEW]
+    command = [sys.executable, "-c", MAIN, *asked(model, out, workers)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def asked(model, out, workers):
+    return ["sweep", str(model), "--out", str(out), "--workers", str(workers), *FEW]
 
 
 def gone(process, within=20.0):
@@ -73,7 +79,7 @@ def swept(checkpoints, tmp_path_factory):
     """A sweep that was killed after its first task and started again: folder, files before, what the second said."""
     out = tmp_path_factory.mktemp("sweeps") / "swept"
     process = start(checkpoints, out, 2)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not outcomes(out):
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()[1]
@@ -84,9 +90,9 @@ def swept(checkpoints, tmp_path_factory):
     assert len(workers) == 2
     assert all(gone(worker) for worker in workers)
     before, status = written(out), outcomes(out)
-    again = start(checkpoints, out, 1)
-    said, err = again.communicate(timeout=200)
-    return out, before, status, (again.returncode, said, err)
+    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = main.run(asked(checkpoints, out, 1))
+    return out, before, status, (code, said.getvalue(), err.getvalue())
 
 
 def test_a_killed_sweep_goes_on_with_what_is_missing(swept):
