@@ -150,6 +150,8 @@ def test_retrieval_mechanisms_and_births_draw_their_tables(data):
     assert list(births.data[0].y) == pytest.approx(list(one["value"]))
     values = one.assign(born=[False, True, True], value=[7.0, 8.0, 9.0])[["query", "step", "value", "born"]]
     assert list(births_figure(data.tables["births"], values).data[0].y) == [7.0, 8.0, 9.0]
+    low = births_figure(data.tables["births"], values.assign(sign=-1.0))
+    assert list(low.data[0].y) == [-7.0, -8.0, -9.0]
     assert next(iter(births.data[0].marker.symbol)).endswith("-open")
     assert mechanism("no mechanism") == "no mechanism"
 

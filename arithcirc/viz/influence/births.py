@@ -1,6 +1,6 @@
 """What a mechanism's documents were before and after it appeared in training.
 
-`births_figure`  over checkpoints, one line per mechanism: its measured strength, the correlation of its influence
+`births_figure`  over checkpoints, one line per mechanism: its strength (sign x value), the correlation of its influence
                  vector with the final one, and the lift of one kind of documents. Open marks lie before the birth
 
 The factors of every checkpoint are its own. Two checkpoints make a line, not a trend.
@@ -54,11 +54,15 @@ def births_figure(table: pd.DataFrame, values: pd.DataFrame | None = None, *, ki
 
 
 def _curves(chosen: pd.DataFrame, values: pd.DataFrame | None) -> pd.DataFrame:
-    """Strength by checkpoint: columns query, step, value, when; of every checkpoint where that was measured."""
+    """Strength by checkpoint: columns query, step, value, when; of every checkpoint where that was measured.
+
+    Strength is sign x value where the sign is known: a neuron whose rule is to be low is strong when it is low.
+    """
     if values is None or not {"query", "step", "value", "born"} <= set(values.columns):
         return chosen[["query", "step", "value", "when"]]
     held = values[values["query"].isin(chosen["query"])]
-    return held.assign(when=["after" if born else "before" for born in flags(held, "born")])
+    strength = held["value"] * held.get("sign", 1)
+    return held.assign(value=strength, when=["after" if born else "before" for born in flags(held, "born")])
 
 
 def _line(figure: go.Figure, panel: int, i: int, query: str, what: tuple[pd.DataFrame, str, list[int]]) -> None:
