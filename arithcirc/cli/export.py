@@ -57,8 +57,9 @@ def _site(run: "RunFolder", out: Path, top: int) -> None:
     plan = plan_site(run, top=top)
     for note in plan.notes:
         show.err.print(note, markup=False)
+    documents = "documents, " if plan.documents.study is not None else ""
     show.err.print(
-        f"pages: overview, report, prompts, neurons and {len(plan.chosen)} single neurons, "
+        f"pages: overview, report, prompts, {documents}neurons and {len(plan.chosen)} single neurons, "
         f"about {show.memory(plan.expected_bytes)} in {out}",
         markup=False,
     )

@@ -48,6 +48,7 @@ def environment() -> Environment:
         "kindcolour": names.kind_colour,
         "need": highlight.shows,
         "excerpt": highlight.excerpt,
+        "shortlines": highlight.short_lines,
     }
     return made
 

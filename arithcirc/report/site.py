@@ -5,6 +5,7 @@
     prompts.html          prompts, answers, the heuristics that hold and their neurons
     neurons.html          the neurons with a page: sort, search by heuristic
     neurons/<op>_<name>.html
+    documents.html        queries and mechanisms with their training documents, where the run has an influence study
     assets/               plotly.js, the script, the style and the figures' templates, once
     site.json             what made it; a folder without it is never written over
 
@@ -25,7 +26,7 @@ from plotly.offline import get_plotlyjs
 
 from arithcirc.errors import RequestError
 from arithcirc.neuron_maps import StoredMaps
-from arithcirc.report import run_page, site_neuron, site_neurons, site_overview, site_prompts
+from arithcirc.report import run_page, site_documents, site_neuron, site_neurons, site_overview, site_prompts
 from arithcirc.report.page import asset, environment
 from arithcirc.report.site_neurons import FOLDER, Chosen
 from arithcirc.report.site_tables import RunTables
@@ -45,7 +46,7 @@ PAGE_BYTES = 95_000
 """About what a neuron's page takes."""
 REST_BYTES = 8_500_000
 """plotly.js and the other pages."""
-ASSETS = ("report.js", "site.js", "site_tables.js", "site_theme.js", "report.css", "site.css")
+ASSETS = ("report.js", "site.js", "site_tables.js", "site_theme.js", "report.css", "influence.css", "site.css")
 Progress = Callable[[str, int, int], None]
 
 
@@ -56,6 +57,7 @@ class SitePlan:
     chosen: list[Chosen]
     maps: dict[str, StoredMaps]
     notes: list[str]
+    documents: site_documents.Documents
 
     @property
     def expected_bytes(self) -> int:
@@ -86,7 +88,10 @@ def plan_site(run: RunFolder, *, top: int = 200) -> SitePlan:
         notes.append(
             f"no neuron pages, since no activation maps are stored: make them with '{line}', then export again"
         )
-    return SitePlan(chosen, maps, notes)
+    documents = site_documents.find(run)
+    if documents.note:
+        notes.append(documents.note)
+    return SitePlan(chosen, maps, notes, documents)
 
 
 def write_site(
@@ -132,7 +137,7 @@ def _write(run: RunFolder, part: Path, plan: SitePlan, command: str, progress: P
     _assets(part)
     data, target = run_page.page_data(run)
     labels = {o: site_neurons.labels_of(data, o) for o in plan.maps}
-    total, done = len(plan.chosen) + 4, 0
+    total, done = len(plan.chosen) + 4 + (plan.documents.study is not None), 0
     shared = _shared(run, plan, stamp)
 
     def write(name: str, text: str) -> None:
@@ -146,12 +151,16 @@ def _write(run: RunFolder, part: Path, plan: SitePlan, command: str, progress: P
     write("report.html", _report(run, data, target, shared))
     write("prompts.html", _render("site_prompts.html", shared, prompts=site_prompts.rows(data, labels, plan.chosen)))
     write("neurons.html", _render("site_neurons.html", shared, rows=list(site_neurons.rows(plan.chosen, labels))))
+    if plan.documents.study is not None:
+        shown = site_documents.content(plan.documents, plan.chosen)
+        write(site_documents.PAGE, _render("site_documents.html", shared, **shown))
     for at, entry in enumerate(plan.chosen):
         held = plan.maps[entry.operator].read(entry.neuron)
         if held is not None:
             mine = labels[entry.operator].get(entry.neuron, [])
             pairs = plan.maps[entry.operator].pairs()
             content = site_neuron.page(entry, held, mine, pairs, level=data.level) | _around(plan, at)
+            content["built"] = site_documents.neuron(plan.documents, entry.operator, entry.neuron)
             write(f"{FOLDER}/{entry.file}", _render("site_neuron.html", shared | {"root": "../"}, **content))
     return done
 
@@ -173,6 +182,7 @@ def _shared(run: RunFolder, plan: SitePlan, stamp: dict[str, Any]) -> dict[str, 
         "stamp": stamp,
         "notes_site": plan.notes,
         "has_neurons": bool(plan.chosen),
+        "has_documents": plan.documents.study is not None,
         "git_sha": run.manifest.get("git_sha"),
         "created": run.manifest.get("created", ""),
         "packages": run.manifest.get("packages", {}),

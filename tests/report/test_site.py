@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 import pytest
 from explorer.synthetic_explorer import make_explorer_run
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from influence.planted_scores import planted_study
 from report.pages import HOSTILE, words
 
 from arithcirc.cli.main import run as run_command
@@ -37,7 +39,18 @@ TABLES = ("accuracy", "answers", "first_layers", "heuristics", "label_summary", 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    return make_explorer_run(tmp_path_factory.mktemp("runs") / "planted" / "step4000", name=HOSTILE, tables=TABLES)
+    made = make_explorer_run(tmp_path_factory.mktemp("runs") / "planted" / "step4000", name=HOSTILE, tables=TABLES)
+    study = planted_study(made.path, documents=200, findings=False)
+    chosen = plan_site(made, top=TOP).chosen[0]
+    for table in ("mechanisms", "mechanism_top"):  # the neuron that has a page was the one asked about
+        rows = pd.read_parquet(study / f"{table}.parquet")
+        rows["query"] = rows["query"].replace("neuron:-:L3N17", f"neuron:{chosen.operator}:{chosen.neuron}")
+        rows.to_parquet(study / f"{table}.parquet", index=False)
+    top = pd.read_parquet(study / "top.parquet").query("method == 'ekfac_normed' and rank == 0")["document"]
+    documents = pd.read_parquet(study / "documents.parquet")
+    documents.loc[top.iloc[0], "text"] += f" {HOSTILE}"
+    documents.to_parquet(study / "documents.parquet", index=False)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +109,7 @@ def test_figures_come_back_without_what_the_page_has_anyway() -> None:
 def test_pages_hold_the_stored_maps_and_the_exact_hits(run: RunFolder, site: Site) -> None:
     pages = sorted((site.path / "neurons").glob("*.html"))
     assert len(pages) == TOP
-    assert site.pages == TOP + 4
+    assert site.pages == TOP + 5
     table = run.table("heuristics")
     for chosen in plan_site(run, top=TOP).chosen:
         text = (site.path / "neurons" / chosen.file).read_text(encoding="utf-8")
@@ -126,6 +139,50 @@ def test_pages_hold_the_stored_maps_and_the_exact_hits(run: RunFolder, site: Sit
             assert found is not None
             codes = np.bincount(site_pack.inflated(parts[f"hits-{key}"], np.uint8), minlength=5)
             assert (codes[2], codes[3], codes[4]) == (found.hit, found.miss, found.false_alarm)
+
+
+def shown_documents(text: str) -> list[str]:
+    """Names of the documents in a part of a page, in order."""
+    return re.findall(r'<div class="about">.*?<code>(.*?)</code>', text)
+
+
+def test_documents_stand_with_their_queries_and_with_the_neuron_they_built(run: RunFolder, site: Site) -> None:
+    study = run.path / "influence"
+    names = pd.read_parquet(study / "documents.parquet").set_index("document")["id"]
+    text = (site.path / "documents.html").read_text(encoding="utf-8")
+    bodies = re.findall(r"<tbody.*?</tbody>", text, re.DOTALL)
+    queries, mechanisms = (pd.read_parquet(study / f"{t}.parquet")["query"] for t in ("queries", "mechanisms"))
+    assert len(bodies) == len(queries) + len(mechanisms)
+    tops = pd.concat(pd.read_parquet(study / f"{t}.parquet") for t in ("top", "mechanism_top"))
+    tops = tops[tops["method"] == "ekfac_normed"].sort_values("rank")
+    expected = {
+        name: [names[d] for end, most in (("top", 10), ("bottom", 5)) for d in by[by["end"] == end]["document"][:most]]
+        for name, by in tops.groupby("query")
+    }
+    for name, body in zip([*queries, *mechanisms], bodies, strict=True):
+        assert shown_documents(body) == expected[name]
+    assert 'class="hit-need"' in text
+    holding = [p for p in (site.path / "neurons").glob("*.html") if 'id="built"' in p.read_text(encoding="utf-8")]
+    chosen = plan_site(run, top=TOP).chosen[0]
+    assert [p.name for p in holding] == [chosen.file]
+    built = holding[0].read_text(encoding="utf-8").partition('id="built"')[2]
+    assert shown_documents(built) == expected[f"neuron:{chosen.operator}:{chosen.neuron}"]
+    assert 'class="hit-rule"' in built
+    assert f'href="neurons/{chosen.file}"' in bodies[len(queries)]
+
+
+def test_a_study_without_scores_is_left_out_with_its_command(tmp_path: Path) -> None:
+    run = make_explorer_run(tmp_path / "bare" / "step1", with_maps=False, tables=("accuracy",))
+    study = planted_study(run.path, documents=60, findings=False)
+    for table in ("top", "mechanism_top"):
+        (study / f"{table}.parquet").unlink()
+    plan = plan_site(run, top=0)
+    assert plan.documents.study is None
+    assert [note for note in plan.notes if "not scored: make it with 'arithcirc influence score" in note]
+    (study / "top.parquet").write_bytes(b"PAR1 cut short")
+    assert "'top' of the influence study cannot be read" in "".join(plan_site(run, top=0).notes)
+    made = write_site(run, tmp_path / "site", plan)
+    assert not (made.path / "documents.html").exists()
 
 
 def test_it_is_small_and_says_who_made_it(run: RunFolder, site: Site) -> None:
@@ -232,6 +289,10 @@ def test_it_opens_from_disk_without_a_network(browser: Any, run: RunFolder, site
     assert page.evaluate("document.documentElement.dataset.theme") == "light"
     page.get_by_role("link", name="Prompts", exact=True).click()
     _check_prompts(page)
+    page.get_by_role("link", name="Documents", exact=True).click()
+    page.locator("#queries tr.line:visible").first.click()
+    assert page.locator("#queries .docs:visible li").count() == 15
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
     page.get_by_role("link", name="Neurons", exact=True).click()
     page.locator("#neurons tbody tr").first.wait_for()
     page.get_by_text("effect, nats").click()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from arithcirc.viz.influence.highlight import Piece, excerpt, last_word, pieces, rule_pieces, shows
+from arithcirc.viz.influence.highlight import Piece, excerpt, last_word, pieces, rule_pieces, short_lines, shows
 
 HOSTILE = '<img src=x onerror="window.owned=1"> 4 + 3 = 7 </script>'
 FACT = "fact:Zoran:capital:Melvu"
@@ -76,3 +76,11 @@ def test_a_long_text_keeps_its_beginning_and_what_is_needed():
     assert " … " in shown
     assert shown.endswith(" …")
     assert excerpt([Piece("short")], longest=300) == [Piece("short")]
+
+
+def test_a_list_of_short_lines_is_told_from_prose():
+    equations = "Table of sums and differences\n" + "\n".join(f"{i}+{i}={2 * i}" for i in range(8))
+    assert short_lines(rule_pieces(equations, "op1 = 0 mod 2", "+"))
+    assert not short_lines(rule_pieces("4+3=7\n5+3=8", "op1 = 0 mod 2", "+"))
+    assert not short_lines([Piece(equations + "\nand so the sum of all of these is large")])
+    assert not short_lines([])

@@ -21,6 +21,8 @@ MARKS = {
 }  # fmt: skip
 _SIGNS = {"*": r"[*×x·]", "/": r"[/÷:]", "-": r"[-−–]"}
 _PIECES = re.compile(r"\d+(?:\.\d+)?|\w+|\S")
+LISTED, SHORT = 6, 20
+"""Lines, and characters a line, from which and up to which a text is a list."""
 MOST = 4_000
 """Marks in one text beyond which the rest stays plain."""
 
@@ -121,6 +123,12 @@ def _cut(text: str, marks: Sequence[str]) -> list[Piece]:
             found.append(Piece(text[start:at], marks[start]))
             start = at
     return found
+
+
+def short_lines(found: Sequence[Piece]) -> bool:
+    """The text is a list of many short lines after its first, which pages set in columns."""
+    lines = "".join(piece.text for piece in found).splitlines()
+    return len(lines) >= LISTED and max(map(len, lines[1:])) <= SHORT
 
 
 def excerpt(found: Sequence[Piece], *, longest: int = 480, around: int = 120) -> list[Piece]:

@@ -96,7 +96,27 @@ def ranked(study: Study, asked: Asked, *, method: str, end: str = "top", at_most
     )
     if top.empty:
         raise RequestError(f"the study has no ranking of {asked.name[:60]!r} by {names.method(method)}")
-    held = study.texts(top["document"].tolist()).set_index("document")
+    return placed(asked, top, study.texts(top["document"].tolist()))
+
+
+def firsts(study: Study, table: str, *, method: str, most: Mapping[str, int]) -> dict[tuple[str, str], pd.DataFrame]:
+    """Of all queries or mechanisms at once, the first rows of each end in `most`: `{(query, end): rows}` for `placed`.
+
+    Raises NoStudy, RunConflictError.
+    """
+    found: dict[tuple[str, str], pd.DataFrame] = {}
+    for end, many in most.items():
+        rows = study.rows(TOPS[table], {"method": method, "end": end}, order="rank")
+        rows = rows[rows["rank"] < many]
+        found |= {(str(query), end): part for query, part in rows.groupby("query", sort=False)}
+    return found
+
+
+def placed(asked: Asked, top: pd.DataFrame, texts: pd.DataFrame) -> list[Ranked]:
+    """Documents as rows of the top table name them; `texts` are those of `Study.texts`, or more of them."""
+    if top.empty:
+        return []
+    held = texts.set_index("document")
     found = []
     for row in top.to_dict("records"):
         number = int(row["document"])
