@@ -3,10 +3,12 @@
 import csv
 import io
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, quote
 
 import pandas as pd
 import pytest
@@ -166,6 +168,20 @@ def test_the_neuron_s_page_shows_what_built_it_or_what_to_run(planted, folder, e
     assert "L3N17" in other
     bare = texts(asker([explorer_run.path]), "/neuron?op=-&layer=3&neuron=17")
     assert "arithcirc influence fit planted --corpus=CORPUS" in bare
+
+
+def test_a_heuristic_leads_to_the_documents_that_built_it(planted, folder, explorer_run):
+    mechanisms = pd.read_parquet(folder / "influence" / "mechanisms.parquet")
+    asked = mechanisms[mechanisms["what"] == "heuristic"].iloc[0]
+    address = f"/heuristics?op={quote(asked['operator'], safe='')}&label={quote(asked['heuristic'], safe='')}"
+    assert "training documents that built it:all its neurons" in texts(planted, address)
+    links = re.findall(r'"href": "(/documents\?[^"]*query=[^"]*)"', page(planted, address).page)
+    same = mechanisms[(mechanisms["operator"] == asked["operator"]) & (mechanisms["heuristic"] == asked["heuristic"])]
+    assert {parse_qs(link.partition("?")[2])["query"][0] for link in links} == set(same["query"])
+    assert "Mechanism: " in texts(planted, links[0])
+    assert "documents that built it" not in texts(asker([explorer_run.path]), address)
+    other = f"/heuristics?op={quote(asked['operator'], safe='')}&label=no%20such"
+    assert "documents that built it" not in texts(planted, other)
 
 
 def test_the_overview_says_that_there_is_a_study(planted):

@@ -96,11 +96,16 @@ def mechanism_rows(view: View, study: Study) -> pd.DataFrame:
     })  # fmt: skip
 
 
+_ENDS_WITH = {
+    "function": "params.value && params.value.length > 14 ? '… ' + params.value.split(' ').slice(-1)[0] : params.value"
+}
+"""A long completion by its last word: its beginning says what the prompt says."""
 _QUERY_COLUMNS: list[dict[str, Any]] = [
     {"field": "mark", "headerName": "", "width": 38, "cellClassRules": {"right": "params.value == '✓'",
      "wrong": "params.value == '✗'"}, "filter": False},
     {"field": "prompt", "headerName": "prompt", "flex": 1, "minWidth": 120, "tooltipField": "prompt"},
-    {"field": "completion", "headerName": "says", "width": 84, "tooltipField": "completion"},
+    {"field": "completion", "headerName": "says", "width": 84, "tooltipField": "completion",
+     "valueFormatter": _ENDS_WITH, "useValueFormatterForExport": False},
     {"field": "group", "headerName": "group", "width": 112, "tooltipField": "group"},
     {"field": "task", "hide": True}, {"field": "nats", "hide": True},
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from dash import html
 from arithcirc.explorer import kit
 from arithcirc.viz import theme
 from arithcirc.viz.influence import names
-from arithcirc.viz.influence.highlight import MARKS, Piece, excerpt, shows
+from arithcirc.viz.influence.highlight import MARKS, Piece, excerpt, short_lines, shows
 from arithcirc.viz.influence.ranked import Ranked
 
 HITS = 4
@@ -29,7 +29,7 @@ def document(ranked: Ranked, largest: float, *, brief: bool = False) -> html.Li:
     """One document: rank, score with a bar, kind, source, text. A long text is cut around its marks and opens whole."""
     longest = 260 if brief else 520
     short = excerpt(ranked.pieces, longest=longest)
-    text: list[Any] = [html.Div(marked(short), className="doc-text")]
+    text: list[Any] = [html.Div(marked(short), className="doc-text doc-lines" if short_lines(short) else "doc-text")]
     if len(ranked.text) > longest:
         said = html.Summary(f"whole text, {len(ranked.text):,} characters")
         text.append(html.Details([said, html.Div(marked(ranked.pieces), className="doc-text")]))

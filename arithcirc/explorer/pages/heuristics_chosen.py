@@ -10,11 +10,13 @@ import pandas as pd
 from dash import html
 
 from arithcirc.components import Neuron
+from arithcirc.errors import ArithcircError
 from arithcirc.explorer import kit
 from arithcirc.explorer.heuristic_table import carriers, example
 from arithcirc.explorer.source import Source
 from arithcirc.explorer.view import View
 from arithcirc.viz import theme
+from arithcirc.viz.influence.ranked import MECHANISM, TOPS
 from arithcirc.viz.knockouts import ABLATIONS, FEWEST
 from arithcirc.viz.meaning import meaning
 
@@ -50,13 +52,40 @@ def panel(view: View, source: Source, table: pd.DataFrame, heuristic: str, known
         ],
         gap=16,
     )
-    words = dmc.Stack([*(dmc.Text(text, size="sm") for text in said), links], gap=8)
+    texts = [dmc.Text(text, size="sm") for text in said]
+    words = dmc.Stack([*texts, links, *built(view, source, heuristic)], gap=8)
     body = dmc.Grid([dmc.GridCol(words, span=5), dmc.GridCol(_grid(source, view.op, neurons), span=7)], gutter=16, mt=6)
     csv = html.Button(
         "CSV", className="quiet", title="download its neurons",
         **{"data-csv": "heuristics-neurons", "data-name": "heuristic_neurons"},
     )  # fmt: skip
     return kit.panel(heuristic, body, actions=csv)
+
+
+def built(view: View, source: Source, heuristic: str) -> list[Any]:
+    """Links to the training documents that built it, all its neurons together and neuron by neuron.
+
+    Empty where the run has no influence study, or the study did not ask about this heuristic.
+    """
+    if source.sweep:
+        return []
+    try:
+        study = source.study
+        if study is None or not study.has(MECHANISM) or not study.has(TOPS[MECHANISM]):
+            return []
+        table = study.table(MECHANISM)
+    except ArithcircError as error:
+        return [kit.small(str(error))]
+    mine = table[(table["operator"] == view.op) & (table["heuristic"].astype(str) == heuristic)]
+    mine = mine.sort_values("what", key=lambda what: what == "neuron", kind="stable")
+    links = [
+        kit.link(
+            str(Neuron(int(row["layer"]), int(row["neuron"]))) if row["what"] == "neuron" else "all its neurons",
+            view.url("documents", query=str(row["query"])),
+        )
+        for row in mine.to_dict("records")
+    ]
+    return [dmc.Group([kit.small("training documents that built it:"), *links], gap=10)] if links else []
 
 
 def matched(row: Mapping[Any, Any]) -> str:
