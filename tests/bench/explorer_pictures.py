@@ -1,8 +1,8 @@
 """Pictures of the explorer's pages for README: `python tests/bench/explorer_pictures.py`.
 
-Serves the runs of `runs` (the shipped model's run, and its sweep where there is one) with the live model, opens every
-page at 1280x800 in Debian's chromium and writes `figures/explorer_<page>.png`. `--dark`, `--wide` and `--pages` help to
-look at the rest; these are written to `--out`.
+Serves the runs of `runs` (the shipped model's run, its sweep, and the run of `make influence`) with the live model, opens
+every page at 1280x800 in Debian's chromium and writes `figures/explorer_<page>.png`. `--dark`, `--wide` and `--pages`
+help to look at the rest; these are written to `--out`.
 """
 
 import argparse
@@ -19,12 +19,14 @@ from arithcirc.explorer.server import address, listening
 CHROMIUM = "/usr/bin/chromium"
 ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 RUN = quote("neox-arith/step4000", safe="")
+STUDIED = quote("neox-corpus/step1000", safe="")
 PAGES = {
     "overview": f"/?run={RUN}&op=-",
     "neurons": f"/neurons?run={RUN}&op=-&q=result%20%3D%202%20mod%204",
     "neuron": f"/neuron?run={RUN}&op=-&layer=3&neuron=341",
     "prompt": f"/prompt?run={RUN}&op=-&prompt=226-68%3D",
     "heuristics": f"/heuristics?run={RUN}&op=-",
+    "documents": f"/documents?run={STUDIED}&op=-&query=two_step-00",
     "heads": f"/heads?run={RUN}&op=-&layer=2&head=1",
     "sweep": "/sweep?run=sweep&op=-",
     "compare": f"/compare?run={RUN}&op=-&with={RUN}&with_op=%2B",
