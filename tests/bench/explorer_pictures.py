@@ -1,6 +1,6 @@
 """Pictures of the explorer's pages for README: `python tests/bench/explorer_pictures.py`.
 
-Serves the runs of `runs` (the shipped model's run, its sweep, and the run of `make influence`) with the live model, opens
+Serves the runs of `runs` (those of the shipped model, of its sweep and of `make influence`) with the live model, opens
 every page at 1280x800 in Debian's chromium and writes `figures/explorer_<page>.png`. `--dark`, `--wide` and `--pages`
 help to look at the rest; these are written to `--out`.
 """
