@@ -13,8 +13,10 @@ import pandas as pd
 
 from arithcirc.heuristics.names import parse_heuristic
 from arithcirc.influence.mechanisms.births_stage import run_births
+from arithcirc.influence.mechanisms.equations import Equations, rank_correlation
 from arithcirc.influence.mechanisms.run import Wanted, run
 from arithcirc.influence.study.study import SCORE, open_study
+from arithcirc.influence_scores import MECHANISM_SCORES, ScoreStore
 from arithcirc.models.plain import load_plain
 from arithcirc.store import RunFolder
 
@@ -39,6 +41,44 @@ def interval(values: pd.Series) -> str:
     return f"{kept.mean():+.3f} [{low:+.3f}, {high:+.3f}] n={len(kept)}"
 
 
+def exchanged(scores, mechanisms, shares) -> str:
+    """Mean rho of mechanisms with their own heuristic, and its p where heuristics are dealt out anew among them."""
+    among = ~np.isnan(shares[0])
+    table = np.array([[rank_correlation(row[among], share[among]) for share in shares] for row in scores])
+    rng, n = np.random.default_rng(SEED), len(mechanisms)
+    own = np.trace(table) / n
+    dealt = np.array([table[np.arange(n), rng.permutation(n)].mean() for _ in range(DRAWS)])
+    p = (1 + (dealt >= own - 1e-12).sum()) / (1 + DRAWS)
+    return f"own heuristic {own:+.3f}, dealt anew {dealt.mean():+.3f}, p {p:.4f}, n={n}"
+
+
+def by_operator(study, mechanisms) -> None:
+    """Print both operators apart, at the last checkpoint."""
+    store = ScoreStore.open(study.run.path / MECHANISM_SCORES)
+    equations = Equations.of(study.run.table("documents")["text"])
+    final = study.run.table("mechanism_retrieval").set_index("query")
+    for method in ("ekfac_normed", "dot", "random"):
+        scores = np.concatenate([block for _, _, block in store.blocks(method)], axis=1)
+        for symbol in sorted({m.operator for m in mechanisms}):
+            held = [i for i, m in enumerate(mechanisms) if m.operator == symbol]
+            chosen = [mechanisms[i] for i in held]
+            rows = final[final["method"] == method].loc[[m.id for m in chosen]]
+            said = exchanged(scores[held], chosen, [equations.share(m, inside) for m in chosen])
+            print(f"{method:12s} {symbol}  rho less others' {interval(rows.rho - rows.rho_others)}   {said}")
+
+
+def kinds(study) -> None:
+    """Print the lift of each kind among the first documents, at the last checkpoint."""
+    first = study.run.table("mechanism_top").query("end == 'top'")
+    share = study.run.table("documents")["kind"].value_counts(normalize=True)
+    for method in ("ekfac_normed", "dot"):
+        top = first[first["method"] == method]
+        lift = pd.crosstab(top["query"], top["kind"], normalize="index") / share
+        print(f"\nlift of each kind among the first documents by {method}, last checkpoint")
+        print(lift.describe().loc[["mean", "min", "50%", "max"]].round(2).to_string())
+        print(f"of {len(lift)} at 1.5 or more: {(lift >= 1.5).sum().to_dict()}, below 1: {(lift < 1).sum().to_dict()}")
+
+
 def main() -> None:
     """Score the mechanisms, follow them through training, print."""
     given = [*sys.argv[1:], *DEFAULTS[len(sys.argv) - 1 :]]
@@ -57,11 +97,8 @@ def main() -> None:
     print("\nlast checkpoint: rho and AUC of documents that obey the heuristic, less those of other mechanisms' scores")
     for method, rows in final.groupby("method", sort=False):
         print(f"{method:14s} rho {interval(rows.rho - rows.rho_others)}   auc {interval(rows.auc - rows.auc_others)}")
-    top = study.run.table("mechanism_top").query("end == 'top' and method == 'ekfac_normed'")
-    share = study.run.table("documents")["kind"].value_counts(normalize=True)
-    lift = pd.crosstab(top["query"], top["kind"], normalize="index") / share
-    print("\nlift of each kind among the first documents by ekfac_normed, last checkpoint")
-    print(lift.describe().loc[["mean", "min", "50%", "max"]].round(2).to_string())
+    by_operator(study, mechanisms)
+    kinds(study)
 
     print(f"\nbirths: {len(mechanisms) - len(found.left_out)} of {len(mechanisms)} followed, {found.seconds}")
     if len(found.table):
@@ -69,7 +106,12 @@ def main() -> None:
         for when, rows in once.groupby("when", sort=False):
             gain = f"rho {interval(rows.rho - rows.rho_others)}   auc {interval(rows.auc - rows.auc_others)}"
             print(f"{when:7s} {gain}   r with last {interval(rows.r)}")
+        gains = once.assign(gain=once.rho - once.rho_others).pivot_table(index="query", columns="when", values="gain")
+        print(f"rho, before less final: {interval(gains.before - gains.final)}")
+        print(once[once.when != "final"].groupby(["step", "when"]).r.agg(["mean", "size"]).round(2).to_string())
         print(found.table.pivot_table(index="when", columns="kind", values="lift", sort=False).round(2).to_string())
+        many = found.table.assign(many=found.table["lift"] >= 1.5).query("kind == 'equation'")
+        print(f"equations at 1.5 or more:\n{many.groupby('when', sort=False).many.sum().to_string()}")
         print(once[["query", "when", "step", "value", "rho", "rho_others", "r"]].round(3).to_string(index=False))
 
 
