@@ -9,6 +9,7 @@ addresses show the same, so an address can be shared.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -55,6 +56,10 @@ class View:
     def data(self) -> dict[str, str]:
         """Plain values for the browser; `of` reads them back."""
         return dict(self.choices) | {name: getattr(self, name) for name in ("page", *COMMON)}
+
+    def part(self, kind: str) -> dict[str, str]:
+        """The id of a part of the page that this address asked for: a late answer finds no other's."""
+        return {"type": kind, "asked": blake2b(self.url().encode(), digest_size=8).hexdigest()}
 
     def url(self, page: str | None = None, **changes: Any) -> str:
         """The address of this view with another page or other parameters; None drops one.

@@ -1,11 +1,13 @@
 """The page Heads: rows and sentences of the tables, one prompt by the live model, what a sweep lacks."""
 
+import json
+import re
 import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from explorer.asking import asker, fill, settled
+from explorer.asking import asker, settled
 from explorer.planted_live import PlantedLive
 from explorer.synthetic_explorer import lone_prompt
 from viz import synthetic
@@ -161,19 +163,36 @@ def test_without_a_live_model_the_rest_is_there(explorer_run):
     assert "heads-circuit" in page
 
 
-def test_polling_ends_when_the_model_is_there(explorer_run):
+def matched(ask, outputs, asks, values):
+    """The answer to what the browser sends for parts of one address: `outputs` and `asks` are (kind, property)."""
+    part = View.of(values["view"]).part
+    many = [{"id": part(f"heads-{kind}"), "property": name} for kind, name in outputs]
+    texts = [f'{{"asked":["MATCH"],"type":"heads-{kind}"}}.{name}' for kind, name in outputs]
+    one = {"id": part(f"heads-{asks[0]}"), "property": asks[1], "value": values["asks"]}
+    body = {
+        "output": f"..{'...'.join(texts)}.." if len(texts) > 1 else texts[0],
+        "outputs": many if len(many) > 1 else many[0], "inputs": [one], "changedPropIds": [],
+        "state": [{"id": "view", "property": "data", "value": values["view"]}],
+    }  # fmt: skip
+    return {json.loads(name)["type"]: held for name, held in ask.post(body).calm().json["response"].items()}
+
+
+def test_polling_ends_when_the_model_is_there_and_only_the_address_that_asked_is_answered(explorer_run):
     ask = asker([explorer_run.path], PlantedLive())
     key = ask.go("/heads").view["run"]
-    known, draws = ask.callback("..heads-state.data"), ask.callback("heads-live.children")
+    values = {"view": settled(key, "heads", "+", prompt="28+8=")}
     for _ in range(100):
-        view = {"view.data": settled(key, "heads", "+", prompt="28+8=")}
-        response = ask.post(fill(known, view)).calm().json["response"]
-        if response["heads-poll"]["disabled"]:
+        found = matched(ask, [("state", "data"), ("poll", "disabled")], ("poll", "n_intervals"), values | {"asks": 1})
+        if found["heads-poll"]["disabled"]:
             break
         time.sleep(0.05)
-    assert response["heads-state"]["data"] == "ready"
-    answer = ask.post(fill(draws, view | {"heads-state.data": "ready"})).calm()
-    assert "heads-attribution" in answer.text
+    assert found["heads-state"]["data"] == "ready"
+    drawn = matched(ask, [("live", "children")], ("state", "data"), values | {"asks": "ready"})
+    assert "heads-attribution" in json.dumps(drawn)
+    ids = [set(re.findall(r'"asked": "(\w+)", "type": "heads-live"|"type": "heads-live", "asked": "(\w+)"', page))
+           for page in (ask.go(f"/heads?op=%2B&prompt={p}%2B8%3D").page for p in (28, 29))]  # fmt: skip
+    assert all(len(found) == 1 for found in ids)
+    assert ids[0] != ids[1]
 
 
 # -- sweeps, missing tables ------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 import dash
 import dash_mantine_components as dmc
 import pandas as pd
-from dash import Input, Output, State, dcc, html
+from dash import MATCH, Input, Output, State, dcc, html
 
 from arithcirc.errors import RequestError
 from arithcirc.explorer import kit
@@ -218,9 +218,11 @@ def _prompt(context: Context, view: View, source: Source, row: dict[str, Any]) -
     now = shown("heads", {"prompt": prompt})
     return kit.panel(
         f"{row['name']} and all heads on one prompt",
-        html.Div(live_part(context, source, view.op, prompt, int(row["layer"]), int(row["head"])), id="heads-live"),
-        dcc.Interval(id="heads-poll", interval=POLL, disabled=state.name != "loading"),
-        dcc.Store(id="heads-state"),
+        html.Div(
+            live_part(context, source, view.op, prompt, int(row["layer"]), int(row["head"])), id=view.part("heads-live")
+        ),
+        dcc.Interval(id=view.part("heads-poll"), interval=POLL, disabled=state.name != "loading"),
+        dcc.Store(id=view.part("heads-state")),
         actions=dmc.Group([html.Span("prompt", className="control-label"), field, now], gap=6), help=HELP["live"],
     )  # fmt: skip
 
@@ -282,14 +284,21 @@ def _circuit(view: View, source: Source) -> list[Any]:
 
 
 def register(context: Context) -> None:
-    """A typed prompt draws the page anew; rows and cells lead to their head."""
+    """A typed prompt draws the page anew; rows and cells lead to their head.
+
+    What the model says late is only put under the address that asked for it (MATCH).
+    """
+
+    def any_of(kind: str) -> dict[str, Any]:
+        return {"type": f"heads-{kind}", "asked": MATCH}
+
     context.dash.callback(
-        Output("heads-state", "data"), Output("heads-poll", "disabled"),
-        Input("heads-poll", "n_intervals"), State("view", "data"),
+        Output(any_of("state"), "data"), Output(any_of("poll"), "disabled"),
+        Input(any_of("poll"), "n_intervals"), State("view", "data"),
         prevent_initial_call=True,
     )(lambda _, data: _looked(context, data))  # fmt: skip
     context.dash.callback(
-        Output("heads-live", "children"), Input("heads-state", "data"), State("view", "data"),
+        Output(any_of("live"), "children"), Input(any_of("state"), "data"), State("view", "data"),
         prevent_initial_call=True,
     )(lambda state, data: _arrived(context, state, data))  # fmt: skip
     choose(context, "heads-prompt")

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from hashlib import blake2b
 
 import dash_mantine_components as dmc
 from dash import dcc, html
@@ -15,8 +14,8 @@ from arithcirc.explorer.view import View
 
 
 def of(kind: str, view: View) -> dict[str, str]:
-    """The id of a part of the page that one address asked for: an answer that comes late finds none of another's."""
-    return {"type": f"prompt-{kind}", "asked": blake2b(view.url().encode(), digest_size=8).hexdigest()}
+    """The id of a part of page Prompt that one address asked for."""
+    return view.part(f"prompt-{kind}")
 
 
 def bar(view: View, source: Source, text: str, prompt: Prompt | None, problem: str | None = None) -> dmc.Paper:
