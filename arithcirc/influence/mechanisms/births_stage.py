@@ -90,6 +90,9 @@ def run_births(
         "documents": len(numbers), "left_out": list(found.left_out),
         "seconds_by_checkpoint": {name: round(value, 1) for name, value in found.seconds.items()},
     }  # fmt: skip
+    if found.left_out:
+        why = f"without a birth, or born where more than {at_most} checkpoints would have to be fitted"
+        study.notice("births", f"{len(found.left_out)} of {len(mechanisms)} mechanisms left out: {why}")
     study.run.finish("births", tables, seconds=time.perf_counter() - begun, facts=facts)
     return found
 
