@@ -29,7 +29,7 @@ influence: $(STAMP)
 	$(BIN)/arithcirc influence train $(CORPUS) --out $(READER)
 	$(BIN)/arithcirc analyze $(READER) --operators "+-" --operands 0..19
 	$(BIN)/arithcirc influence fit $(READER) --corpus $(CORPUS)
-	$(BIN)/arithcirc influence score $(READER) --corpus $(CORPUS)
+	$(BIN)/arithcirc influence score $(READER) --corpus $(CORPUS) --births
 	$(BIN)/arithcirc influence report $(READER)
 
 test: lint
