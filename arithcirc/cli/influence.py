@@ -64,13 +64,18 @@ def corpus(
         Control queries of each kind.
     """
     from arithcirc.influence.corpus import CorpusSpec, make_corpus
+    from arithcirc.influence.corpus.folder import CORPUS
 
     spec = CorpusSpec(
         documents=documents, seed=seed, operands=operands, limit=limit, max_tokens=max_tokens,
         reasoning=reasoning, factual=factual, controls=controls,
     )  # fmt: skip
-    with show_influence.counted("documents", documents) as add:
-        made = make_corpus(spec, out, progress=add)
+    if (out / CORPUS).is_file():
+        made = make_corpus(spec, out)
+        show.notice("corpus", "already there, nothing to make")
+    else:
+        with show_influence.counted("documents", documents) as add:
+            made = make_corpus(spec, out, progress=add)
     show_influence.corpus(made.path, made.facts)
 
 
@@ -178,7 +183,7 @@ def score(
     opened = _open(
         model, study, loading, sections=SCORE, how=options.how(study), queries=options.queries,
         replace_scores=options.replace,
-        max_new_tokens=options.max_new_tokens, damping=options.damping, low_rank=options.low_rank,
+        max_new_tokens=options.max_new_tokens, stop=options.stop, damping=options.damping, low_rank=options.low_rank,
     )  # fmt: skip
     if _planned(opened, study, scoring=True):
         return

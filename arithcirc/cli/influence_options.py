@@ -83,6 +83,9 @@ class ScoreOptions:
         Path | None, Parameter(help='JSON lines {"prompt": ..., "answer": ...} (default: the corpus folder\'s).')
     ] = None
     max_new_tokens: Annotated[int | None, Parameter(help="Longest completion in tokens (default: 48).")] = None
+    stop: Annotated[
+        str | None, Parameter(help="Completions end before this text and the end token (default: a line break).")
+    ] = None
     damping: Annotated[
         float | None, Parameter(help="Added to every eigenvalue (default: 0.1 x each layer's mean).")
     ] = None
@@ -126,10 +129,13 @@ class MechanismOptions:
         bool | None,
         Parameter(help="Ask which documents built labelled neurons (default: where the model's run has any)."),
     ] = None
-    neurons: Annotated[int, Parameter(help="Labelled neurons, the strongest of each family in turn.")] = 12
+    neurons: Annotated[
+        int, Parameter(help="Labelled neurons, the strongest of each family in turn; scored ones stay.")
+    ] = 12
     heuristics: Annotated[int, Parameter(help="Heuristics, each with all its neurons.")] = 6
     mechanism: Annotated[
-        tuple[str, ...], Parameter(help="Only this one, as 'neuron:+:L1N20' or 'heuristic:+:op2 = 8 mod 10'; repeat.")
+        tuple[str, ...],
+        Parameter(help="Only this one, as 'neuron:+:L1N20' or 'heuristic:+:op2 = 8 mod 10'; repeat. Scored ones stay."),
     ] = ()
     births: Annotated[
         bool, Parameter(negative="", help="Also at the checkpoints before and after each was born; fits factors there.")

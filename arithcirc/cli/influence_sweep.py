@@ -74,7 +74,7 @@ def studies(
     check_request(model, revision=loading.revision, device=loading.device, dtype=loading.dtype)
     find_source(study.corpus, options.queries)
     asked = study.asked(
-        max_new_tokens=options.max_new_tokens, damping=options.damping, low_rank=options.low_rank
+        max_new_tokens=options.max_new_tokens, stop=options.stop, damping=options.damping, low_rank=options.low_rank,
     )  # fmt: skip
     found = checkpoints(model, revisions or loading.revision)
     chosen = found.revisions if revisions or loading.revision else found.revisions[-1:]

@@ -42,11 +42,12 @@ class FactorConfig:
 
 @dataclass(frozen=True)
 class QueryConfig:
-    """Which queries: hash and number, and the longest completion in tokens."""
+    """Which queries: hash and number, longest completion in tokens, text it ends before (None: a line break)."""
 
     sha256: str = ""
     queries: int = 0
     max_new_tokens: int = 48
+    stop: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class InfluenceConfig:
     scores: ScoreConfig = field(default_factory=ScoreConfig)
 
     def section(self, name: str) -> dict[str, Any]:
-        """One section as plain values."""
+        """One section as plain values. An option that came later is left out at its default: older folders lack it."""
         values = asdict(getattr(self, name))
+        if name == "queries" and values["stop"] is None:
+            del values["stop"]
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}

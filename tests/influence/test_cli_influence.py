@@ -69,12 +69,14 @@ def test_a_study_from_the_command_line(call, model, given, tmp_path):
     assert scored.code == 0, scored.err
     assert "reasoning" in scored.out
     assert "1 of 7 left out ('long'" in scored.err
+    assert "completions filled --max-new-tokens 3 without an end" in scored.err
     held = RunFolder.open(study)
     assert {"documents", "factors", "queries", "scores"} <= held.manifest["stages"].keys()
     assert held.manifest["facts"]["command"].startswith("arithcirc influence score")
     again = call("score", *options)
     assert "finished before, reused" in again.err
-    call("score", *options, "--damping", 0.5).refused("scores: damping")
+    call("score", *options, "--damping", 0.5).refused("scores: damping", "--replace")
+    call("score", *options, "--stop", "").refused("--stop is empty")
     call("score", *options, "--layers", "attention").refused("factors:", "layers")
     call("score", *options, "--mechanisms").refused("no labelled neurons", "arithcirc analyze")
 
@@ -110,6 +112,10 @@ def test_a_corpus_from_the_command_line(call, tmp_path):
     assert "200 documents" in made.out
     assert (tmp_path / "made" / "queries.jsonl").is_file()
     call("corpus", "--out", tmp_path / "made", "--documents", 300).refused("another corpus")
+    again = call("corpus", "--out", tmp_path / "made", "--documents", 200, "--factual", 4, "--controls", 2)
+    assert (again.code, again.out) == (0, made.out)
+    assert "already there" in again.err
+    assert "0/200" not in again.err
 
 
 def test_the_bare_command_shows_its_help(call):

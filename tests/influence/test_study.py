@@ -1,5 +1,6 @@
 """A whole study of a toy: what is scored, that stopping changes nothing, and what is refused."""
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -8,8 +9,9 @@ import pytest
 import torch
 from studied import ASKED, DOCUMENTS, PARTITION, QUERIES, corpus, opened, results, toy
 
-from arithcirc.errors import EnvironmentFailure, PromptError, RequestError, RunConflictError
+from arithcirc.errors import EnvironmentFailure, NumericsError, PromptError, RequestError, RunConflictError
 from arithcirc.influence.rows import Row, collate, summed_nll
+from arithcirc.influence.study import fit as fitting
 from arithcirc.influence.study import score as scoring
 from arithcirc.influence.study.fit import encode_documents, fit_factors
 from arithcirc.influence.study.plan import make_plan
@@ -163,7 +165,7 @@ def test_queries_of_low_rank_score_nearly_as_exact_ones(study):
 def test_factors_of_other_weights_or_another_corpus_are_refused(study, model, given, tmp_path):
     out = study.run.path.parent.parent.parent
     other = toy(tmp_path / "toy", seed=2)
-    with pytest.raises(RunConflictError, match="weights_sha256"):
+    with pytest.raises(RunConflictError, match="these factors belong to other weights"):
         opened(other, given, out)
     with pytest.raises(RunConflictError, match="corpus: sha256"):
         opened(model, corpus(tmp_path / "corpus", seed=5), out)
@@ -172,6 +174,38 @@ def test_factors_of_other_weights_or_another_corpus_are_refused(study, model, gi
     with pytest.raises(RunConflictError, match="damping"):
         opened(model, given, out, asked=replace(ASKED, damping=0.5))
     assert opened(model, given, out, asked=Asked()).run.finished("scores")
+    with pytest.raises(
+        RunConflictError, match=r"stop: None in the folder, ';' asked.*score --replace.* keeps the factors"
+    ):
+        opened(model, given, out, asked=replace(ASKED, stop=";"))
+    with pytest.raises(RunConflictError) as caught:
+        opened(other, given, out)
+    assert not re.search("[0-9a-f]{13}", str(caught.value).replace(str(out), ""))
+
+
+def test_a_study_that_cannot_be_made_leaves_no_folder(model, given, tmp_path, monkeypatch):
+    weight = next(model.network.parameters())
+    kept = weight[0, 0].item()
+    with torch.no_grad():
+        weight[0, 0] = float("nan")
+        try:
+            with pytest.raises(NumericsError, match="NaN or infinite"):
+                opened(model, given, tmp_path, sections=FIT)
+        finally:
+            weight[0, 0] = kept
+    assert not any(tmp_path.iterdir())
+    said = []
+    study = opened(model, given, tmp_path, sections=FIT)
+    study.notice = lambda stage, text: said.append((stage, text))
+
+    def overflow(*_, **__):
+        raise NumericsError("the curvature is not finite")
+
+    monkeypatch.setattr(fitting, "_fit", overflow)
+    with pytest.raises(NumericsError):
+        fit_factors(study)
+    assert not any(tmp_path.iterdir())
+    assert ("factors", f"curvature from {DOCUMENTS} documents is poor: give 32 or more, thousands are better") in said
 
 
 def test_other_queries_replace_scores_and_keep_factors(study, model, given, tmp_path):

@@ -1,5 +1,7 @@
 """The parts of a study that need no factors: encoding, completions, words, chance, the best of many."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from studied import toy
 from arithcirc.influence.config import CorpusConfig
 from arithcirc.influence.documents import Query
 from arithcirc.influence.study.baselines import K1, B, bm25, count_words, noise
-from arithcirc.influence.study.completions import complete, is_correct
+from arithcirc.influence.study.completions import complete, is_correct, run_on
 from arithcirc.influence.study.cost import Job, study_cost
 from arithcirc.influence.study.encode import make_encoder, states
 from arithcirc.influence.study.top import best
@@ -63,6 +65,33 @@ def test_completions_are_those_of_whole_forwards(model, encoder):
             row.append(token)
         assert c.row.start == len(c.prompt)
         assert len(c.completion) == 5
+
+
+def test_a_completion_stops_before_the_text_that_was_given(model, encoder):
+    asked = [Query(p, p, "0") for p in ("1+2=", "3+4=", "7*6=", "9-4=")]
+    whole, _ = complete(model.network, encoder, asked, max_new_tokens=6)
+    stop = whole[0].text[-1]
+    cut = {c.query.id: c for c in complete(model.network, encoder, asked, max_new_tokens=6, stop=stop)[0]}
+    for c in whole:
+        prefixes = [c.completion[:n] for n in range(len(c.completion) + 1)]
+        kept = max((p for p in prefixes if stop not in encoder.text(p).lstrip()), key=len)
+        assert (cut[c.query.id].completion if c.query.id in cut else ()) == kept
+        assert c.full == (len(c.completion) == 6)
+    assert asked[0].id not in cut or not cut[asked[0].id].full
+
+
+def test_completions_that_run_on_are_said(model, encoder):
+    asked = [Query(p, p, "0") for p in ("1+2=", "3+4=")]
+    done, _ = complete(model.network, encoder, asked, max_new_tokens=5)
+    said = run_on(done, encoder, 5)
+    assert said.startswith("2 of 2 completions filled --max-new-tokens 5 without an end")
+    assert "never ended by itself" in said
+    assert "--max-new-tokens 1 --replace" in said
+    said = run_on([done[0], replace(done[1], full=False)], encoder, 5)
+    assert said.startswith("1 of 2 completions")
+    assert "--stop TEXT" in said
+    assert run_on([replace(c, full=False) for c in done], encoder, 5) is None
+    assert run_on(complete(model.network, encoder, asked, max_new_tokens=1)[0], encoder, 1) is None
 
 
 def test_a_full_context_leaves_nothing_to_complete(model, encoder):

@@ -1,6 +1,7 @@
 """Stage `queries`: the model's own greedy completion of every prompt, right or wrong, and what it costs in nats.
 
-A completion ends before the end token, before a line break, or after `max_new_tokens`. Influence is asked about this
+A completion ends before the end token, before the stop text (a line break where none is given), or after
+`max_new_tokens`: a token that would complete the stop text is left out whole. Influence is asked about this
 text and no other, as Ruis et al. (arXiv 2411.12580) do. `correct`: the completion begins with the true answer's words,
 or its last word is the answer's last (a worked answer), without regard to case and punctuation.
 
@@ -20,6 +21,7 @@ from arithcirc.influence.rows import Row
 from arithcirc.influence.study.encode import Encoder
 
 _WORD = re.compile(r"-?\d+(?:\.\d+)?|\w+")
+LINE = "\n"
 Tokens = tuple[int, ...]
 
 
@@ -31,6 +33,8 @@ class Completed:
     prompt: Tokens
     completion: Tokens
     text: str
+    full: bool = False
+    """Whether it took all the tokens it was given, without an end."""
 
     @property
     def correct(self) -> bool:
@@ -44,8 +48,9 @@ class Completed:
 
 
 def complete(
-    network: Any, encoder: Encoder, queries: Sequence[Query], *, max_new_tokens: int, batch_size: int = 64
-) -> tuple[list[Completed], list[tuple[str, str]]]:
+    network: Any, encoder: Encoder, queries: Sequence[Query], *, max_new_tokens: int, stop: str | None = None,
+    batch_size: int = 64,
+) -> tuple[list[Completed], list[tuple[str, str]]]:  # fmt: skip
     """Greedy completions in the order given, and `(query, why)` of those that have none."""
     prompts = [encoder.prompt(query.prompt) for query in queries]
     groups: dict[int, list[int]] = defaultdict(list)
@@ -56,7 +61,7 @@ def complete(
         room = min(max_new_tokens, encoder.context - length)
         for start in range(0, len(members) if room > 0 else 0, batch_size):
             batch = members[start : start + batch_size]
-            found = _greedy(network, encoder, [prompts[i] for i in batch], room)
+            found = _greedy(network, encoder, [prompts[i] for i in batch], room, stop or LINE)
             said |= dict(zip(batch, found, strict=True))
     done, skipped = [], []
     for i, query in enumerate(queries):
@@ -65,11 +70,13 @@ def complete(
         elif not said[i]:
             skipped.append((query.id, "the model completes it with nothing"))
         else:
-            done.append(Completed(query, prompts[i], said[i], encoder.text(said[i]).strip()))
+            room = min(max_new_tokens, encoder.context - len(prompts[i]))
+            text = encoder.text(said[i]).strip()
+            done.append(Completed(query, prompts[i], said[i], text, full=len(said[i]) == room))
     return done, skipped
 
 
-def _greedy(network: Any, encoder: Encoder, prompts: list[Tokens], room: int) -> list[Tokens]:
+def _greedy(network: Any, encoder: Encoder, prompts: list[Tokens], room: int, stop: str) -> list[Tokens]:
     """Completions of prompts of one length."""
     device = next(network.parameters()).device
     rows: list[list[int]] = [[] for _ in prompts]
@@ -80,7 +87,7 @@ def _greedy(network: Any, encoder: Encoder, prompts: list[Tokens], room: int) ->
             out = network(input_ids=tokens, past_key_values=cache, use_cache=True)
             cache, tokens = out.past_key_values, out.logits[:, -1].argmax(-1, keepdim=True)
             for i, token in enumerate(tokens[:, 0].tolist()):
-                open_rows[i] = open_rows[i] and not _ends(encoder, rows[i], token)
+                open_rows[i] = open_rows[i] and not _ends(encoder, rows[i], token, stop)
                 if open_rows[i]:
                     rows[i].append(token)
             if not any(open_rows):
@@ -88,12 +95,31 @@ def _greedy(network: Any, encoder: Encoder, prompts: list[Tokens], room: int) ->
     return [tuple(row) for row in rows]
 
 
-def _ends(encoder: Encoder, row: list[int], token: int) -> bool:
+def _ends(encoder: Encoder, row: list[int], token: int, stop: str) -> bool:
     """Whether a completion stops before this token."""
     if token in (encoder.end, encoder.bos):
         return True
-    said = encoder.text((*row, token))
-    return "\n" in said.lstrip()
+    return stop in encoder.text((*row, token)).lstrip()
+
+
+def run_on(done: Sequence[Completed], encoder: Encoder, max_new_tokens: int) -> str | None:
+    """One line about completions that took all their tokens without an end, and more than the true answer has.
+
+    Where none ended by itself, as with a model that has not learnt to end, it names the length of the true answers.
+    None where no completion ran on.
+    """
+    answers = [len(encoder.prompt(c.query.answer)) - 1 if c.query.answer else 0 for c in done]
+    filled = sum(c.full and len(c.completion) > n for c, n in zip(done, answers, strict=True))
+    if not filled:
+        return None
+    said = f"{filled} of {len(done)} completions filled --max-new-tokens {max_new_tokens} without an end: "
+    longest = max(answers)
+    if all(c.full for c in done) and longest:
+        return said + (
+            f"this model never ended by itself, and all it said is asked about; the true answers have {longest} "
+            f"token{'s' * (longest > 1)} at most, so give --max-new-tokens {longest} --replace"
+        )
+    return said + "all of each is asked about; cut them with --stop TEXT or fewer --max-new-tokens, and --replace"
 
 
 def is_correct(completion: str, answer: str) -> bool:

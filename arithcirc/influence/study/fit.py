@@ -14,14 +14,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from arithcirc.errors import PromptError
+from arithcirc.errors import NumericsError, PromptError
 from arithcirc.influence.documents import read_lines
 from arithcirc.influence.engine import Engine, Settings
 from arithcirc.influence.parallel import fit_in_processes
 from arithcirc.influence.rows import Row, Rows
-from arithcirc.influence.study.study import FACTORS, TOKENS, Study
+from arithcirc.influence.study.study import FACTORS, TOKENS, Study, abandon
 from arithcirc.influence.study.tokens import TokenStore, TokenWriter
 
+FEW = 32
+"""Documents below which a fit is warned of."""
 _EVERY = 500
 
 
@@ -64,7 +66,13 @@ def fit_factors(study: Study) -> None:
     start = time.perf_counter()
     store = encode_documents(study)
     rows = fit_rows(study, store)
-    _fit(study, Rows(rows))
+    if len(rows) < FEW:
+        study.notice(FACTORS, f"curvature from {len(rows)} documents is poor: give {FEW} or more, thousands are better")
+    try:
+        _fit(study, Rows(rows))
+    except NumericsError:
+        abandon(study)
+        raise
     facts = {"documents": len(rows), "tracked": list(study.tracked), "peak_bytes": peak_bytes()}
     study.run.finish(FACTORS, study.files_in(FACTORS), seconds=time.perf_counter() - start, facts=facts)
 

@@ -14,7 +14,7 @@ import pandas as pd
 from arithcirc.errors import PromptError
 from arithcirc.influence.rows import Row, Rows
 from arithcirc.influence.study.baselines import WordCounts, count_words
-from arithcirc.influence.study.completions import Completed, complete
+from arithcirc.influence.study.completions import Completed, complete, run_on
 from arithcirc.influence.study.fit import engine
 from arithcirc.influence.study.source import queries_of
 from arithcirc.influence.study.study import TOKENS, Study
@@ -34,7 +34,8 @@ def answer_queries(study: Study) -> pd.DataFrame:
     study.report("queries", 0, len(asked))
     done, skipped = complete(
         study.model.network, study.encoder, asked,
-        max_new_tokens=study.config.queries.max_new_tokens, batch_size=study.how.query_batch_size,
+        max_new_tokens=study.config.queries.max_new_tokens, stop=study.config.queries.stop,
+        batch_size=study.how.query_batch_size,
     )  # fmt: skip
     if skipped:
         first = "; ".join(f"{name!r}: {why}" for name, why in skipped[:_FEW])
@@ -44,13 +45,15 @@ def answer_queries(study: Study) -> pd.DataFrame:
         raise PromptError(
             f"{study.source.queries}: no query has a completion to ask about ({skipped[0][0]!r}: {skipped[0][1]})"
         )
+    if warning := run_on(done, study.encoder, study.config.queries.max_new_tokens):
+        study.notice("queries", warning)
     measures = engine(study).measures(Rows([query.row for query in done]))
     table = _table(done, measures.nll.double().numpy(), measures.norm.double().numpy())
     study.run.write_table("queries", table)
     write_json(study.run.path / WORDS, _words(study, table).as_json())
     study.report("queries", len(asked), len(asked))
     study.run.note("queries_left_out", dict(skipped))
-    facts = {"queries": len(done), "left_out": len(skipped)}
+    facts = {"queries": len(done), "left_out": len(skipped), "full": sum(c.full for c in done)}
     study.run.finish("queries", ["queries.parquet", WORDS], seconds=time.perf_counter() - start, facts=facts)
     return table
 

@@ -5,19 +5,23 @@ option out takes what the folder was made with, else the default; one that asks 
 field named. So factors of other weights or of another corpus are never used.
 """
 
+import contextlib
 import hashlib
 import json
+import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from arithcirc.config import ModelConfig
+from arithcirc.config import ModelConfig, differing_fields
 from arithcirc.errors import RequestError, RunConflictError
 from arithcirc.influence.config import CorpusConfig, FactorConfig, InfluenceConfig, QueryConfig, ScoreConfig
 from arithcirc.influence.engine import linear_modules
 from arithcirc.influence.study.encode import Encoder, make_encoder
 from arithcirc.influence.study.source import Source, find_source
+from arithcirc.influence.tracked import check_weights
 from arithcirc.models.plain import PlainModel
 from arithcirc.store import MANIFEST, RESULTS_VERSION, RunFolder, sha256_file
 
@@ -30,6 +34,7 @@ FIT, SCORE = ("model", "corpus", "factors"), ("model", "corpus", "factors", "que
 """Sections that fitting and scoring depend on."""
 MOST_FITTED = 100_000
 """Documents that curvature comes from where nothing else is asked: as many as the paper drew."""
+_DIGITS = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 _LAYERS = {"mlp": ("mlp",), "attention": ("attention",), "all": ("mlp", "attention")}
 Section = TypeVar("Section", CorpusConfig, FactorConfig, QueryConfig, ScoreConfig)
 
@@ -52,6 +57,7 @@ class Asked:
     fit_documents: int | None = None
     seed: int | None = None
     max_new_tokens: int | None = None
+    stop: str | None = None
     damping: float | None = None
     low_rank: int | None = None
 
@@ -59,6 +65,8 @@ class Asked:
         for option in ("fit_documents", "max_new_tokens", "low_rank"):
             if (value := getattr(self, option)) is not None and value < 1:
                 raise RequestError(f"--{option.replace('_', '-')} {value} is too few: give 1 or more, or leave it out")
+        if self.stop == "":
+            raise RequestError("--stop is empty: give the text that completions end before, or leave it out")
         if self.damping is not None and not self.damping > 0:
             raise RequestError(f"--damping {self.damping} is not positive: leave it out for 0.1 x mean eigenvalue")
         if self.layers is not None and self.layers not in _LAYERS:
@@ -145,6 +153,8 @@ def open_study(
     sections = _standing(path, sections, replace_scores=replace_scores, write=write)
     held = RunFolder.open(path).manifest if (path / MANIFEST).exists() else {"config": {}, "stages": {}}
     config = _config(model, source, asked, held["config"] if held["stages"] else {})
+    _check_same(path, config, sections, held)
+    check_weights(model.network)
     encoder = make_encoder(model.tokenizer, model.network, config.corpus, name=model.info.name)
     seen = {
         "documents": str(source.documents),
@@ -207,6 +217,39 @@ def _standing(path: Path, sections: Sequence[str], *, replace_scores: bool, writ
     if loose:
         run.forget(gone)
     return list(sections)
+
+
+def _check_same(path: Path, config: InfluenceConfig, sections: Sequence[str], held: Mapping[str, Any]) -> None:
+    """Raise RunConflictError where finished stages are of something else, saying what must go and what may stay."""
+    if not held["stages"]:
+        return
+    asked = {name: config.section(name) for name in sections}
+    found = {n: differing_fields(section, held["config"].get(n, section)) for n, section in asked.items()}
+    found = {name: different for name, different in found.items() if different}
+    if not found:
+        return
+    said = _DIGITS.sub(r"\1", "; ".join(f"{name}: {', '.join(different)}" for name, different in found.items()))
+    if any("weights_sha256" in field for field in found.get("model", ())):
+        raise RunConflictError(f"{path}: these factors belong to other weights ({said}): choose another --out, or "
+                               "delete the folder")  # fmt: skip
+    if found.keys() <= {"queries", "scores"}:
+        raise RunConflictError(
+            f"{path} was scored with other options ({said}): 'arithcirc influence score --replace' scores anew with "
+            "these and keeps the factors, another --out keeps both"
+        )
+    raise RunConflictError(
+        f"{path} was made with another configuration ({said}): choose another --out, or delete the folder; "
+        "its factors cannot be used"
+    )
+
+
+def abandon(study: Study) -> None:
+    """Remove the folder of a study that cannot be made, where neither factors nor anything after them is there."""
+    if study.run.manifest["stages"].keys() <= {"documents"}:
+        shutil.rmtree(study.run.path, ignore_errors=True)
+        for parent in study.run.path.parents[:2]:  # of the revision and of the model
+            with contextlib.suppress(OSError):
+                parent.rmdir()
 
 
 def needs_stage(study: Study, stage: str, command: str) -> None:
