@@ -1,6 +1,8 @@
 """The stage `mechanisms` on a toy: chosen from labels, resumed to the same numbers, hits that obey the heuristic."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +164,38 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(model, corpus, labelled, stud
     written.append(0)
     run(other, labelled, inside=inside, wanted=WANTED)
     assert written == [4, 0]  # finished: nothing is scored again
+
+
+def test_mechanisms_asked_for_later_join_those_that_are_there(model, corpus, labelled, study, tmp_path, monkeypatch):
+    shutil.copytree(study.run.path.parents[2], tmp_path, dirs_exist_ok=True)
+    other = open_study(model, corpus, tmp_path, how=How(batch_size=8, partition=10), sections=SCORE)
+    shutil.rmtree(other.run.path / "mechanism_scores")
+    other.run.forget(["mechanisms"])
+    first = run(other, labelled, inside=inside, wanted=replace(WANTED, neurons=2, heuristics=0))
+    scored_of, real = [], stage.Scorer.scores
+    monkeypatch.setattr(stage.Scorer, "scores", lambda self, rows: scored_of.append(real(self, rows)) or scored_of[-1])
+    joined = run(other, labelled, inside=inside, wanted=replace(WANTED, names=("neuron:+:L2N5", "op2 = 8 mod 10")))
+    assert {len(found["ekfac"]) for found in scored_of} == {len(joined) - len(first)}
+    assert [m.id for m in joined[:2]] == [m.id for m in first]
+    assert other.run.finished("mechanisms")
+    assert not (other.run.path / stage.ADDED).exists()
+    scored_of.clear()
+    again = run(other, labelled, inside=inside, wanted=replace(WANTED, names=("L1N3",)))
+    assert [m.id for m in again] == [m.id for m in joined]
+    assert not scored_of
+    mine, theirs = (ScoreStore.open(s.run.path / "mechanism_scores") for s in (other, study))
+    tables = [s.run.table("mechanisms").set_index("query") for s in (other, study)]
+    common = [name for name in tables[0].index if name in tables[1].index]
+    assert len(common) == 3
+    for name in common:
+        a, b = (s.row(t.index.get_loc(name), "ekfac") for s, t in zip((mine, theirs), tables, strict=True))
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(b).max())
+        assert tables[0]["value"][name] == pytest.approx(tables[1]["value"][name], rel=1e-5)
+        assert set(other.run.table("mechanism_retrieval")["query"]) >= {name}
+    whole = open_study(model, corpus, tmp_path, how=How(batch_size=8, partition=24), sections=SCORE)
+    more = run(whole, labelled, inside=inside, wanted=replace(WANTED, names=("op1 in 0..10",)))
+    assert [m.id for m in more[:-1]] == [m.id for m in joined]
+    assert len(ScoreStore.open(whole.run.path / "mechanism_scores").parts) == 1
 
 
 def test_bad_requests_are_one_line(model, labelled, study, tmp_path):

@@ -1,7 +1,8 @@
 """Stage `mechanisms`: which documents built the rules of a run's neurons, in the same tables as queries.
 
 The run (`analyze`) says which neurons and heuristics there are; the study has the documents, the curvature and the
-scores of queries. Partitions are written and reused like those (`study.score`), a stop loses one at most. Written:
+scores of queries. Partitions are written and reused like those (`study.score`), a stop loses one at most. Mechanisms
+that were scored before stay: those asked for later are scored alone and put behind them. Written:
 
     mechanisms            what was measured, its value before the sign, the size of its gradient
     mechanism_scores/     ekfac, dot, random (mechanism, document), norm (document)
@@ -11,15 +12,17 @@ scores of queries. Partitions are written and reused like those (`study.score`),
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from safetensors.numpy import load_file
 
 from arithcirc.arithmetic.operators import OperandRange
-from arithcirc.errors import RunConflictError
+from arithcirc.errors import RequestError, RunConflictError
 from arithcirc.influence.mechanisms.choose import HEURISTICS, NEURONS, PROMPTS, Inside, build, choose, encoder_of
 from arithcirc.influence.mechanisms.equations import Equations, retrieval
 from arithcirc.influence.mechanisms.measurements import prepare, values
@@ -32,10 +35,12 @@ from arithcirc.influence.study.score import portions, write_parts
 from arithcirc.influence.study.study import FACTORS, FIT, SCORES, TOKENS, Study, needs_stage
 from arithcirc.influence.study.tokens import TokenStore
 from arithcirc.influence.study.top import write_top
-from arithcirc.influence_scores import MECHANISM_SCORES, ScoreStore, part_name
+from arithcirc.influence_scores import MECHANISM_SCORES, ScoreStore, part_name, write_part
 from arithcirc.store import RunFolder
 
 STAGE = "mechanisms"
+ADDED = "mechanism_scores_added"
+"""Where mechanisms that were asked for later are scored, until they are put to the others."""
 TABLES = ("mechanisms.parquet", "mechanism_top.parquet", "mechanism_retrieval.parquet")
 
 
@@ -51,7 +56,7 @@ class Wanted:
 
 
 def run(study: Study, analysed: RunFolder, *, inside: Inside, wanted: Wanted | None = None) -> tuple[Mechanism, ...]:
-    """Stage `mechanisms` of a study that has scores. A finished stage is reused for the same mechanisms.
+    """Stage `mechanisms` of a study that has scores; all its mechanisms, those scored before first and not again.
 
     `inside` tells which prompts belong to a heuristic. Raises RunConflictError where the analysed run is of other
     weights, RequestError where it has no significant label or a name is not among them.
@@ -59,14 +64,52 @@ def run(study: Study, analysed: RunFolder, *, inside: Inside, wanted: Wanted | N
     needs_stage(study, SCORES, "score")
     check_weights(study, analysed)
     wanted = wanted or Wanted()
-    mechanisms = find(study, analysed, inside, wanted)
-    config = hash_of(study, mechanisms)
-    held = study.run.manifest["stages"].get(STAGE, {})
-    if study.run.finished(STAGE) and held.get("config") == config:
+    asked = find(study, analysed, inside, wanted)
+    held = _held(study, analysed, inside, wanted)
+    known = {mechanism.id for mechanism in held}
+    added = tuple(mechanism for mechanism in asked if mechanism.id not in known)
+    whole = bool(held) and study.run.finished(STAGE)
+    if whole and not added:
         study.notice(STAGE, "finished before, reused")
-        return mechanisms
+        return held
     begun = time.perf_counter()
     store = TokenStore.open(study.run.path / TOKENS)
+    if not held:
+        study.run.forget([STAGE])
+    everything = (*held, *added)
+    config = hash_of(study, everything)
+    if whole and _same_portions(study, store):
+        study.notice(STAGE, f"{len(added)} more beside the {len(held)} scored before")
+        table = pd.concat([study.run.table("mechanisms"), _score(study, store, held, added, ADDED)], ignore_index=True)
+        _join(study, store, config)
+    else:
+        _drop_extra(study, store)
+        table = _score(study, store, (), everything, MECHANISM_SCORES)
+    study.run.write_table("mechanisms", table)
+    _finish(study, store, everything, inside, config, time.perf_counter() - begun)
+    return everything
+
+
+def _held(study: Study, analysed: RunFolder, inside: Inside, wanted: Wanted) -> tuple[Mechanism, ...]:
+    """The mechanisms that the stage was finished for, none where their labels or prompts are not the same any more."""
+    record = study.run.manifest["stages"].get(STAGE)
+    if record is None:
+        return ()
+    try:
+        names = record.get("ids") or study.run.table("mechanisms")["query"].tolist()
+        held = find(study, analysed, inside, replace(wanted, names=tuple(names)))
+    except RequestError:  # a label is gone, or the table
+        held = ()
+    if held and hash_of(study, held) == record.get("config"):
+        return held
+    study.notice(STAGE, "those scored before had other labels or prompts: dropped")
+    return ()
+
+
+def _score(
+    study: Study, store: TokenStore, before: Sequence[Mechanism], mechanisms: Sequence[Mechanism], folder: str
+) -> pd.DataFrame:
+    """Write the partitions of some mechanisms to a folder, as the rows behind those `before`; their table."""
     network = study.model.network
     prepared = prepare(network, study.tracked, mechanisms)
     scorer = Scorer(
@@ -79,15 +122,28 @@ def run(study: Study, analysed: RunFolder, *, inside: Inside, wanted: Wanted | N
     def arrays(start: int, end: int, rows: list[Row]) -> dict[str, np.ndarray]:
         return {
             **scorer.scores(rows),
-            "random": noise(seed, len(mechanisms), start, end),
+            "random": noise(seed, len(before) + len(mechanisms), start, end)[len(before) :],
             "norm": norms[start:end],
         }
 
-    study.run.write_table("mechanisms", _table(study, mechanisms, values(network, prepared), scorer.norms()))
-    _drop_parts(study, store)
-    write_parts(study, store, MECHANISM_SCORES, config, arrays, range(len(portions(study, store))))
-    _finish(study, store, mechanisms, inside, config, time.perf_counter() - begun)
-    return mechanisms
+    write_parts(study, store, folder, hash_of(study, mechanisms), arrays, range(len(portions(study, store))))
+    return _table(study, mechanisms, values(network, prepared), scorer.norms())
+
+
+def _same_portions(study: Study, store: TokenStore) -> bool:
+    """Whether the partitions on disk are those that would be written now."""
+    parts = ScoreStore.open(study.run.path / MECHANISM_SCORES).parts
+    return [(part.start, part.end) for part in parts] == portions(study, store)
+
+
+def _join(study: Study, store: TokenStore, config: str) -> None:
+    """Put the rows of the folder of added mechanisms behind those that are there, partition by partition."""
+    folder, added = study.run.path / MECHANISM_SCORES, study.run.path / ADDED
+    for number, (start, _) in enumerate(portions(study, store)):
+        old, new = (load_file(place / part_name(number)) for place in (folder, added))
+        rows = {name: array if array.ndim == 1 else np.concatenate([array, new[name]]) for name, array in old.items()}
+        write_part(folder, number, start, rows, {"config": config})
+    shutil.rmtree(added, ignore_errors=True)
 
 
 def check_weights(study: Study, analysed: RunFolder) -> None:
@@ -114,9 +170,8 @@ def hash_of(study: Study, mechanisms: Sequence[Mechanism]) -> str:
     return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
 
 
-def _drop_parts(study: Study, store: TokenStore) -> None:
-    """Forget the stage, and parts beyond the last: what is left is checked by its hash."""
-    study.run.forget([STAGE])
+def _drop_extra(study: Study, store: TokenStore) -> None:
+    """Remove parts beyond the last: what is left is checked by its hash."""
     names = {part_name(i) for i in range(len(portions(study, store)))}
     for file in (study.run.path / MECHANISM_SCORES).glob("part-*.safetensors"):
         if file.name not in names:
@@ -173,7 +228,12 @@ def _finish(
     study.run.write_table("mechanism_top", top)
     study.run.write_table("mechanism_retrieval", retrieval(scores, mechanisms, equations, inside))
     outputs = [*study.files_in(MECHANISM_SCORES), *TABLES]
-    facts = {"config": config, "mechanisms": len(mechanisms), "documents": len(store)}
+    facts = {
+        "config": config,
+        "mechanisms": len(mechanisms),
+        "documents": len(store),
+        "ids": [m.id for m in mechanisms],
+    }
     study.run.finish(STAGE, outputs, seconds=seconds, facts=facts)
 
 
