@@ -14,7 +14,7 @@ from arithcirc.report.page import REPORT, flat, render
 from arithcirc.store import write_text
 from arithcirc.viz.embed import FigureGroup, plate_groups
 from arithcirc.viz.frames import RunData, has
-from arithcirc.viz.influence import names, ranked, words
+from arithcirc.viz.influence import mechanism_words, names, ranked, words
 from arithcirc.viz.influence.lift import mechanism
 from arithcirc.viz.influence.plates import PLATES, TABLES, read_study
 from arithcirc.viz.influence.ranked import MECHANISM, QUERY, Asked
@@ -32,8 +32,8 @@ SECTIONS: tuple[tuple[int, str, tuple[str, ...]], ...] = (
     (4, "Which kinds of documents?", ("influence_kinds",)),
     (5, "Which sources?", ("influence_sources",)),
 )
-_OPTIONAL = ("mechanisms", "mechanism_kinds", "mechanism_retrieval", "births", "mechanism_values")
-"""Tables that a whole study may lack: a corpus without equations, a model without labelled neurons."""
+_OPTIONAL = ("accuracy", "mechanisms", "mechanism_kinds", "mechanism_retrieval", "births", "mechanism_values")
+"""Tables that a whole study may lack: a corpus without equations, a model without labelled neurons, an older study."""
 
 
 def influence_report(folder: Path | str, *, form: str = "html") -> Path:
@@ -77,7 +77,12 @@ def content(study: Study, data: RunData) -> dict[str, Any]:
         "headline": headline(study, data),
         "missing": missing(study),
         "command": study.command(),
+        "accuracy": words.accuracy(data),
         "in_short": words.in_short(found),
+        "sayable": words.sayable(found),
+        "unsayable": words.unsayable(found),
+        "together": mechanism_words.together(data),
+        "ours": [f for f in found if f.number > words.PAPER],
         "findings": found,
         "answered": words.answered(data),
         "corpus": [
@@ -195,8 +200,10 @@ def mechanisms(study: Study, data: RunData) -> list[dict[str, Any]]:
                 "inside": row.get("inside"),
                 "outside": row.get("outside"),
                 "value": row["value"],
-                "said": words.measured(row),
-                "obeying": _obeying(data, str(row["query"])),
+                "said": mechanism_words.measured(row),
+                "obeying": (obeying := _obeying(data, str(row["query"]))),
+                "interval": mechanism_words.interval(obeying) if obeying else (None, None),
+                "obeyed": mechanism_words.obeying(obeying) if obeying else "",
                 "documents": _first(study, asked, MECHANISMS_SHOWN),
             }
         )
@@ -208,7 +215,4 @@ def _obeying(data: RunData, query: str) -> dict[str, Any]:
     if not has(data.tables, "mechanism_retrieval", "query", "method", "auc", "auc_others"):
         return {}
     rows = data.tables["mechanism_retrieval"]
-    rows = rows[rows["query"].astype(str) == query]
-    order = names.in_order(rows["method"], names.METHODS)
-    held = rows[rows["method"] == order[0]] if order else rows
-    return {str(k): v for k, v in held.iloc[0].items()} if len(held) else {}
+    return mechanism_words.first_row(rows[rows["query"].astype(str) == query])

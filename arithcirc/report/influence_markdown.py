@@ -30,7 +30,7 @@ def render_markdown(study: Study) -> str:
         parts.append(f"*Figures were left out: {md.escape(without)}*")
     for command, lacking in said["missing"]:
         parts.append(f"**This study is not complete.** Missing: {', '.join(lacking)}: {md.code(command)}")
-    parts += ["## Summary", md.escape(said["in_short"]), *_material(said)]
+    parts += ["## Summary", *_summary(said), *_material(said)]
     for number_, title, figures in said["sections"]:
         mine = [f for f in said["findings"] if f.number == number_]
         body = [_claims(f) for f in mine] + [line for name in figures for line in images.get(name, ())]
@@ -41,6 +41,14 @@ def render_markdown(study: Study) -> str:
     parts += _examples(said) + _mechanisms(said, images)
     parts += ["## Methods", md.listing(f"**{what}.** {md.escape(text)}" for what, text in said["settings"])]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _summary(said: dict[str, Any]) -> list[str]:
+    """What is answered right first; what can be said; what cannot, with the reason."""
+    parts = [f"**{md.escape(said['accuracy'])}**" if said["accuracy"] else "", md.escape(said["in_short"])]
+    parts.append(md.escape(said["together"]))
+    reasons = [md.escape(f"{f.number} · {c.text}: {reason}.") for f, c, reason in said["unsayable"]]
+    return [*parts, *(["Cannot be said here:", md.listing(reasons)] if reasons else [])]
 
 
 def _claims(finding: Any) -> str:
@@ -77,9 +85,20 @@ def _examples(said: dict[str, Any]) -> list[str]:
 def _mechanisms(said: dict[str, Any], images: dict[str, list[str]]) -> list[str]:
     if not said["mechanisms"]:
         return []
-    rows = [(md.escape(m["title"]), md.escape(m["heuristic"]), number(m["value"])) for m in said["mechanisms"]]
-    parts = ["## Mechanisms", md.table(("mechanism", "heuristic", "measured"), rows, left=2)]
+    rows = [
+        (md.escape(m["title"]), md.escape(m["heuristic"]), number(m["value"]), *_obeying(m)) for m in said["mechanisms"]
+    ]
+    head = ("mechanism", "heuristic", "contrast", "AUC of obeying documents", "95%", "by other mechanisms")
+    parts = ["## Mechanisms", *[_claims(f) for f in said["ours"]]]
+    parts.append(md.table(head, rows, left=2))
     return parts + [line for n in ("influence_mechanism_kinds", "influence_births") for line in images.get(n, ())]
+
+
+def _obeying(mechanism: dict[str, Any]) -> tuple[str, str, str]:
+    held, (low, high) = mechanism["obeying"], mechanism["interval"]
+    if not held:
+        return "–", "–", "–"
+    return number(held["auc"], 2), f"{number(low, 2)} to {number(high, 2)}", number(held["auc_others"], 2)
 
 
 def _documents(rows: list[Any]) -> str:

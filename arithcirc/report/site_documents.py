@@ -1,4 +1,4 @@
-"""The documents of a static export: those that drive each query's answer, and those that built a neuron's rule.
+"""The documents of a static export: those with the largest influence on a query's answer, or on a neuron's rule.
 
 Both come from the run's influence study (`viz.influence`), by its first method (the paper's, EK-FAC influence divided
 by the document's gradient norm): the first `ENDS` documents from the top and from the bottom. A run without a study has
@@ -18,9 +18,10 @@ from arithcirc.report.site_neurons import FOLDER, Chosen
 from arithcirc.store import RunFolder
 from arithcirc.viz.influence import names, ranked
 from arithcirc.viz.influence.lift import mechanism
+from arithcirc.viz.influence.mechanism_words import ends as headings
+from arithcirc.viz.influence.mechanism_words import first_row, measured, obeying
 from arithcirc.viz.influence.ranked import MECHANISM, QUERY, Asked
 from arithcirc.viz.influence.study import Study
-from arithcirc.viz.influence.words import measured
 
 PAGE = "documents.html"
 ENDS = {"top": 10, "bottom": 5}
@@ -68,7 +69,7 @@ def neuron(held: Documents, operator: str, of: Neuron) -> dict[str, Any] | None:
     if not (held.study.table(MECHANISM)["query"].astype(str) == name).any():
         return None
     asked, ends = next(_rankings(held.study, MECHANISM, [name]))
-    return _mechanism(asked, ends, {}) | {"method": names.method(ranked.methods(held.study, MECHANISM)[0])}
+    return _mechanism(held.study, asked, ends, {}) | {"method": names.method(ranked.methods(held.study, MECHANISM)[0])}
 
 
 def content(held: Documents, chosen: Sequence[Chosen]) -> dict[str, Any]:
@@ -83,7 +84,7 @@ def content(held: Documents, chosen: Sequence[Chosen]) -> dict[str, Any]:
         if held.has(table):
             listed, total = _sample(study, table)
             for asked, ends in _rankings(study, table, listed):
-                rows.append(_query(asked, ends) if table == QUERY else _mechanism(asked, ends, pages))
+                rows.append(_query(asked, ends) if table == QUERY else _mechanism(study, asked, ends, pages))
             left[table] = total - len(rows)
     return {
         "queries": parts[QUERY],
@@ -132,9 +133,12 @@ def _query(asked: Asked, ends: Ends) -> dict[str, Any]:
     }
 
 
-def _mechanism(asked: Asked, ends: Ends, pages: dict[str, str]) -> dict[str, Any]:
+def _mechanism(study: Study, asked: Asked, ends: Ends, pages: dict[str, str]) -> dict[str, Any]:
     row = asked.row
     value = row.get("value")
+    top, bottom = headings(row)
+    held = study.has("mechanism_retrieval")
+    obeys = first_row(study.rows("mechanism_retrieval", {"query": asked.name})) if held else {}
     return {
         "name": asked.name,
         "title": mechanism(asked.name),
@@ -143,6 +147,9 @@ def _mechanism(asked: Asked, ends: Ends, pages: dict[str, str]) -> dict[str, Any
         "heuristic": str(row.get("heuristic") or ""),
         "value": None if pd.isna(value) else value,
         "said": measured(row),
+        "obeying": obeying(obeys) if obeys else "",
+        "better": top,
+        "worse": bottom,
         "file": pages.get(asked.name, ""),
         **ends,
     }

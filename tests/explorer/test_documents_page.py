@@ -161,7 +161,7 @@ def test_all_of_it_is_a_table_to_download(planted):
 
 def test_the_neuron_s_page_shows_what_built_it_or_what_to_run(planted, folder, explorer_run):
     known = texts(planted, "/neuron?op=-&layer=3&neuron=17")
-    assert "Documents that built this neuron" in known
+    assert "Documents with the largest influence on this neuron’s rule" in known
     assert "op2 = 8 mod 10: the first 4 of 40 kept" in known
     other = texts(planted, "/neuron?op=-&layer=3&neuron=1")
     assert "was not among those whose influence was computed" in other
@@ -174,14 +174,14 @@ def test_a_heuristic_leads_to_the_documents_that_built_it(planted, folder, explo
     mechanisms = pd.read_parquet(folder / "influence" / "mechanisms.parquet")
     asked = mechanisms[mechanisms["what"] == "heuristic"].iloc[0]
     address = f"/heuristics?op={quote(asked['operator'], safe='')}&label={quote(asked['heuristic'], safe='')}"
-    assert "training documents that built it:all its neurons" in texts(planted, address)
+    assert "training documents with the largest influence on it:all its neurons" in texts(planted, address)
     links = re.findall(r'"href": "(/documents\?[^"]*query=[^"]*)"', page(planted, address).page)
     same = mechanisms[(mechanisms["operator"] == asked["operator"]) & (mechanisms["heuristic"] == asked["heuristic"])]
     assert {parse_qs(link.partition("?")[2])["query"][0] for link in links} == set(same["query"])
     assert "Mechanism: " in texts(planted, links[0])
-    assert "documents that built it" not in texts(asker([explorer_run.path]), address)
+    assert "documents with the largest influence on it" not in texts(asker([explorer_run.path]), address)
     other = f"/heuristics?op={quote(asked['operator'], safe='')}&label=no%20such"
-    assert "documents that built it" not in texts(planted, other)
+    assert "documents with the largest influence on it" not in texts(planted, other)
 
 
 def test_the_overview_says_that_there_is_a_study(planted):

@@ -13,7 +13,7 @@ from arithcirc.errors import RequestError, RunConflictError
 from arithcirc.store import RunFolder
 from arithcirc.viz.export import write_figures
 from arithcirc.viz.frames import RunData
-from arithcirc.viz.influence import names, words
+from arithcirc.viz.influence import mechanism_words, names, words
 from arithcirc.viz.influence.answers import answer_ranks, chance_rank
 from arithcirc.viz.influence.births import births_figure
 from arithcirc.viz.influence.correlation import correlation_figure
@@ -234,9 +234,9 @@ def test_the_command_is_the_one_typed(study):
 def test_verdicts_are_said_as_the_table_has_them(data):
     table = data.tables["findings"]
     found = words.findings(data)
-    assert [f.number for f in found] == [1, 2, 3, 4, 5]
+    assert [f.number for f in found if f.number <= words.PAPER] == [1, 2, 3, 4, 5]
     assert [c.verdict for f in found for c in f.claims] == table["verdict"].tolist()
-    counted = table["verdict"].value_counts()
+    counted = table[table["finding"] <= words.PAPER]["verdict"].value_counts()
     assert f"{counted['holds']} hold here, {counted.get('does not hold', 0)} do not" in words.in_short(found)
     rows = pd.DataFrame(
         [(1, "a", "holds"), (1, "b", "does not hold"), (2, "c", "cannot be said")],
@@ -263,18 +263,82 @@ def test_settings_are_said_in_words(data, study):
 
 def test_what_was_measured_of_a_mechanism_is_said_with_its_unit_and_end():
     row = {"what": "neuron", "measure": "activation", "inside": 20, "outside": 32, "value": -0.742, "sign": -1.0}
-    said = words.measured(row)
+    said = mechanism_words.measured(row)
     assert said.startswith(
-        "Its activation at =, mean over 20 prompts of the heuristic minus that over 32 others: −0.742."
+        "Contrast: its activation at =, mean over 20 prompts of the heuristic minus that over 32 others: −0.742."
     )
-    assert said.endswith("documents at the top make this number smaller.")
-    whole = words.measured({"what": "heuristic", "inside": 3, "outside": 4, "value": 1.0})
-    assert whole.startswith("All its neurons’ contribution to the answer’s logit")
-    assert "smaller" not in whole
+    assert said.endswith("A positive score makes the contrast smaller (more negative).")
+    assert mechanism_words.end_hint(row, "bottom") == "documents that would make the contrast larger (less negative)"
+    whole = {"what": "heuristic", "inside": 3, "outside": 4, "value": 1.0}
+    assert mechanism_words.measured(whole).startswith("Contrast: all its neurons’ contribution to the answer’s logit")
+    assert "smaller" not in mechanism_words.measured(whole)
+    assert mechanism_words.measured(whole | {"value": -1.0}).endswith("makes the contrast larger (less negative).")
+    assert mechanism_words.ends(whole) == ("make its contrast larger", "make its contrast smaller")
+
+
+def test_obeying_documents_are_said_to_be_no_better_than_chance_where_they_are_not():
     row = {"positives": 82, "documents": 352, "auc": 0.467, "auc_others": 0.507}
-    assert "82 of 352" in words.obeying(row)
-    assert "AUC 0.47 (by the scores of other mechanisms 0.51; chance 0.50)" in words.obeying(row)
-    assert words.obeying({"auc": float("nan")}) == ""
+    said = mechanism_words.obeying(row)
+    assert "82 of 352" in said
+    assert "AUC 0.47 [0.40, 0.54] (by the scores of other mechanisms 0.51; chance 0.50). Not told from chance" in said
+    assert mechanism_words.obeying({"auc": float("nan")}) == ""
+    assert mechanism_words.judged(row | {"auc": 0.8}).startswith("Above chance")
+    assert mechanism_words.judged(row | {"auc": 0.8, "auc_others": 0.79}).startswith("No better than by")
+    assert mechanism_words.judged(row | {"auc": 0.2}).startswith("They rank below")
+    assert np.isnan(mechanism_words.auc_interval(0.7, 5, 0)).all()
+    rng = np.random.default_rng(0)  # the interval against resampling of both sides
+    above, below = rng.normal(0.5, 1, 60), rng.normal(0, 1, 200)
+    auc = (above[:, None] > below).mean()
+    draws = [(rng.choice(above, 60)[:, None] > rng.choice(below, 200)).mean() for _ in range(400)]
+    low, high = mechanism_words.auc_interval(float(auc), 60, 200)
+    assert (high - low) / (np.quantile(draws, 0.975) - np.quantile(draws, 0.025)) == pytest.approx(1, abs=0.2)
+
+
+def test_mechanisms_together_are_judged_against_the_scores_of_others():
+    def said(differences):
+        table = pd.DataFrame(
+            {"query": [f"m{i}" for i in range(len(differences))], "method": "ekfac", "auc_others": 0.5}
+        ).assign(auc=0.5 + np.array(differences))
+        return mechanism_words.together(RunData({"mechanism_retrieval": table}, {}, {}))
+
+    assert said([0.1, -0.1, 0.05, -0.06]).endswith("not told from chance here.")
+    assert said([0.1, 0.2, 0.15, 0.16]).endswith("more than by chance.")
+    assert said([-0.1, -0.2, -0.15, -0.16]).endswith("less than by chance.")
+    assert said([0.1]) == ""
+
+
+def test_a_summary_leads_with_what_is_answered_and_gives_the_reason_for_what_cannot_be_said():
+    table = pd.DataFrame(
+        [("reasoning", "a", 12, 1, 0.1), ("reasoning", "b", 12, 2, 0.2), ("factual", "", 20, 11, 0.05)],
+        columns=["group", "task", "queries", "right", "chance"],
+    )
+    said = words.accuracy(RunData({"accuracy": table}, {}, {}))
+    assert "3 of 24 reasoning queries (chance 15" in said
+    assert "and 11 of 20 factual queries (chance 5" in said
+    table = pd.DataFrame({
+        "finding": [1, 6], "claim": ["A", "B"], "verdict": ["cannot be said", "does not hold"],
+        "numbers": ["3.28e+03", "n"], "base_rate": "", "note": ["only 1 is right", ""],
+    })  # fmt: skip
+    found = words.findings(RunData({"findings": table}, {}, {}))
+    assert [reason for _, _, reason in words.unsayable(found)] == ["only 1 is right. 3,280"]
+    assert [f.number for f, _ in words.sayable(found)] == [6]
+    assert words.in_short(found).endswith("1 claims taken from the paper’s five findings none can be judged here.")
+
+
+def test_a_lift_that_chance_gives_too_has_no_colour():
+    table = pd.DataFrame({
+        "query": ["m", "m"], "method": "ekfac", "end": "top", "k": 10, "kind": ["code", "fact"], "lift": [0.0, 4.0],
+        "p": [0.9, 0.001],
+    })  # fmt: skip
+    z = np.array(mechanism_kinds(table).data[0].z)[0]
+    assert sorted(z) == pytest.approx([0.0, 2.0])
+
+
+def test_every_group_is_in_the_legend_once(data):
+    kinds = data.tables["kinds"]
+    kinds = kinds[~((kinds["group"] == "control_factual") & (kinds["correct"] == "right"))]
+    shown = [t.name for t in lift_figure(kinds, "kind").data if t.showlegend]
+    assert sorted(shown) == sorted(names.group(g) for g in kinds["group"].unique())
 
 
 def test_scores_are_written_with_three_digits_of_any_size():

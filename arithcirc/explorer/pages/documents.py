@@ -1,4 +1,4 @@
-"""Page Documents: which training documents drive an answer, or built a neuron's rule.
+"""Page Documents: which training documents drive an answer, or have the largest influence on a neuron's rule.
 
 The address names a query or a mechanism (`query`), the method that ranks (`method`), which end of the ranking is shown
 (`end`), how many documents (`n`), and, where no query is named, whether queries or mechanisms are listed (`what`).
@@ -23,6 +23,7 @@ from arithcirc.explorer.source import Source
 from arithcirc.explorer.view import View
 from arithcirc.viz.influence import names, ranked
 from arithcirc.viz.influence.lift import counts
+from arithcirc.viz.influence.mechanism_words import end_hint
 from arithcirc.viz.influence.ranked import MECHANISM, QUERY, Asked
 from arithcirc.viz.influence.study import Study, command_line
 
@@ -31,8 +32,9 @@ MOST = 10
 FEW, STEP = 20, 80
 """Documents shown at first, and how many more at a time."""
 HELP = (
-    "Positive scores: had the model seen more of the document, it would be likelier to say what it says (or the "
-    "mechanism would be stronger). Yellow: a statement that the query needs, found in the text however it is spaced. "
+    "Positive scores: had the model seen more of the document, it would be likelier to say what it says; of a "
+    "mechanism, what a score above 0 means stands with its contrast. "
+    "Yellow: a statement that the query needs, found in the text however it is spaced. "
     "Dotted: the answer by itself, which may stand there for another reason. "
     "Orange: what the model says, where it is wrong. Scores of different methods have "
     "different units; only their order compares."
@@ -93,7 +95,7 @@ def no_study(source: Source) -> Any:
     fit, score = (command_line(stage, {}, source.model) for stage in ("fit", "score"))
     return kit.empty(
         "No influence study",
-        "Which training documents drive this model’s answers, and built its neurons’ rules, is computed from the "
+        "Which training documents drive this model’s answers, and its neurons’ rules, is computed from the "
         "corpus it was trained on: first the curvature, then the scores.",
         f"{fit}\n{score}",
     )
@@ -108,7 +110,7 @@ def _ranking(view: View, study: Study, asked: Asked, method: str, end: str) -> A
     found = ranked.ranked(study, asked, method=method, end=end, at_most=max(1, min(most, 10_000)))
     held = ranked.kinds(study, asked, method=method, end=end)
     offered = ranked.methods(study, asked.table)
-    hints = names.END_HINTS if asked.table == QUERY else names.MECHANISM_END_HINTS
+    hint = names.END_HINTS[end] if asked.table == QUERY else end_hint(asked.row, end)
     ends = dmc.SegmentedControl(
         id="documents-end", value=end, size="xs", data=[{"value": e, "label": e} for e in names.ENDS]
     )
@@ -125,7 +127,7 @@ def _ranking(view: View, study: Study, asked: Asked, method: str, end: str) -> A
     parts = [
         kit.small(
             said,
-            hints[end],
+            hint,
             ". ",
             html.Span("By ", title=names.METHOD_HINTS.get(method, "")),
             names.METHOD_HINTS.get(method, method),
@@ -195,4 +197,4 @@ def register(context: Context) -> None:
     context.dash.server.add_url_rule("/_documents.csv", "documents-csv", lambda: _csv(context))
 
 
-PAGE = Page("documents", "Documents", "Which training documents drive an answer, or built a rule?", layout, register)
+PAGE = Page("documents", "Documents", "Which training documents drive an answer, or a neuron’s rule?", layout, register)

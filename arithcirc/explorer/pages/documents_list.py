@@ -18,8 +18,8 @@ HELP = {
     QUERY: "Questions put to the model. ✓ and ✗ say whether its own completion is right: influence is that on what it "
     "says, right or wrong. Click a row to see its documents.",
     MECHANISM: "A neuron’s activation on its heuristic’s prompts minus elsewhere, or the summed contribution of all "
-    "neurons that carry a heuristic to the answer’s logit. Strength: the measured value. Click a row to see the "
-    "documents that built it.",
+    "neurons that carry a heuristic to the answer’s logit: the contrast. Click a row to see the documents with the "
+    "largest influence on it.",
 }
 WHAT = {QUERY: "queries", MECHANISM: "mechanisms"}
 _FIXED = {"function": "params.value == null ? '–' : d3.format('.2f')(params.value)"}
@@ -104,15 +104,16 @@ _QUERY_COLUMNS: list[dict[str, Any]] = [
     {"field": "mark", "headerName": "", "width": 38, "cellClassRules": {"right": "params.value == '✓'",
      "wrong": "params.value == '✗'"}, "filter": False},
     {"field": "prompt", "headerName": "prompt", "flex": 1, "minWidth": 120, "tooltipField": "prompt"},
-    {"field": "completion", "headerName": "says", "width": 84, "tooltipField": "completion",
+    {"field": "completion", "headerName": "says", "width": 116, "minWidth": 104, "tooltipField": "completion",
      "valueFormatter": _ENDS_WITH, "useValueFormatterForExport": False},
-    {"field": "group", "headerName": "group", "width": 112, "tooltipField": "group"},
+    {"field": "group", "headerName": "group", "width": 92, "tooltipField": "group"},
     {"field": "task", "hide": True}, {"field": "nats", "hide": True},
 ]  # fmt: skip
 _MECHANISM_COLUMNS: list[dict[str, Any]] = [
     {"field": "operator", "headerName": "", "width": 36, "filter": False},
     {"field": "name", "headerName": "neuron", "width": 84, "cellClass": "ov-cell-link"},
     {"field": "heuristic", "headerName": "heuristic", "flex": 1, "minWidth": 120, "tooltipField": "heuristic"},
-    {"field": "value", "headerName": "strength", "width": 96, "valueFormatter": _FIXED, "type": "rightAligned",
+    {"field": "value", "headerName": "contrast", "width": 96,
+     "headerTooltip": "mean inside the heuristic minus outside", "valueFormatter": _FIXED, "type": "rightAligned",
      "filter": False, "useValueFormatterForExport": False},
 ]  # fmt: skip

@@ -13,9 +13,9 @@ from arithcirc.viz.influence import names, ranked
 from arithcirc.viz.influence.births import WHEN
 from arithcirc.viz.influence.highlight import shows
 from arithcirc.viz.influence.lift import mechanism
+from arithcirc.viz.influence.mechanism_words import first_row, measured, obeying
 from arithcirc.viz.influence.ranked import QUERY, Asked
 from arithcirc.viz.influence.study import Study
-from arithcirc.viz.influence.words import measured, obeying
 
 FOUND_HELP = (
     "Documents among each method’s top ones that hold a statement the query needs, and the rank of the first. Random "
@@ -146,24 +146,24 @@ def _mechanism(view: View, study: Study, asked: Asked) -> Any:
     parts = [
         dmc.Text(said, size="sm", mt=4),
         html.Div(told, className="doc-about doc-numbers"),
-        *_obeying(study, asked),
+        *obeys(study, asked),
         *_births(study, asked),
     ]
     return kit.panel(
         title, *parts,
-        help="Influence on what a neuron does instead of on an answer: documents at the top make the measured number "
-        "larger, documents at the bottom smaller. Yellow: equations of its operator of which the heuristic holds.",
+        help="Influence on what a neuron does instead of on an answer: on its contrast, the mean inside the heuristic "
+        "minus that outside. The interval of an AUC takes documents as independent, so it is rather too narrow. "
+        "Yellow: equations of its operator of which the heuristic holds.",
     )  # fmt: skip
 
 
-def _obeying(study: Study, asked: Asked) -> list[Any]:
+def obeys(study: Study, asked: Asked) -> list[Any]:
     """Whether documents whose equations obey the heuristic come first, where that was computed."""
     if not study.has("mechanism_retrieval"):
         return []
-    rows = study.rows("mechanism_retrieval", {"query": asked.name})
-    order = names.in_order(rows["method"], names.METHODS)
-    text = [obeying(rows[rows["method"] == method].iloc[0].to_dict()) for method in order[:1]]
-    return [kit.small(line, mt=4) for line in text if line]
+    row = first_row(study.rows("mechanism_retrieval", {"query": asked.name}))
+    text = obeying(row) if row else ""
+    return [kit.small(text, mt=4)] if text else []
 
 
 def _births(study: Study, asked: Asked) -> list[Any]:
@@ -174,7 +174,7 @@ def _births(study: Study, asked: Asked) -> list[Any]:
     if rows.empty:
         return []
     told = [
-        f"{row['revision']} ({WHEN.get(str(row['when']), row['when'])}): strength {theme.number(row['value'], 2)}, "
+        f"{row['revision']} ({WHEN.get(str(row['when']), row['when'])}): contrast {theme.number(row['value'], 2)}, "
         f"r with the final influence vector {theme.number(row['r'], 2)}"
         for row in rows.to_dict("records")
     ]

@@ -63,7 +63,7 @@ def panel(view: View, source: Source, table: pd.DataFrame, heuristic: str, known
 
 
 def built(view: View, source: Source, heuristic: str) -> list[Any]:
-    """Links to the training documents that built it, all its neurons together and neuron by neuron.
+    """Links to the training documents with the largest influence on it, all its neurons together and neuron by neuron.
 
     Empty where the run has no influence study, or the study did not ask about this heuristic.
     """
@@ -85,7 +85,8 @@ def built(view: View, source: Source, heuristic: str) -> list[Any]:
         )
         for row in mine.to_dict("records")
     ]
-    return [dmc.Group([kit.small("training documents that built it:"), *links], gap=10)] if links else []
+    said = kit.small("training documents with the largest influence on it:")
+    return [dmc.Group([said, *links], gap=10)] if links else []
 
 
 def matched(row: Mapping[Any, Any]) -> str:

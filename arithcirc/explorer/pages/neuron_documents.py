@@ -1,4 +1,4 @@
-"""The panel of page Neuron about training: the documents that built this neuron's rule, from the influence study."""
+"""The panel of page Neuron about training: the documents with the largest influence on this neuron's rule."""
 
 from typing import Any
 
@@ -9,17 +9,19 @@ from arithcirc.components import Neuron
 from arithcirc.errors import ArithcircError
 from arithcirc.explorer import kit
 from arithcirc.explorer.pages.documents_parts import document, missing, shares
+from arithcirc.explorer.pages.documents_query import obeys
 from arithcirc.explorer.source import Source
 from arithcirc.explorer.view import View
 from arithcirc.viz.influence import ranked
 from arithcirc.viz.influence.lift import counts
+from arithcirc.viz.influence.mechanism_words import end_hint
 from arithcirc.viz.influence.study import Study, command_line
 
-TITLE = "Documents that built this neuron"
+TITLE = "Documents with the largest influence on this neuron’s rule"
 SHOWN = 4
 HELP = (
-    "Influence of every training document on the neuron’s activation on its heuristic’s prompts minus elsewhere: "
-    "more of the first documents would have made it stronger. An estimate to first order, from this checkpoint. "
+    "Influence of every training document on the neuron’s activation on its heuristic’s prompts minus elsewhere, "
+    "its contrast. An estimate to first order, from this checkpoint. "
     "Yellow: equations of its operator of which the heuristic holds."
 )
 
@@ -31,7 +33,8 @@ def panel(view: View, source: Source, operator: str, neuron: Neuron) -> Any:
     try:
         study = source.study
         if study is None:
-            text = "Which training text built this neuron’s rule was not computed. It needs the corpus of the training:"
+            text = "Which training text has the largest influence on this neuron’s rule was not computed. "
+            text += "It needs the corpus of the training:"
             return missing(TITLE, text, "\n".join(command_line(s, {}, source.model) for s in ("fit", "score")))
         return _found(view, study, operator, neuron)
     except ArithcircError as error:
@@ -60,8 +63,8 @@ def _found(view: View, study: Study, operator: str, neuron: Neuron) -> Any:
     )
     said = f"For its heuristic {heuristic}: " if heuristic else ""
     link = kit.link("all its documents →", view.url("documents", op=operator, query=name))
-    return kit.panel(TITLE, kit.small(said, f"the first {len(found)} of {len(kinds):,} kept."), columns, help=HELP,
-                     actions=link)  # fmt: skip
+    first = f"the first {len(found)} of {len(kinds):,} kept, {end_hint(asked.row, 'top')}."
+    return kit.panel(TITLE, kit.small(said, first), *obeys(study, asked), columns, help=HELP, actions=link)
 
 
 def _others(view: View, study: Study, held: Any, operator: str) -> Any:

@@ -1,6 +1,6 @@
 """What a mechanism's documents were before and after it appeared in training.
 
-`births_figure`  over checkpoints, one line per mechanism: its strength (sign x value), the correlation of its influence
+`births_figure`  over checkpoints, one line per mechanism: its contrast (sign x value), the correlation of its influence
                  vector with the final one, and the lift of one kind of documents. Open marks lie before the birth
 
 The factors of every checkpoint are its own. Two checkpoints make a line, not a trend.
@@ -23,12 +23,12 @@ WHEN = {"before": "before its birth", "after": "after its birth", "final": "the 
 
 
 def births_figure(table: pd.DataFrame, values: pd.DataFrame | None = None, *, kind: str = "") -> go.Figure:
-    """Three panels over the checkpoints. `values` has the strength at every checkpoint; `kind` chooses whose lift."""
+    """Three panels over the checkpoints. `values` has the contrast at every checkpoint; `kind` chooses whose lift."""
     rows = require(table, "births", ("query", "step", "when", "kind", "value", "r", "lift"))
     kinds = names.in_order(rows["kind"], names.KINDS)
     kind = kind if kind in kinds else kinds[0]
     lift = f"lift of kind {names.plain(names.kind(kind))}"
-    titles = ["strength of the mechanism", "r with its final influence vector", lift]
+    titles = ["contrast (× −1 where low follows)", "r with its final influence vector", lift]
     figure = make_subplots(rows=1, cols=3, horizontal_spacing=0.08, subplot_titles=titles)
     chosen = rows[rows["kind"] == kind].drop_duplicates(["query", "step"])
     curve = _curves(chosen, values)
@@ -54,9 +54,9 @@ def births_figure(table: pd.DataFrame, values: pd.DataFrame | None = None, *, ki
 
 
 def _curves(chosen: pd.DataFrame, values: pd.DataFrame | None) -> pd.DataFrame:
-    """Strength by checkpoint: columns query, step, value, when; of every checkpoint where that was measured.
+    """Contrast by checkpoint: columns query, step, value, when; of every checkpoint where that was measured.
 
-    Strength is sign x value where the sign is known: a neuron whose rule is to be low is strong when it is low.
+    It is sign x value where the sign is known: of a neuron whose rule is to be low, the negative.
     """
     if values is None or not {"query", "step", "value", "born"} <= set(values.columns):
         return chosen[["query", "step", "value", "when"]]

@@ -3,7 +3,7 @@
 `lift_figure`       one line per kind (or source), one point per group of queries: share among the top (or bottom) k
                     divided by share of the corpus, on a logarithmic axis, with 95%; 1 is no preference
 `query_kinds`       the same bars for one query, for a page: share beside the corpus' share
-`mechanism_kinds`   mechanism x kind: log2 of the lift; a ring where p < .05
+`mechanism_kinds`   mechanism x kind: log2 of the lift; coloured only where p < .05 against documents in random order
 
 A lift without an upper neighbour says little when k is small: see its interval.
 """
@@ -39,11 +39,14 @@ def lift_figure(
     figure = make_subplots(
         rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.05, subplot_titles=list(names.ANSWERED.values())
     )
-    held = names.in_order(rows["group"], names.GROUPS)
+    held, told = names.in_order(rows["group"], names.GROUPS), set[str]()
     for panel, correct in enumerate(names.ANSWERED, start=1):
         mine = rows[rows["correct"] == correct]
         for at, group in enumerate(held):
-            _points(figure, panel, at - (len(held) - 1) / 2, group, mine[mine["group"] == group], (what, words))
+            part = mine[mine["group"] == group]
+            if len(part):
+                _points(figure, panel, at - (len(held) - 1) / 2, group, part, (what, words), named=group not in told)
+                told.add(group)
         figure.add_vline(x=1, line_color=theme.GREY, line_width=1.2, row=1, col=panel)
     title = f"{what.capitalize()}s among the {end} {k:,} documents, {names.method(method)}"
     figure.update_layout(template=theme.template("light"), title=title)
@@ -69,7 +72,14 @@ def _word(what: str, word: str) -> str:
 
 
 def _points(
-    figure: go.Figure, panel: int, shift: float, group: str, rows: pd.DataFrame, axis: tuple[str, Sequence[str]]
+    figure: go.Figure,
+    panel: int,
+    shift: float,
+    group: str,
+    rows: pd.DataFrame,
+    axis: tuple[str, Sequence[str]],
+    *,
+    named: bool,
 ) -> None:
     what, words = axis
     rows = rows.drop_duplicates(what).set_index(what)
@@ -86,7 +96,7 @@ def _points(
             x=at, y=[words.index(w) + 0.17 * shift for w in rows.index], mode="markers",
             error_x=interval(at, low, np.maximum(np.where(np.isfinite(high), high, lift), LEAST)),
             marker={"color": names.group_colour(group), "symbol": names.group_symbol(group), "size": 9},
-            name=names.group(group), legendgroup=group, showlegend=panel == 1, text=said,
+            name=names.group(group), legendgroup=group, showlegend=named, text=said,
             hovertemplate="%{text}<extra></extra>",
         ),
         row=1, col=panel,
@@ -124,7 +134,7 @@ def wilson(count: int, n: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def mechanism_kinds(table: pd.DataFrame, *, method: str = "ekfac", end: str = "top", k: int | None = None) -> go.Figure:
-    """log2 lift of every kind among the top k of every mechanism."""
+    """Lift of every kind among the top k of every mechanism; what random order gives too stays without colour."""
     rows = require(
         table, "mechanism_kinds", ("query", "method", "end", "k", "kind", "lift"), {"method": method, "end": end}
     )
@@ -139,7 +149,7 @@ def mechanism_kinds(table: pd.DataFrame, *, method: str = "ekfac", end: str = "t
         index="query", columns="kind", values="p", aggfunc="first", dropna=False
     ).reindex(queries, columns=kinds).to_numpy(dtype=np.float64)  # fmt: skip
     values = lift.to_numpy(dtype=np.float64)
-    z = np.log2(np.maximum(values, LEAST))
+    z = np.log2(np.maximum(values, LEAST)) * np.where(p < LEVEL, 1.0, 0.0)
     text = np.array(
         [
             [
@@ -158,7 +168,8 @@ def mechanism_kinds(table: pd.DataFrame, *, method: str = "ekfac", end: str = "t
         hover="%{y}<br>%{x}: lift %{text}, p = %{customdata}<extra></extra>",
     )  # fmt: skip
     colour_axis(figure, "log₂ lift", -LIMIT, LIMIT)
-    title = f"Kinds among the {end} {k:,} documents of each mechanism, {names.method(method)} (• p < {LEVEL:g})"
+    title = f"Kinds among the {end} {k:,} documents of each mechanism, {names.method(method)}"
+    title += f" (colour and •: p < {LEVEL:g})"
     figure.update_layout(title=title, height=grid_height(len(queries), extra=140), margin={"l": 190})
     figure.update_yaxes(autorange="reversed", showgrid=False)
     return figure

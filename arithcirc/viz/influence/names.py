@@ -50,18 +50,15 @@ END_HINTS = {
     "top": "documents that make the completion likelier",
     "bottom": "documents that make the completion less likely",
 }
-MECHANISM_END_HINTS = {
-    "top": "documents that strengthen the mechanism",
-    "bottom": "documents that weaken the mechanism",
-}
 FINDINGS = {
     1: "Queries of one task share their documents",
     2: "Reasoning rests on many documents, a little on each",
     3: "Answers stand in the top documents of facts, not of reasoning",
     4: "Documents that show the procedure rank high for reasoning",
     5: "Some sources count for more than their share",
+    6: "Documents that obey a neuron’s heuristic rank high for it",
 }
-"""What the paper found, in a line each; the table of findings says what holds here."""
+"""What the paper found, in a line each, and from 6 on questions of ours; the table of findings says what holds."""
 VERDICT_TAGS = {"holds": "good", "does not hold": "miss"}
 
 

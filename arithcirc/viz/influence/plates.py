@@ -23,9 +23,9 @@ from arithcirc.viz.influence.study import Study
 from arithcirc.viz.plates import Options, Plate, Selector, drawings
 
 TABLES = (
-    "findings", "queries", "correlation", "correlation_groups", "magnitude_groups", "power_law", "power_law_groups",
-    "answers", "answer_groups", "kinds", "sources", "retrieval_groups", "retrieval_pairs", "mechanisms",
-    "mechanism_kinds", "mechanism_retrieval", "births", "mechanism_values",
+    "findings", "accuracy", "queries", "correlation", "correlation_groups", "magnitude_groups", "power_law",
+    "power_law_groups", "answers", "answer_groups", "kinds", "sources", "retrieval_groups", "retrieval_pairs",
+    "mechanisms", "mechanism_kinds", "mechanism_retrieval", "births", "mechanism_values",
 )  # fmt: skip
 """Tables of the study that a report reads whole."""
 RANKED = ("ekfac", "ekfac_normed")
@@ -166,7 +166,7 @@ PLATES: tuple[Plate, ...] = (
         lambda d: retrieval_figure(d.tables["retrieval_groups"]),
     ),
     Plate(
-        "influence_mechanism_kinds", "Kinds of documents that built each mechanism", ("mechanism_kinds",),
+        "influence_mechanism_kinds", "Kinds of documents of each mechanism", ("mechanism_kinds",),
         lambda d, end, k, method: mechanism_kinds(d.tables["mechanism_kinds"], end=end, k=_number(k), method=method),
         (
             Selector("end", _options("mechanism_kinds", "end", names.ENDS), exported=False),

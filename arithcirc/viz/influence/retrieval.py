@@ -21,6 +21,7 @@ def retrieval_figure(groups: pd.DataFrame) -> go.Figure:
     """One panel per group, one line per method."""
     rows = require(groups, "retrieval_groups", ("group", "correct", "method", "n", "auc"))
     held, methods = names.in_order(rows["group"], names.GROUPS), names.in_order(rows["method"], names.METHODS)
+    told = set[str]()
     figure = make_subplots(
         rows=1, cols=len(held), shared_yaxes=True, horizontal_spacing=0.04,
         subplot_titles=[names.group(g) for g in held],
@@ -30,7 +31,8 @@ def retrieval_figure(groups: pd.DataFrame) -> go.Figure:
             mine = rows["correct"] == correct
             part = rows[(rows["group"] == group) & mine].drop_duplicates("method")
             if len(part):
-                _points(figure, panel, part, methods, correct)
+                _points(figure, panel, part, methods, correct, named=correct not in told)
+                told.add(correct)
         figure.add_vline(x=0.5, line_dash="dash", line_color=theme.GREY, line_width=1.2, row=1, col=panel)
     title = "How well documents that hold what a query needs are ranked above the others (AUC, 95%)"
     figure.update_layout(template=theme.template("light"), title=title)
@@ -44,7 +46,9 @@ def retrieval_figure(groups: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def _points(figure: go.Figure, panel: int, part: pd.DataFrame, methods: list[str], correct: str) -> None:
+def _points(
+    figure: go.Figure, panel: int, part: pd.DataFrame, methods: list[str], correct: str, *, named: bool
+) -> None:
     auc, low, high, n = numbers(part, ["auc", "low", "high", "n"]).T
     shift = -0.12 if correct == "right" else 0.12
     colours = [names.METHODS.get(m, (m, theme.GREY, ""))[1] for m in part["method"]]
@@ -55,7 +59,7 @@ def _points(figure: go.Figure, panel: int, part: pd.DataFrame, methods: list[str
             marker={
                 "size": 10, "color": colours, "symbol": names.SYMBOLS[correct], "line": {"width": 2, "color": colours}
             },
-            name=names.ANSWERED[correct], legendgroup=correct, showlegend=panel == 1, customdata=n,
+            name=names.ANSWERED[correct], legendgroup=correct, showlegend=named, customdata=n,
             text=[names.method(m) for m in part["method"]],
             hovertemplate="%{text}<br>AUC %{x:.3f} over %{customdata:.0f} queries<extra></extra>",
         ),

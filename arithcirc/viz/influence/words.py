@@ -4,6 +4,7 @@ The verdicts are the study's own (table `findings`); nothing is judged here. A v
 said, is said as plainly as one that holds.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from arithcirc.viz import theme
 from arithcirc.viz.frames import RunData, has, numbers
 from arithcirc.viz.influence import names
 
+PAPER = 5
+"""How many findings are the paper's; those after them are ours."""
 HOW_TO_READ = {
     1: (
         "Each query has one score per document. Two queries whose scores rise and fall together (Pearson r above 0) "
@@ -23,7 +26,9 @@ HOW_TO_READ = {
     ),
     2: (
         "Scores of the strongest documents are added up and divided by the nats of the completion, so that queries "
-        "compare. A curve that rises early rests on few documents; the dotted line is every document alike. On two "
+        "compare. The scale is relative: a score depends on the damping and is not divided by the number of documents, "
+        "so a sum far above 1 is no change that could happen; compare groups, not sizes. A curve that rises early "
+        "rests on few documents; the dotted line is every document alike. On two "
         "logarithmic axes a power law is a straight line, and α its slope."
     ),
     3: (
@@ -69,6 +74,9 @@ class Claim:
         return names.VERDICT_TAGS.get(self.verdict, "plain")
 
 
+_CLAIM = ("claim", "verdict", "numbers", "base_rate", "note")
+
+
 @dataclass(frozen=True)
 class Finding:
     """One of the paper's findings with its claims."""
@@ -101,21 +109,72 @@ def findings(data: RunData) -> list[Finding]:
     found = []
     for number, rows in table.groupby("finding", sort=True):
         claims = tuple(
-            Claim(*(theme.prose(str(row.get(c, ""))) for c in ("claim", "verdict", "numbers", "base_rate", "note")))
+            Claim(*(theme.prose(readable(str(row.get(column, "")))) for column in _CLAIM))
             for row in rows.to_dict("records")
         )
         found.append(Finding(int(str(number)), names.FINDINGS.get(int(str(number)), f"Finding {number}"), claims))
     return found
 
 
+def readable(text: str) -> str:
+    """Powers of ten above 1 as whole numbers with thousands separated: `1.11e+04` is `11,100`."""
+    return re.sub(r"(?<![\w.])-?\d(?:\.\d+)?e\+(?:0\d|1[0-2])(?!\d)", lambda m: f"{float(m[0]):,.0f}", text)
+
+
 def in_short(found: list[Finding]) -> str:
-    """One sentence that counts."""
-    claims = [c.verdict for f in found for c in f.claims]
+    """One sentence that counts the paper's claims; what a study asks beyond them has its own."""
+    claims = [c.verdict for f in found if f.number <= PAPER for c in f.claims]
     if not claims:
         return "The findings have not been computed."
     held, not_, unsaid = (claims.count(v) for v in ("holds", "does not hold", "cannot be said"))
+    if not held and not not_:
+        return f"Of the {len(claims)} claims taken from the paper’s five findings none can be judged here."
     text = f"Of {len(claims)} claims taken from the paper’s five findings, {held} hold here, {not_} do not"
     return f"{text}, and of {unsaid} nothing can be said." if unsaid else f"{text}."
+
+
+def sayable(found: list[Finding]) -> list[tuple[Finding, list[Claim]]]:
+    """The findings with the claims that could be judged; findings without one are left out."""
+    held = [(f, [c for c in f.claims if c.verdict in names.VERDICT_TAGS]) for f in found]
+    return [(f, claims) for f, claims in held if claims]
+
+
+def unsayable(found: list[Finding]) -> list[tuple[Finding, Claim, str]]:
+    """The claims of which nothing can be said, with the reason."""
+    held = [(f, c) for f in found for c in f.claims if c.verdict not in names.VERDICT_TAGS]
+    return [(f, c, ". ".join(t.rstrip(".") for t in (c.note, c.numbers) if t) or "no reason is recorded")
+            for f, c in held]  # fmt: skip
+
+
+def accuracy(data: RunData) -> str:
+    """What the model answers right, in one sentence, with what chance gives where the study knows it."""
+    said = []
+    for group, right, queries, chance in _accuracies(data):
+        base = f" (chance {theme.percent(chance)})" if chance is not None else ""
+        said.append(f"{right} of {queries} {group} queries{base}")
+    if not said:
+        return ""
+    *first, last = said
+    return f"The model answers {', '.join(first)}{' and ' if first else ''}{last} right."
+
+
+def _accuracies(data: RunData) -> list[tuple[str, int, int, float | None]]:
+    """Group, right, queries, chance: from table `accuracy`, a group's own row or else its tasks together."""
+    if not has(data.tables, "accuracy", "group", "task", "queries", "right", "chance"):
+        return [(r["group"], r["right"], r["queries"], None) for r in answered(data) if "control" not in r["group"]]
+    table = data.tables["accuracy"]
+    found: list[tuple[str, int, int, float | None]] = []
+    for group in names.in_order(table["group"], names.GROUPS):
+        if group.startswith("control"):
+            continue
+        rows = table[table["group"] == group]
+        whole = rows["task"].isna() | rows["task"].astype(str).isin(["", "all"])
+        queries, right, chance = numbers(rows[whole] if whole.any() else rows, ["queries", "right", "chance"]).T
+        total = int(queries.sum())
+        expected = float((queries * chance).sum() / total) if total else float("nan")
+        base = None if pd.isna(expected) else expected
+        found.append((names.group(group), int(right.sum()), total, base))
+    return found
 
 
 def answered(data: RunData) -> list[dict[str, Any]]:
@@ -150,29 +209,6 @@ def corpus(data: RunData, table: str, column: str) -> list[dict[str, Any]]:
         }
         for row in rows
     ]  # fmt: skip
-
-
-def measured(row: Mapping[Any, Any]) -> str:
-    """What was measured of a mechanism (a row of `mechanisms`), in a sentence or two."""
-    activation = str(row.get("measure") or ("activation" if row.get("what") == "neuron" else "")) == "activation"
-    who = "Its" if row.get("what") == "neuron" else "All its neurons’"
-    what = f"{who} activation at =" if activation else f"{who} contribution to the answer’s logit, written at ="
-    text = f"{what}, mean over {row.get('inside')} prompts of the heuristic minus that over {row.get('outside')} "
-    text += f"others: {theme.number(row.get('value'))}"
-    text += "." if activation else " (through the final norm with its scale held fixed)."
-    if pd.notna(row.get("sign")) and float(row.get("sign") or 1) < 0:
-        text += " Its lowest values follow the heuristic, so documents at the top make this number smaller."
-    return text
-
-
-def obeying(row: Mapping[Any, Any]) -> str:
-    """Whether documents that obey the heuristic come first (a row of `mechanism_retrieval`), beside the base rate."""
-    if pd.isna(row.get("auc")):
-        return ""
-    text = f"{theme.count(row['positives'])} of {theme.count(row['documents'])} documents with equations of its "
-    text += "operator state one that the heuristic holds of; they rank above the rest with AUC "
-    others = theme.number(row.get("auc_others"), 2)
-    return f"{text}{theme.number(row['auc'], 2)} (by the scores of other mechanisms {others}; chance 0.50)."
 
 
 def settings(data: RunData, config: Mapping[str, Any], facts: Mapping[str, Any]) -> list[tuple[str, str]]:
