@@ -74,7 +74,7 @@ def test_documents_that_state_the_wrong_answer_given_are_found(planted):
     assert said["auc"].mean() > 0.99
     assert abs(pick(planted.table("retrieval_said"), method="random")["auc"].mean() - 0.5) < 0.15
     held = one(planted.table("findings"), claim="Documents that state a fact answered right rank above the others")
-    assert held["note"] == f"Documents that state the wrong answer given, of {FACTS // 2} facts: AUC 1.00."
+    assert held["note"].startswith(f"Documents that state the wrong answer given, of {FACTS // 2} facts: AUC 1.00.")
 
 
 def test_areas_equal_a_slow_count(planted):
@@ -181,9 +181,11 @@ def test_verdicts_say_what_was_planted(planted):
         "For reasoning queries the answer is seldom there, although the corpus holds it",
         "Documents that state a fact answered right rank above the others",
         "Worked procedures are over-represented at the top of reasoning queries",
-        "Some sources are over-represented at the top of reasoning queries",
     ):
         assert verdict(planted, claim) == "holds", claim
+    source = one(held, claim="Some sources are over-represented at the top of reasoning queries")
+    assert source["verdict"] == "does not hold"  # planted on kinds alone
+    assert source["numbers"].startswith("no more than their kinds explain: repositories lift")
     assert verdict(planted, "Some sources are over-represented at the bottom of reasoning queries") == "does not hold"
     assert not held[["claim", "verdict", "numbers"]].eq("").any(axis=None)
     assert not held["numbers"].str.contains("nan").any()
@@ -192,7 +194,7 @@ def test_verdicts_say_what_was_planted(planted):
 def test_queries_that_correlate_only_here_and_there_do_not_hold(planted):
     tables = {name: planted.table(name) for name in TABLES}
     groups = tables["correlation_groups"]
-    same = (groups["relation"] == "same task") & (groups["method"] == "ekfac_normed")
+    same = (groups["relation"] == "same task, other output") & (groups["method"] == "ekfac_normed")
     tables["correlation_groups"] = groups.assign(low=groups["low"].mask(same, -0.02))
     found = verdicts(tables, N).set_index("claim")["verdict"]
     assert found["Queries of one reasoning task draw on the same documents"] == "does not hold"

@@ -20,8 +20,12 @@ which are exact, and a normal curve. With cells k (kinds, strata, or one cell of
 
 and pairs are uncorrelated. Intervals resample queries. p counts group means as far from the base rate's mean as the
 observed one, on either side. A correlation says nothing of how large an influence is.
+
+Pairs of reasoning queries are told apart by their completions too, since the same text draws on the same documents
+whatever it answers: two have the same output if they share the last number, a stated equation or the whole text.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -31,16 +35,23 @@ from jaxtyping import Float, Int
 from scipy.stats import norm
 
 from arithcirc.influence.findings.chance import resamples
+from arithcirc.influence.findings.matching import equations
 from arithcirc.influence_scores import ScoreStore
 
 METHODS = ("ekfac_normed", "ekfac", "dot")
 EXACT, PERMUTATIONS = 5000, 200
 LIKE, MOST = 10, 100
+RANKED_PERMUTATIONS = 1000
+"""Random orders for the scores that verdicts read, so that p is known finely enough to be corrected."""
+SAME_OUTPUT, OTHER_OUTPUT = "same task, same output", "same task, other output"
+ACROSS_OTHER = "across reasoning, other output"
 RELATIONS = (
-    "same task", "same task, right", "same task, wrong", "across reasoning", "reasoning-factual", "factual",
-    "factual, right", "factual, wrong", "control", "task-control", "unrelated control", "ungrouped",
+    "same task", SAME_OUTPUT, OTHER_OUTPUT, "same task, right", "same task, wrong", "across reasoning", ACROSS_OTHER,
+    "reasoning-factual", "factual", "factual, right", "factual, wrong", "control", "task-control", "unrelated control",
+    "ungrouped",
 )  # fmt: skip
 PAIR_COLUMNS = ("query_a", "query_b", "r", "relation", "method")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _BASE = ("null_mean", "null_low", "null_high", "p")
 Square = Float[np.ndarray, "query query"]
 
@@ -116,6 +127,7 @@ def _one_hot(codes: np.ndarray, cells: int) -> np.ndarray:
 def relations(queries: pd.DataFrame) -> dict[str, Square]:
     """Which pairs a < b stand in each of RELATIONS, as 0 and 1 [query, query], in order; empty ones are left out."""
     group, task, right = (queries[name].to_numpy() for name in ("group", "task", "correct"))
+    said = [_output(text) for text in queries["completion"]] if "completion" in queries else None
     n = len(queries)
     found = {name: np.zeros((n, n)) for name in RELATIONS}
     for a in range(n):
@@ -124,7 +136,19 @@ def relations(queries: pd.DataFrame) -> dict[str, Square]:
             found[name][a, b] = 1
             if name in ("same task", "factual") and bool(right[a]) == bool(right[b]):
                 found[f"{name}, {'right' if right[a] else 'wrong'}"][a, b] = 1
+            if said is not None and name in ("same task", "across reasoning"):
+                shared = bool(said[a] & said[b])
+                kept = {("same task", True): SAME_OUTPUT, ("same task", False): OTHER_OUTPUT}.get((name, shared))
+                if kept or not shared:
+                    found[kept or ACROSS_OTHER][a, b] = 1
     return {name: mask for name, mask in found.items() if mask.any()}
+
+
+def _output(completion: str | None) -> frozenset[str]:
+    """What a completion comes to: its words, its last number and the equations it states."""
+    text = " ".join((completion or "").split())
+    number = _NUMBER.findall(text)[-1:]
+    return frozenset([f"text {text}", *(f"number {n}" for n in number), *equations(text)])
 
 
 def relation(a: tuple[str, str], b: tuple[str, str]) -> str:
@@ -164,9 +188,11 @@ def group_rows(
     *,
     seed: int,
     exact: int = EXACT,
+    permutations: int = PERMUTATIONS,
 ) -> pd.DataFrame:
     """Table `correlation_groups`: mean r of every relation, its interval over queries, and both base rates.
 
+    `orders`: how many random orders p is counted over, 0 for moments.
     `found` are the moments within `strata(store, method)`.
     """
     names = list(masks)
@@ -185,15 +211,15 @@ def group_rows(
             held = found if not prefix else moments(store, method, cell)
             base = _by_moments(stacked, mean, *held.null)
         else:
-            base = _by_permutations(mean, permuted_means(rows, stacked, cell, seed=seed))
+            base = _by_permutations(mean, permuted_means(rows, stacked, cell, seed=seed, permutations=permutations))
         table = table.assign(**{f"{prefix}{name}": values for name, values in base.items()})
-    return table.assign(null="permutations" if permuted else "moments")
+    return table.assign(null="permutations" if permuted else "moments", orders=permutations if permuted else 0)
 
 
 def no_groups() -> pd.DataFrame:
     """Table `correlation_groups` of a study with one query."""
     bases = [f"{prefix}{name}" for prefix in ("", "kind_") for name in _BASE]
-    return pd.DataFrame(columns=["method", "relation", "n", "mean", "low", "high", *bases, "null"])
+    return pd.DataFrame(columns=["method", "relation", "n", "mean", "low", "high", *bases, "null", "orders"])
 
 
 def _means(stacked: np.ndarray, r: np.ndarray) -> np.ndarray:

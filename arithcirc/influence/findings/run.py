@@ -1,4 +1,4 @@
-"""Stage `findings`: every table of the five findings, from the scores and tables of a study alone (no model).
+"""Stage `findings`: every table of the findings, from the scores and tables of a study alone (no model).
 
 Scores are read one query's row at a time (and, for correlations, one partition at a time), texts batch by batch, so
 memory is some rows of scores. Files of the stage and what their columns mean stand in the modules beside this one;
@@ -16,6 +16,7 @@ from jaxtyping import Float32
 
 from arithcirc.errors import NumericsError, RunConflictError
 from arithcirc.influence.findings import correlation, magnitude
+from arithcirc.influence.findings.accuracy import accuracy
 from arithcirc.influence.findings.answers import answer_groups, search
 from arithcirc.influence.findings.kinds import Lifts
 from arithcirc.influence.findings.matching import Corpus, needs_of, read_corpus, said_of
@@ -25,11 +26,11 @@ from arithcirc.influence.findings.verdicts import verdicts
 from arithcirc.influence_scores import MECHANISM_SCORES, SCORES, ScoreStore
 from arithcirc.store import RunFolder, sha256_file
 
-STAGE, MECHANISMS = "findings", "mechanisms"
+STAGE, MECHANISMS, RETRIEVAL = "findings", "mechanisms", "mechanism_retrieval"
 TABLES = (
     "correlation", "correlation_groups", "magnitude", "magnitude_groups", "power_law", "power_law_groups", "answers",
     "answer_groups", "kinds", "sources", "retrieval", "retrieval_groups", "retrieval_pairs", "retrieval_said",
-    "findings",
+    "accuracy", "findings",
 )  # fmt: skip
 ENDS = ("top", "bottom")
 Progress = Callable[[str, int, int], None]
@@ -78,7 +79,8 @@ def run(folder: RunFolder, *, progress: Progress | None = None, seed: int = 0) -
     total = len(inputs.queries) * len(inputs.scores.methods)
     tables = dict(correlation_tables(inputs))
     tables |= query_tables(inputs, lambda done: report(STAGE, done, total))
-    tables["findings"] = verdicts(tables, inputs.corpus.n)
+    tables["accuracy"] = accuracy(inputs.queries, inputs.needs, seed=seed)
+    tables["findings"] = verdicts(tables | _mechanism_tables(folder), inputs.corpus.n, seed=seed)
     names = list(TABLES)
     if MECHANISMS in folder.manifest["stages"]:
         tables["mechanism_kinds"] = mechanism_kinds(folder, inputs.corpus, seed=seed)
@@ -90,6 +92,13 @@ def run(folder: RunFolder, *, progress: Progress | None = None, seed: int = 0) -
         "fit_depth": magnitude.fit_depth(inputs.corpus.n),
     }  # fmt: skip
     folder.finish(STAGE, outputs, inputs=read, seconds=time.perf_counter() - start, facts=facts)
+
+
+def _mechanism_tables(folder: RunFolder) -> dict[str, pd.DataFrame]:
+    """Tables of finding 6, where mechanisms were scored."""
+    names = (MECHANISMS, RETRIEVAL) if MECHANISMS in folder.manifest["stages"] else ()
+    there = all((folder.path / f"{name}.parquet").is_file() for name in names)
+    return {name: folder.table(name) for name in names if there}
 
 
 def read_inputs(folder: RunFolder, *, seed: int = 0) -> Inputs:
@@ -124,7 +133,10 @@ def correlation_tables(inputs: Inputs) -> Iterator[tuple[str, pd.DataFrame]]:
         kind = inputs.corpus.kind
         found = correlation.moments(inputs.scores, method, correlation.strata(inputs.scores, method))
         pairs.append(correlation.pair_rows(found.r, inputs.queries, method))
-        groups.append(correlation.group_rows(inputs.scores, found, masks, kind, method, seed=inputs.seed))
+        orders = correlation.RANKED_PERMUTATIONS if method == correlation.METHODS[0] else correlation.PERMUTATIONS
+        groups.append(
+            correlation.group_rows(inputs.scores, found, masks, kind, method, seed=inputs.seed, permutations=orders)
+        )
     yield "correlation", pd.concat(pairs[1:] or pairs, ignore_index=True)
     yield "correlation_groups", pd.concat(groups or [correlation.no_groups()], ignore_index=True)
 
@@ -154,7 +166,9 @@ def query_tables(inputs: Inputs, progress: Callable[[int], None]) -> dict[str, p
         "retrieval": _frame(rows.retrieval, ("by", "positives", "auc")),
         "retrieval_said": _frame(rows.said, ("by", "said", "positives", "auc")),
         "kinds": _lift_rows(inputs, rows, Lifts("kind", corpus.kind, corpus.kinds, seed=seed)),
-        "sources": _lift_rows(inputs, rows, Lifts("source", corpus.source, corpus.sources, seed=seed)),
+        "sources": _lift_rows(
+            inputs, rows, Lifts("source", corpus.source, corpus.sources, seed=seed, within=corpus.kind)
+        ),
     }
     return tables | {
         "magnitude_groups": magnitude.magnitude_groups(tables["magnitude"], seed),
@@ -231,7 +245,7 @@ def _list(needs: object) -> tuple[str, ...]:
 def _files_read(folder: RunFolder) -> list[str]:
     """Names of the files that the findings depend on."""
     parts = [p for name in (SCORES, MECHANISM_SCORES) for p in sorted((folder.path / name).glob("part-*.safetensors"))]
-    tables = [folder.path / f"{name}.parquet" for name in ("documents", "queries", "mechanisms")]
+    tables = [folder.path / f"{name}.parquet" for name in ("documents", "queries", MECHANISMS, RETRIEVAL)]
     return [str(p.relative_to(folder.path)) for p in [*tables, *parts] if p.is_file()]
 
 
