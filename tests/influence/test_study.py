@@ -225,6 +225,7 @@ def test_other_queries_replace_scores_and_keep_factors(study, model, given, tmp_
 def test_scoring_before_fitting_names_the_command(model, given, tmp_path):
     with pytest.raises(RunConflictError, match="arithcirc influence fit"):
         scoring.score(opened(model, given, tmp_path))
+    assert not any(tmp_path.iterdir())
 
 
 def test_chunks_are_documents_of_their_own(model, given, tmp_path):

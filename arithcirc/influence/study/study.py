@@ -253,6 +253,11 @@ def abandon(study: Study) -> None:
 
 
 def needs_stage(study: Study, stage: str, command: str) -> None:
-    """Raise RunConflictError where a stage is not finished, naming the command that does it."""
+    """Raise RunConflictError where a stage is not finished, naming the command that does it.
+
+    A folder that holds nothing else is removed.
+    """
     if not study.run.finished(stage):
+        if {file.name for file in study.run.path.glob("*")} == {MANIFEST}:
+            abandon(study)
         raise RunConflictError(f"{study.run.path} has no finished {stage}: run 'arithcirc influence {command}' first")
