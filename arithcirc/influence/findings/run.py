@@ -71,7 +71,8 @@ def run(folder: RunFolder, *, progress: Progress | None = None, seed: int = 0) -
     """
     report = progress or (lambda *_: None)
     read = _files_read(folder)
-    if folder.finished(STAGE) and folder.manifest["stages"][STAGE]["inputs"] == _hashes(folder, read):
+    complete = all((folder.path / f"{name}.parquet").is_file() for name in TABLES)
+    if complete and folder.finished(STAGE) and folder.manifest["stages"][STAGE]["inputs"] == _hashes(folder, read):
         report(STAGE, 1, 1)
         return
     start = time.perf_counter()
