@@ -81,7 +81,7 @@ def content(study: Study, data: RunData) -> dict[str, Any]:
         "in_short": words.in_short(found),
         "sayable": words.sayable(found),
         "unsayable": words.unsayable(found),
-        "together": mechanism_words.together(data),
+        "together": "" if any(f.number > words.PAPER for f in found) else mechanism_words.together(data),
         "ours": [f for f in found if f.number > words.PAPER],
         "findings": found,
         "answered": words.answered(data),

@@ -280,7 +280,9 @@ def test_obeying_documents_are_said_to_be_no_better_than_chance_where_they_are_n
     row = {"positives": 82, "documents": 352, "auc": 0.467, "auc_others": 0.507}
     said = mechanism_words.obeying(row)
     assert "82 of 352" in said
-    assert "AUC 0.47 [0.40, 0.54] (by the scores of other mechanisms 0.51; chance 0.50). Not told from chance" in said
+    assert (
+        "AUC is 0.47 [0.40, 0.54] (by the scores of other mechanisms 0.51; chance 0.50). Not told from chance" in said
+    )
     assert mechanism_words.obeying({"auc": float("nan")}) == ""
     assert mechanism_words.judged(row | {"auc": 0.8}).startswith("Above chance")
     assert mechanism_words.judged(row | {"auc": 0.8, "auc_others": 0.79}).startswith("No better than by")
@@ -320,7 +322,8 @@ def test_a_summary_leads_with_what_is_answered_and_gives_the_reason_for_what_can
         "numbers": ["3.28e+03", "n"], "base_rate": "", "note": ["only 1 is right", ""],
     })  # fmt: skip
     found = words.findings(RunData({"findings": table}, {}, {}))
-    assert [reason for _, _, reason in words.unsayable(found)] == ["only 1 is right. 3,280"]
+    assert [reason for _, _, reason in words.unsayable(found)] == ["only 1 is right"]
+    assert found[0].claims[0].numbers == "3,280"
     assert [f.number for f, _ in words.sayable(found)] == [6]
     assert words.in_short(found).endswith("1 claims taken from the paper’s five findings none can be judged here.")
 

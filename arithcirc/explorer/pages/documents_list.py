@@ -104,9 +104,9 @@ _QUERY_COLUMNS: list[dict[str, Any]] = [
     {"field": "mark", "headerName": "", "width": 38, "cellClassRules": {"right": "params.value == '✓'",
      "wrong": "params.value == '✗'"}, "filter": False},
     {"field": "prompt", "headerName": "prompt", "flex": 1, "minWidth": 120, "tooltipField": "prompt"},
-    {"field": "completion", "headerName": "says", "width": 116, "minWidth": 104, "tooltipField": "completion",
+    {"field": "completion", "headerName": "says", "width": 108, "minWidth": 100, "tooltipField": "completion",
      "valueFormatter": _ENDS_WITH, "useValueFormatterForExport": False},
-    {"field": "group", "headerName": "group", "width": 92, "tooltipField": "group"},
+    {"field": "group", "headerName": "group", "width": 88, "minWidth": 86, "tooltipField": "group"},
     {"field": "task", "hide": True}, {"field": "nats", "hide": True},
 ]  # fmt: skip
 _MECHANISM_COLUMNS: list[dict[str, Any]] = [

@@ -99,7 +99,7 @@ def obeying(row: Mapping[Any, Any]) -> str:
         return ""
     low, high = (theme.number(end, 2) for end in interval(row))
     text = f"{theme.count(row['positives'])} of {theme.count(row['documents'])} documents with equations of its "
-    text += "operator state one that the heuristic holds of; they rank above the rest with AUC "
+    text += "operator state one that the heuristic holds of; against the rest their AUC is "
     text += f"{theme.number(row['auc'], 2)} [{low}, {high}] (by the scores of other mechanisms "
     return f"{text}{theme.number(row.get('auc_others'), 2)}; chance 0.50). {judged(row)}"
 

@@ -140,10 +140,9 @@ def sayable(found: list[Finding]) -> list[tuple[Finding, list[Claim]]]:
 
 
 def unsayable(found: list[Finding]) -> list[tuple[Finding, Claim, str]]:
-    """The claims of which nothing can be said, with the reason."""
+    """The claims of which nothing can be said, with the reason: the first sentence of the note."""
     held = [(f, c) for f in found for c in f.claims if c.verdict not in names.VERDICT_TAGS]
-    return [(f, c, ". ".join(t.rstrip(".") for t in (c.note, c.numbers) if t) or "no reason is recorded")
-            for f, c in held]  # fmt: skip
+    return [(f, c, (c.note or c.numbers or "no reason is recorded").split(". ")[0].rstrip(".")) for f, c in held]
 
 
 def accuracy(data: RunData) -> str:
