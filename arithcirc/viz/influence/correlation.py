@@ -27,8 +27,9 @@ NULLS = (
 MOST = 200
 """Queries drawn in the matrix, evenly from the ordered list."""
 RELATIONS = (
-    "same task", "same task, right", "same task, wrong", "across reasoning", "reasoning-factual", "factual",
-    "factual, right", "factual, wrong", "task-control", "control", "unrelated control",
+    "same task", "same task, same output", "same task, other output", "same task, right", "same task, wrong",
+    "across reasoning", "across reasoning, other output", "reasoning-factual", "factual", "factual, right",
+    "factual, wrong", "task-control", "control", "unrelated control",
 )  # fmt: skip
 
 

@@ -128,8 +128,8 @@ def in_short(found: list[Finding]) -> str:
         return "The findings have not been computed."
     held, not_, unsaid = (claims.count(v) for v in ("holds", "does not hold", "cannot be said"))
     if not held and not not_:
-        return f"Of the {len(claims)} claims taken from the paper’s five findings none can be judged here."
-    text = f"Of {len(claims)} claims taken from the paper’s five findings, {held} hold here, {not_} do not"
+        return f"Of the {len(claims)} claims about the paper’s five findings none can be judged here."
+    text = f"Of {len(claims)} claims about the paper’s five findings, {held} hold here, {not_} do not"
     return f"{text}, and of {unsaid} nothing can be said." if unsaid else f"{text}."
 
 
