@@ -51,7 +51,7 @@ def test_every_claim_stands_there_with_its_verdict_and_base_rate(page, folder):
         assert row["verdict"] in text[start : start + 900]
     table = table[table["finding"] <= 5]
     held = (table["verdict"] == "holds").sum()
-    assert f"Of {len(table)} claims taken from the paper’s five findings, {held} hold here" in text
+    assert f"Of {len(table)} claims about the paper’s five findings, {held} hold here" in text
     for number in range(1, 6):
         assert names.FINDINGS[number] in text
 

@@ -325,7 +325,7 @@ def test_a_summary_leads_with_what_is_answered_and_gives_the_reason_for_what_can
     assert [reason for _, _, reason in words.unsayable(found)] == ["only 1 is right"]
     assert found[0].claims[0].numbers == "3,280"
     assert [f.number for f, _ in words.sayable(found)] == [6]
-    assert words.in_short(found).endswith("1 claims taken from the paper’s five findings none can be judged here.")
+    assert words.in_short(found).endswith("1 claims about the paper’s five findings none can be judged here.")
 
 
 def test_a_lift_that_chance_gives_too_has_no_colour():
