@@ -81,6 +81,7 @@ def test_documents_that_can_teach_the_rule_lead_before_its_birth(world, mechanis
     assert table.loc[(heuristic, "final"), "r"] == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_where_it_was(world, mechanisms, tmp_path, monkeypatch):
     documents, steps = world.documents[:20], STEPS[:2]
     neuron = mechanisms[0].neurons[0]
@@ -156,6 +157,7 @@ def test_lifts_are_counts_over_what_chance_gives():
     assert np.mean(inside) >= 0.93
 
 
+@pytest.mark.slow
 def test_a_step_on_top_documents_strengthens_the_rule_on_bottom_ones_it_weakens(world, mechanisms, tmp_path):
     network, tracked = copy.deepcopy(world.kept[40]), linear_modules(world.network)
     prepared = prepare(network, tracked, mechanisms)

@@ -228,6 +228,7 @@ def test_births_are_a_stage_of_the_study(model, corpus, labelled, tmp_path):
         checkpoints_of(checkpoints, "step1")
 
 
+@pytest.mark.slow
 def test_births_take_the_last_scores_from_the_study(model, study, labelled, monkeypatch):
     mechanisms = stage.find(study, labelled, inside, WANTED)
     given = pd.DataFrame([{"operator": "+", "layer": 1, "neuron": 3, "heuristic": "op2 = 8 mod 10", "birth": 8}])
