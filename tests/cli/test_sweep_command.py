@@ -95,6 +95,7 @@ def swept(checkpoints, tmp_path_factory):
     return out, before, status, (code, said.getvalue(), err.getvalue())
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_with_what_is_missing(swept):
     out, before, status, (_, _, err) = swept
     assert 0 < len(status) < 4

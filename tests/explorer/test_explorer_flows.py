@@ -279,6 +279,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run.path
 
 
+@pytest.mark.slow
 def test_hostile_text_stays_text_and_every_page_is_calm(reader, explorer, hostile):
     window = reader(explorer(hostile.parent, live=PlantedLive(HOSTILE)))
     for name in NAMES:

@@ -97,6 +97,7 @@ def test_a_second_analysis_reuses_every_stage(whole: Whole, toy_model: BridgedMo
     assert again.manifest["stages"] == stages
 
 
+@pytest.mark.slow
 def test_results_of_no_stage_depend_on_the_batch_size(whole: Whole, toy_model: BridgedModel, tmp_path: Path) -> None:
     few = {**ASKED, "prompts": PromptConfig("+", "0..8", n_discover=1, n_evaluate=1, counterfactual_seeds=1)}
     one, other = (analyze(toy_model, tmp_path / str(n), **few, batch_size=n) for n in (2048, 7))  # type: ignore[arg-type]

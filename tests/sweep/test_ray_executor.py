@@ -102,6 +102,7 @@ def test_a_function_that_raises_is_a_loss_with_its_reason(make):
     assert lost.reason == "Ray could not do it (ValueError: an unforeseen error)"
 
 
+@pytest.mark.slow
 def test_an_actor_leaves_the_same_bytes_as_this_process(cluster, circuit_files, toy_folder, tmp_path):
     assert files_of(RayExecutor(tmp_path, slots=1), tmp_path, [circuit_task(toy_folder)]) == circuit_files
 
