@@ -8,7 +8,6 @@ no state, and one lock keeps questions apart. What went wrong is kept as one lin
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +60,8 @@ class Live:
         self._lock = threading.Lock()
         self._loading = threading.Lock()
         self._waiting = threading.BoundedSemaphore(WAITING)
-        self._held: OrderedDict[Key, _Entry] = OrderedDict()
+        self._held: dict[Key, _Entry] = {}
+        self._recent: list[Key] = []  # asked for last, in order: worth holding, and worth loading when their turn comes
 
     def state(self, source: Source, *, start: bool = True, again: bool = False) -> LiveState:
         """How the source's model is; starts loading it unless `start` is False. `again` retries what failed."""
@@ -75,7 +75,7 @@ class Live:
                     return LiveState("idle", "the model is not loaded: it loads when a page first asks it")
                 entry = self._held[key] = _Entry()
                 threading.Thread(target=self._load, args=(key, entry), daemon=True, name="live-model").start()
-            self._held.move_to_end(key)
+            self._recent = [*(k for k in self._recent if k != key), key][-KEPT:]
             self._forget()
         if entry.problem is not None:
             return LiveState("failed", entry.problem)
@@ -106,7 +106,7 @@ class Live:
     def _load(self, key: Key, entry: _Entry) -> None:
         with self._loading:
             with self._lock:
-                if key not in list(self._held)[-KEPT:]:  # its reader went on to others while it waited
+                if key not in self._recent:  # its reader went on to others while it waited
                     if self._held.get(key) is entry:
                         del self._held[key]
                     entry.done.set()
@@ -132,11 +132,8 @@ class Live:
 
     def _forget(self) -> None:
         """Drop models not used lately; those still loading stay."""
-        for key in [k for k, e in self._held.items() if e.model is not None or e.problem is not None]:
-            if len(self._held) <= KEPT:
-                return
-            if key != next(reversed(self._held)):
-                del self._held[key]
+        for key in [k for k, entry in self._held.items() if entry.done.is_set() and k not in self._recent]:
+            del self._held[key]
 
 
 def _key(source: Source) -> Key:
