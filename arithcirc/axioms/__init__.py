@@ -1,0 +1,1 @@
+"""Axiomatic training: teach a small transformer a causal axiom, and see how far it generalises (arXiv 2407.07612)."""
