@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache
 
-from arithcirc.errors import NumericsError
+from arithcirc.errors import NumericsError, RequestError
 from arithcirc.models.fit import LOGIT_BYTES
 from arithcirc.models.hooks import (
     first_of,
@@ -65,6 +65,8 @@ class BridgedModel:
         self._patterns: list[nn.Module] = [b.attn.hook_pattern for b in bridge.blocks]
         self._post_readers: list[nn.Module] = [b.mlp.out for b in bridge.blocks]
         self._windows: dict[tuple[int, int, int], Window] = {}
+        config: Any = self._network.config
+        self._n_positions: int | None = config.max_position_embeddings if config.model_type == "gpt2" else None
         self._keeps_last = "logits_to_keep" in inspect.signature(self._network.forward).parameters
 
     @property
@@ -158,6 +160,11 @@ class BridgedModel:
         return CleanRun(tokens, resid, keys, values, captured, logits)
 
     def _forward(self, tokens: Tensor, **arguments: Any) -> Tensor:
+        if self._n_positions is not None and tokens.shape[1] > self._n_positions:
+            raise RequestError(
+                f"a prompt has {tokens.shape[1]} tokens and the table of positions of {self.info.name} has "
+                f"{self._n_positions} rows: give shorter prompts"
+            )
         if self._keeps_last:
             arguments["logits_to_keep"] = 1
         if self.device.type == "meta":  # without a cache transformers looks for packed sequences in the values

@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import GPTNeoXForCausalLM
+from transformers import PreTrainedModel
 
 from arithcirc.training.fields import Schedule
 from arithcirc.training.machine import Machine
@@ -43,8 +43,8 @@ class Course(Protocol[Grade]):
     def difference(self, path: Path) -> str | None:
         """The first field in which the recipe of this file is another, None when it is the same."""
 
-    def model(self) -> GPTNeoXForCausalLM:
-        """The untrained model, by the recipe's seed."""
+    def model(self) -> PreTrainedModel:
+        """The untrained model, by the recipe's seed; parameters that are frozen stay as they are."""
 
     def batches(self) -> "Dataset[Batch]":
         """Item i is the whole batch of step i, a function of the recipe and i alone.

@@ -119,6 +119,15 @@ class Schedule(Protocol):
         """Plain JSON values."""
 
 
+@runtime_checkable
+class WithEpsilon(Protocol):
+    """A schedule with an epsilon of its own."""
+
+    @property
+    def adam_epsilon(self) -> float:
+        """What AdamW adds to the root of the second moment; 1e-8 in schedules that do not say."""
+
+
 def read_fields(cls: type[Any], data: Mapping[str, Any], special: Mapping[str, Reader]) -> Any:
     """A frozen recipe from plain JSON values; fields left out take their defaults. Raises RequestError by name.
 

@@ -1,9 +1,9 @@
-"""A GPT-NeoX of the recipe's shape, and its life as a Hugging Face folder.
+"""A GPT-NeoX of the recipe's shape, and any decoder's life as a Hugging Face folder.
 
-The architecture is Pythia's: rotary positions on a share of each head, attention and MLP in parallel, embeddings not
-tied. A step folder holds config.json, model.safetensors and the tokenizer's files; it is written as `step<N>.part` and
-renamed, so a folder that exists is whole. Weights are rounded to the recipe's disk type; accuracies are those of the
-rounded weights, computed in float32.
+The shape's architecture is Pythia's: rotary positions on a share of each head, attention and MLP in parallel,
+embeddings not tied. A step folder holds config.json, model.safetensors and the tokenizer's files; it is written as
+`step<N>.part` and renamed, so a folder that exists is whole. Weights are rounded to the recipe's disk type; accuracies
+are those of the rounded weights, computed in float32.
 """
 
 import copy
@@ -11,10 +11,11 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import AutoModelForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
 from arithcirc.arithmetic.operators import Prompts
@@ -79,12 +80,12 @@ def without_progress_bars() -> Iterator[None]:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def save_step(model: GPTNeoXForCausalLM, folder: Path, *, dtype: str, save_tokenizer: Callable[[Path], None]) -> None:
+def save_step(model: PreTrainedModel, folder: Path, *, dtype: str, save_tokenizer: Callable[[Path], None]) -> None:
     """Write a copy of the model, rounded to the disk type, and the tokenizer, as a Hugging Face folder."""
     config = copy.deepcopy(model.config)
     config.use_cache = True  # the Trainer turns it off while it trains
     with torch.random.fork_rng(devices=[]):
-        rounded = GPTNeoXForCausalLM(config)
+        rounded = type(model)(config)
     rounded.load_state_dict({name: value.detach().cpu() for name, value in model.state_dict().items()})
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -95,15 +96,14 @@ def save_step(model: GPTNeoXForCausalLM, folder: Path, *, dtype: str, save_token
     part.rename(folder)
 
 
-def load_step(folder: Path, device: str = "cpu") -> GPTNeoXForCausalLM:
+def load_step(folder: Path, device: str = "cpu") -> Any:
     """The model of a step folder in float32, in evaluation mode, on a device (`cpu`, `cuda`)."""
     with without_progress_bars(), torch.random.fork_rng(devices=[]):
-        model = GPTNeoXForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
         )
     model.train(False)
-    placed: GPTNeoXForCausalLM = model.to(torch.device(device))  # type: ignore[arg-type]
-    return placed
+    return model.to(torch.device(device))
 
 
 def correct(model: GPTNeoXForCausalLM, prompts: Prompts, *, batch_size: int = 1024) -> np.ndarray:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import (
-    GPTNeoXForCausalLM,
+    PreTrainedModel,
     Trainer,
     TrainerCallback,
     TrainerControl,
@@ -192,7 +192,7 @@ class _Recorder(TrainerCallback):
             )
         self.report(Progress(state.global_step, self.course.recipe.steps, self.clock.seconds(), loss=loss))
 
-    def _measure(self, step: int, model: GPTNeoXForCausalLM) -> None:
+    def _measure(self, step: int, model: PreTrainedModel) -> None:
         """Round, write, read back, measure; the folder goes where it belongs."""
         home = self.out if step in self.kept else self.out / WORK
         folder = home / f"step{step}"
