@@ -9,15 +9,15 @@ import numpy as np
 from arithcirc.errors import RequestError
 
 MOST_SEED = 2**32 - 1
-_PURPOSES = 2**16
+_PURPOSES = 2**32
 
 
 def generator(seed: int, purpose: int, index: int) -> np.random.Generator:
-    """The generator of one example. `purpose` (0 to 65535) tells uses of a seed apart. Raises RequestError."""
+    """The generator of one example. `purpose` (below 2^32) tells uses of a seed apart. Raises RequestError."""
     check_seed(seed)
     if not 0 <= purpose < _PURPOSES or not 0 <= index < 2**63:
-        raise RequestError(f"purpose {purpose}, index {index}: use 0 to {_PURPOSES - 1} and 0 to 2^63 - 1")
-    return np.random.Generator(np.random.Philox(key=[(seed << 16) | purpose, index]))
+        raise RequestError(f"purpose {purpose}, index {index}: use 0 to 2^32 - 1 and 0 to 2^63 - 1")
+    return np.random.Generator(np.random.Philox(key=np.array([(seed << 32) | purpose, index], dtype=np.uint64)))
 
 
 def check_seed(seed: int) -> None:

@@ -53,13 +53,17 @@ class Names:
                 ways += int(np.prod([len({c, c.upper()} & letters) for c in word]))
         return ways
 
-    def draw(self, number: int, rng: np.random.Generator) -> tuple[str, ...]:
-        """Distinct names. Raises RequestError when there are fewer."""
+    def check(self, number: int) -> None:
+        """Raises RequestError when there are not as many names."""
         if number > sum(self.available):
             raise RequestError(
                 f"{number} names are asked, but of {self.shortest} to {self.longest} characters out of "
                 f"{len(self.alphabet)} there are {sum(self.available)}: allow longer names or ask fewer nodes"
             )
+
+    def draw(self, number: int, rng: np.random.Generator) -> tuple[str, ...]:
+        """Distinct names. Raises RequestError when there are fewer."""
+        self.check(number)
         found: dict[str, None] = {}
         while len(found) < number:
             fallen = self._some(number - len(found), rng)
