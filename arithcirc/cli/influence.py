@@ -31,7 +31,7 @@ _PLAIN, _SCORE, _MECHANISMS = PlainOptions(), ScoreOptions(), MechanismOptions()
 def corpus(
     *,
     out: Path = DEFAULT_OUT / "corpus",
-    documents: int = 1000,
+    documents: int = 4000,
     seed: int = 0,
     operands: str = "0..19",
     limit: int | None = None,

@@ -36,7 +36,7 @@ class TextRecipe:
     init_std: float = 0.02
     # optimisation
     seed: int = 0
-    steps: int = 1000
+    steps: int = 2000
     documents_per_step: int = 16
     optimizer: str = "adamw"
     muon_learning_rate: float = 0.02

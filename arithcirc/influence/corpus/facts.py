@@ -8,9 +8,8 @@ How often a fact is stated is fixed beforehand, so that it is known which a mode
     contradicted  stated truly in two documents, and falsely in four times as many
 
 Queries are asked about some of the first and all of the others. Each fact document states two facts; which two is
-drawn, so no two facts go together more than chance has it. In a trial with 20 documents a fact, EK-FAC found the
-documents of correctly answered facts with AUC .95 when these were just learnt (13 epochs), and .78 after 26 epochs,
-when sums were learnt too and the facts long certain: hence the small number.
+drawn, so no two facts go together more than chance has it. A fact read too often becomes certain and leaves no
+gradient to find its documents by, a procedure read too seldom is not learned: hence many documents, read few times.
 """
 
 from dataclasses import dataclass

@@ -22,7 +22,7 @@ class CorpusSpec:
     document. `reasoning`: queries of each of the three tasks; `factual`, `controls`: queries of each such group.
     """
 
-    documents: int = 1000
+    documents: int = 4000
     seed: int = 0
     operands: str = "0..19"
     limit: int | None = None
