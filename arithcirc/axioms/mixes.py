@@ -1,9 +1,9 @@
 """Training data without end: mixes of sequential and flipped chains, each example a pure function of (seed, index).
 
-A mix gives shares of kinds of chains; the paper's are TS1 (101 : 73), TS2 (132 : 42) and OCC (only sequential). The
-kinds are interleaved, so any number of examples from the start has their shares to within one. Of two consecutive
-examples of a kind one is answered Yes and one No, in an order drawn by chance: the answers of any number of examples
-from the start are balanced to within one of each kind.
+A mix gives shares of kinds of chains; the paper's are TS1 (101 : 73), TS2 (132 : 42) and OCC (only sequential).
+Examples come in pairs (2k, 2k + 1) of one kind, one answered Yes and one No in an order drawn by chance; the kinds of
+pairs are interleaved. So any even number of examples from the start is exactly balanced, as a whole and in each kind,
+and has its shares to within a pair or two.
 The graph, its names and the pair asked about are drawn from the index alone, so any worker can make any example, and
 training goes on after a stop where it was.
 """
@@ -25,7 +25,7 @@ KINDS = ("sequential", "flipped", "reversal")
 LENGTHS = (3, 4, 5, 6)
 """Nodes of the paper's training chains."""
 LONGEST_CHAIN = 1000
-_EXAMPLE, _PREMISE, _ANSWERS = 1, 2, 3  # purposes of a seed; _ANSWERS + kind takes three
+_EXAMPLE, _PREMISE, _ANSWERS = 1, 2, 3  # purposes of a seed
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,14 @@ class Mix:
         if min(parts) < 0 or not sum(parts):
             raise RequestError(f"mix {self.name} has parts {parts}: give numbers of 0 or more, one above 0")
 
-    def place(self, index: int) -> tuple[str, int]:
-        """Kind of example `index`, and how many of that kind come before it."""
-        whole_, rest = self.sequential + self.flipped + self.reversal, self.flipped + self.reversal
-        before = index * self.sequential // whole_
-        if (index + 1) * self.sequential // whole_ > before:
-            return "sequential", before
-        index -= before
-        before = index * self.flipped // rest
-        return ("flipped", before) if (index + 1) * self.flipped // rest > before else ("reversal", index - before)
+    def kind(self, number: int) -> str:
+        """Kind of the pair of examples of this number, and of this premise: kinds in turn, by their shares."""
+        total, rest = self.sequential + self.flipped + self.reversal, self.flipped + self.reversal
+        sequential = number * self.sequential // total
+        if (number + 1) * self.sequential // total > sequential:
+            return "sequential"
+        number -= sequential
+        return "flipped" if (number + 1) * self.flipped // rest > number * self.flipped // rest else "reversal"
 
     def graph(self, kind: str, names: Sequence[str], rng: np.random.Generator) -> Graph:
         """A chain of a kind. Raises RequestError."""
@@ -104,11 +103,9 @@ class Stream:
 
     def example(self, index: int) -> Question:
         """Example `index`: a graph of its own and one question."""
-        kind, before = self.mix.place(index)
-        order = generator(self.seed, _ANSWERS + KINDS.index(kind), before // 2)
-        label = bool(order.integers(2)) ^ bool(before % 2)
         rng = generator(self.seed, _EXAMPLE, index)
-        return draw_question(self._graph(kind, rng), label, rng)
+        label = bool(generator(self.seed, _ANSWERS, index // 2).integers(2)) ^ bool(index % 2)
+        return draw_question(self._graph(self.mix.kind(index // 2), rng), label, rng)
 
     def examples(self, start: int, stop: int) -> Iterator[Question]:
         """Examples start to stop - 1."""
@@ -120,7 +117,7 @@ class Stream:
         Raises RequestError for an odd number of questions.
         """
         rng = generator(self.seed, _PREMISE, index)
-        return draw_premise(self._graph(self.mix.place(index)[0], rng), questions, rng)
+        return draw_premise(self._graph(self.mix.kind(index), rng), questions, rng)
 
     def _graph(self, kind: str, rng: np.random.Generator) -> Graph:
         nodes = self.lengths[int(rng.integers(len(self.lengths)))]

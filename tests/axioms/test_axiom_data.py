@@ -11,7 +11,7 @@ from arithcirc.axioms.branching import branching, edge_count
 from arithcirc.axioms.draws import generator
 from arithcirc.axioms.evaluation import Cell, cells, evaluation_set
 from arithcirc.axioms.graphs import Graph, distances
-from arithcirc.axioms.mixes import MIXES, OCC, TS1, TS2, Mix, Stream, find_mix
+from arithcirc.axioms.mixes import KINDS, MIXES, OCC, TS1, TS2, Mix, Stream, find_mix
 from arithcirc.axioms.names import RESERVED, Names
 from arithcirc.axioms.pairs import candidates, draw_premise, draw_question
 from arithcirc.errors import RequestError
@@ -61,22 +61,20 @@ def test_branching_graphs_have_their_edges_in_adjacency_order(nodes, factor, edg
 @pytest.mark.parametrize("mix", [*MIXES.values(), Mix("all", 3, 2, 1)])
 def test_any_number_of_examples_has_its_shares_and_is_balanced(mix):
     stream = Stream(mix, names=SMALL)
-    kinds, answers, parts = Counter(), {}, sum((mix.sequential, mix.flipped, mix.reversal))
+    kinds, answers, parts = Counter(), [], sum((mix.sequential, mix.flipped, mix.reversal))
     for index, question in enumerate(stream.examples(0, 400)):
-        kind, before = mix.place(index)
-        assert before == kinds[kind]
+        kind = mix.kind(index // 2)
         kinds[kind] += 1
-        answers.setdefault(kind, []).append(question.label)
-        assert all(abs(kinds[k] - (index + 1) * getattr(mix, k) / parts) <= 1.5 for k in answers)
+        answers.append(question.label)
+        assert all(abs(kinds[k] - (index + 1) * getattr(mix, k) / parts) <= 3 for k in KINDS)
         assert question.label == reaches(question.graph, question.cause, question.effect)
         assert len(question.graph.nodes) in stream.lengths
         flips = sum(edge[0] > edge[1] for edge in _by_place(question.graph))
         edges = len(question.graph.edges)
         assert {"sequential": flips == 0, "flipped": 0 < flips < edges, "reversal": flips == 0}[kind]
-    for labels in answers.values():
-        assert all(sum(labels[i : i + 2]) == 1 for i in range(0, len(labels) - 1, 2))
-    if mix is TS2:
-        assert 20 < sum(answers["sequential"][::2]) < 130  # the order within a pair is drawn
+        assert (_by_place(question.graph)[0] == (edges - 1, edges)) == (kind == "reversal")
+    assert all(sum(answers[i : i + 2]) == 1 for i in range(0, 400, 2))
+    assert 70 < sum(answers[::2]) < 130  # the order within a pair is drawn
 
 
 def _by_place(graph):
@@ -86,7 +84,7 @@ def _by_place(graph):
 
 def test_the_papers_sets_are_met_at_its_size():
     for mix, flipped in ((TS1, 73), (TS2, 42), (OCC, 0)):
-        kinds = Counter(mix.place(index)[0] for index in range(1740))
+        kinds = Counter(mix.kind(number) for number in range(1740))
         assert kinds["flipped"] == 10 * flipped
     assert find_mix("ts2") is TS2
 
@@ -107,7 +105,7 @@ def test_the_bytes_are_those_of_every_machine():
     assert (asked.graph.edges, asked.cause, asked.effect, asked.hops) == DRAWN
 
 
-DRAWN = ((("M5t", "g"), ("g", "kr")), "kr", "g", 0)
+DRAWN = ((("M5t", "g"), ("g", "kr")), "g", "kr", 1)
 
 
 @pytest.mark.parametrize("length", [2, 3, 6])
