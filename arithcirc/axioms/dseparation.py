@@ -2,7 +2,7 @@
 
 X and Y are d-separated given Z if and only if Z cuts all ways from X to Y in the moral graph of the ancestors of X, Y
 and Z: keep these nodes alone, join any two that have a child in common, forget the directions (Lauritzen et al. 1990).
-Sets are bit masks, so a graph of any size takes a few operations per node: about 4 microseconds for 6 nodes, 30 for 50.
+Sets are bit masks, so a graph of any size takes a few operations per node: about 6 microseconds for 6 nodes, 20 for 50.
 """
 
 from collections.abc import Collection, Iterator, Sequence

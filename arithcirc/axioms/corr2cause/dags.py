@@ -80,6 +80,14 @@ def renamings(nodes: int) -> list[tuple[int, ...]]:
     return list(permutations(range(nodes)))
 
 
+def renamed(dag: Dag, new: tuple[int, ...]) -> Dag:
+    """The same graph, node i called `new[i]`."""
+    found = [0] * len(dag)
+    for node, parents in enumerate(dag):
+        found[new[node]] = mask_of(tuple(new[i] for i in range(len(dag)) if parents >> i & 1))
+    return tuple(found)
+
+
 def mask_of(members: tuple[int, ...]) -> int:
     """The bit mask of a set of nodes."""
     return sum(1 << node for node in members)
