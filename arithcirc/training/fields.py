@@ -87,7 +87,7 @@ class Schedule(Protocol):
 
     @property
     def gradient_clip(self) -> float:
-        """Largest norm of a step's gradient."""
+        """Largest norm of a step's gradient; 0 leaves it as it is."""
 
     @property
     def schedule(self) -> str:
@@ -200,9 +200,11 @@ def check_counts(recipe: Any, positive: Sequence[str], natural: Sequence[str]) -
             refuse(recipe, name, "0 or more")
 
 
-def check_optimizer(recipe: Schedule) -> None:
-    """Rates and choices of the optimiser. Raises RequestError."""
+def check_optimizer(recipe: Schedule, *, unclipped: bool = False) -> None:
+    """Rates and choices of the optimiser; `unclipped`: a gradient_clip of 0 is allowed. Raises RequestError."""
     for name in ("learning_rate", "muon_learning_rate", "gradient_clip"):
+        if unclipped and name == "gradient_clip" and getattr(recipe, name) == 0:
+            continue
         if not 0 < getattr(recipe, name) < math.inf:
             refuse(recipe, name, "a positive number")
     if not 0 <= recipe.weight_decay < math.inf:

@@ -29,8 +29,8 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.trainer_callback import PrinterCallback
+from transformers.utils.generic import ModelOutput
 
 from arithcirc.errors import EnvironmentFailure, NumericsError, RunConflictError
 from arithcirc.store import write_json
@@ -239,10 +239,11 @@ def _first(items: list[Batch]) -> Batch:
 def _loss_of(course: Course[Any]) -> Callable[..., Tensor]:
     """The Trainer's call of the course's loss; a step is one batch, so the count of items is not needed."""
 
-    def loss(outputs: CausalLMOutputWithPast, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:  # noqa: ARG001
-        if outputs.logits is None:
+    def loss(outputs: ModelOutput, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:  # noqa: ARG001
+        logits: Tensor | None = outputs.get("logits")
+        if logits is None:
             raise NumericsError("the model returned no logits")
-        return course.loss(outputs.logits, labels)
+        return course.loss(logits, labels)
 
     return loss
 
