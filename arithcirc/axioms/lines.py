@@ -1,6 +1,6 @@
 """Questions on disk: JSON lines, one question a line, as UTF-8.
 
-Every line has `text`, which ends in a question mark, and `answer`, Yes or No; what else it has belongs to its task.
+Every line has `text`, which ends in a question mark, and `label`, Yes or No; what else it has belongs to its task.
 """
 
 import json
@@ -50,11 +50,11 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 def _row(line: str, path: Path, number: int) -> dict[str, Any]:
     try:
         row = json.loads(line)
-        whole = isinstance(row["text"], str) and row["answer"] in ("Yes", "No")
+        whole = isinstance(row["text"], str) and row["label"] in ("Yes", "No")
     except (ValueError, KeyError, TypeError):
         whole = False
     if not whole:
         raise RunConflictError(
-            f"{path}, line {number}, is no question with text and answer Yes or No: make the questions again"
+            f"{path}, line {number}, is no question with text and label Yes or No: make the questions again"
         )
     return dict(row)

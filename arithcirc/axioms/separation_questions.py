@@ -83,15 +83,16 @@ def write_separation(asked: SeparationQuestion) -> str:
 
 
 def separation_row(asked: SeparationQuestion) -> dict[str, Any]:
-    """The question as a line of a file (`lines.write_lines`); its text says all but nodes without edges."""
+    """The question as a line of a file (`lines.write_lines`); its text says all but nodes without edges; `shortcut`
+    is the answer by stated edges alone."""
     return {
         "text": write_separation(asked),
-        "answer": answer(asked.label),
+        "label": answer(asked.label),
         "first": asked.first,
         "second": asked.second,
         "given": list(asked.given),
         "nodes": len(asked.graph.nodes),
-        "adjacent": asked.adjacent,
+        "shortcut": answer(not asked.adjacent),
     }
 
 

@@ -49,7 +49,7 @@ def test_the_text_of_a_fork():
 
 
 def test_a_premise_lists_exactly_the_independences_that_networkx_finds(asked):
-    for question in asked[::10]:
+    for question in asked[::16]:
         graph, text = drawn_graph(question), question.text
         names = re.match(r"([A-Z](?:, [A-Z])*) form one closed system\.", text)
         assert names
@@ -112,7 +112,7 @@ def test_tests_have_classes_of_their_own():
 
 
 def test_the_shortcut_is_what_the_pair_alone_shows(asked):
-    for question in asked[:100]:
+    for question in asked[:50]:
         graph = drawn_graph(question)
         assert adjacent(question) == nx.Graph(graph).has_edge(question.first, question.second)
         assert correlated(question) != nx.is_d_separator(graph, question.first, question.second, set())
@@ -122,7 +122,7 @@ def test_the_shortcut_is_what_the_pair_alone_shows(asked):
 
 def test_words_are_all_that_a_text_has_besides_single_capitals(asked):
     core = build_core(d_separation=True)
-    found = {word for q in asked[:120] for word in re.findall(r"[A-Za-z]+", q.text)}
+    found = {word for q in asked[:80] for word in re.findall(r"[A-Za-z]+", q.text)}
     assert {word for word in found if len(word) > 1} == set(WORDS)
     assert all(word.isupper() for word in found - set(WORDS))
     assert core.id_to_token(encode(core, asked[0].text)[-1]) == "?"
@@ -136,7 +136,7 @@ def test_lines_hold_the_graph_and_the_answer(tmp_path, asked):
         masks = [0] * len(place)
         for cause, effect in row["edges"]:
             masks[place[effect]] |= 1 << place[cause]
-        label = row["answer"] == "Yes"
+        label = row["label"] == "Yes"
         names = tuple(row["variables"])
         assert CorrelationQuestion(tuple(masks), names, row["relation"], row["first"], row["second"], label) == question
         assert row["text"] == question.text

@@ -95,7 +95,7 @@ def test_lines_come_back_and_damage_is_named(tmp_path, trained):
     told = []
     assert write_lines(path, map(separation_row, trained[:50]), progress=told.append) == 50
     rows = list(read_lines(path))
-    assert [row["answer"] for row in rows] == ["Yes" if q.label else "No" for q in trained[:50]]
+    assert [row["label"] for row in rows] == ["Yes" if q.label else "No" for q in trained[:50]]
     assert [parse_separation(row["text"]).label for row in rows] == [q.label for q in trained[:50]]
     assert json.loads(path.read_text().splitlines()[0]) == separation_row(trained[0])
     path.write_text(path.read_text() + '{"text": "A causes B."}\n')

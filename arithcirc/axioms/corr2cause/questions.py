@@ -98,7 +98,7 @@ def correlation_row(asked: CorrelationQuestion) -> dict[str, Any]:
     nodes = range(len(asked.dag))
     return {
         "text": asked.text,
-        "answer": answer(asked.label),
+        "label": answer(asked.label),
         "relation": asked.relation,
         "first": asked.first,
         "second": asked.second,
