@@ -17,7 +17,7 @@ from arithcirc.cli import axioms as command
 from arithcirc.errors import PromptError, RequestError, RunConflictError
 from arithcirc.training.tokenizer import load_tokenizer
 
-SPEC = DataSpec(mixes=("TS1", "OCC"), train=40, validation=6, evaluation=20, longest=6, seed=5)
+SPEC = DataSpec(mixes=("TS1", "OCC"), train=40, validation=6, evaluation=10, longest=6, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_files_hold_the_stream_and_the_sets(made):
     assert same(made.questions("train/TS1"), stream.examples(0, 40))
     assert same(made.questions("validation/TS1"), stream.examples(40, 46))
     cell = Cell("branching", 5, 1.4)
-    assert same(made.questions("evaluation/branching-1.4-05"), evaluation_set(cell, number=20, seed=5))
+    assert same(made.questions("evaluation/branching-1.4-05"), evaluation_set(cell, number=10, seed=5))
     names = {name for name in made.files if name.startswith("evaluation/")}
     assert len(names) == 4 + 4 + 4 + 4 + 4 + 2
     for name in (n for n in made.files if n.endswith(".jsonl")):
@@ -58,7 +58,7 @@ def test_the_manifest_says_what_is_there(made):
     assert made.files["train/TS1.jsonl"]["kinds"] == {"flipped": 18, "sequential": 22}
     facts = made.files["evaluation/reversal-06.jsonl"]["shortcuts"]
     asked = list(made.questions("evaluation/reversal-06"))
-    assert facts["mention order"]["accuracy"] == sum(mention_order(q) == q.label for q in asked) / 20
+    assert facts["mention order"]["accuracy"] == sum(mention_order(q) == q.label for q in asked) / 10
     assert made.files["evaluation/sequential-06.jsonl"]["shortcuts"]["mention order"] == {"accuracy": 1, "hard": 1}
     assert len(load_tokenizer(made.tokenizer_path)) == 70
 
