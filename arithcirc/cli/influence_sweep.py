@@ -84,7 +84,7 @@ def studies(
         StudyTask(
             found.model, found.name, one.revision, PREPARE, str(study.corpus.resolve()), str(study.out.resolve()),
             None if options.queries is None else str(options.queries.resolve()), asdict(asked),
-            asdict(options.how(study)), how,
+            asdict(options.how(study)), loading=how,
         )
         for one in chosen
     ]  # fmt: skip

@@ -108,7 +108,7 @@ def sweep_cost(
     if rule.neurons.first_layer is None:
         rule = replace(rule, neurons=replace(rule.neurons, first_layer=int(FIRST_LAYER * entry.shape.n_layers)))
     for position, symbol in enumerate(operators):
-        task = Task(entry.name, entry.name, "main", None, symbol, "main", settings or Settings(), Loading(None, None))
+        task = Task(entry.name, entry.name, "main", None, symbol, "main", settings or Settings())
         task = replace(task, loading=replace(task.loading, batch_size=batch_size, dtype=dtype))
         job, once = counted(task, network)
         _, again = counted(replace(task, settings=rule), network)

@@ -8,18 +8,17 @@ Tasks of a study share its folder: `prepare` and `finish` alone write the manife
 they write depends neither on where they run nor on how partitions are dealt out.
 """
 
-import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from arithcirc.errors import RequestError
-from arithcirc.sweep.task import Loading
+from arithcirc.sweep.task import Loading, Sendable
 
 PREPARE, FINISH = "prepare", "finish"
 
 
 @dataclass(frozen=True)
-class StudyTask:
+class StudyTask(Sendable):
     """One checkpoint and one part of its study. `asked` and `how` are the options of the study, by name."""
 
     model: str
@@ -31,7 +30,6 @@ class StudyTask:
     queries: str | None = None
     asked: dict[str, Any] = field(default_factory=dict)
     how: dict[str, Any] = field(default_factory=dict)
-    loading: Loading = field(default_factory=Loading)
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -49,18 +47,6 @@ class StudyTask:
     def doing(self, part: str) -> "StudyTask":
         """Another part of the same study."""
         return replace(self, part=part)
-
-    def on_threads(self, threads: int) -> "StudyTask":
-        """The same task on so many threads."""
-        return replace(self, loading=replace(self.loading, threads=threads))
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-    def text(self) -> str:
-        """One line of JSON, for a worker's input."""
-        return json.dumps(self.as_json(), ensure_ascii=False)
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> "StudyTask":

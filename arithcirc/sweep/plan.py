@@ -89,7 +89,7 @@ def tasks_of(
                         symbol,
                         entry["reference"],
                         settings,
-                        loading,
+                        loading=loading,
                     )
                     for symbol in operators
                 ]

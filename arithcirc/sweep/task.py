@@ -16,7 +16,7 @@ first: it gives the prompts of `shared/` and, unless they were asked for, the fi
 
 import json
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from arithcirc.arithmetic.operators import operator
 from arithcirc.config import (
@@ -34,6 +34,7 @@ STAGE_SETS: tuple[StageSet, ...] = get_args(StageSet)
 """Accuracy, localisation and faithfulness; also neuron effects; also labels and what the three analyses need."""
 
 Status = Literal["done", "no circuit", "failed"]
+Sent = TypeVar("Sent", bound="Sendable")
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,26 @@ class Loading:
 
 
 @dataclass(frozen=True)
-class Task:
+class Sendable:
+    """What every task is: data with a way to load its model, to be run here or sent to another process."""
+
+    loading: Loading = field(default_factory=Loading, kw_only=True)
+
+    def on_threads(self: Sent, threads: int) -> Sent:
+        """The same task on so many threads."""
+        return replace(self, loading=replace(self.loading, threads=threads))
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """One line of JSON, for a worker's input."""
+        return json.dumps(self.as_json(), ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Task(Sendable):
     """One model, revision and operator.
 
     `model` is what `load` is given, `name` what it is called; `step` is the revision's training step where it has one.
@@ -93,7 +113,6 @@ class Task:
     operator: str
     reference: str
     settings: Settings = field(default_factory=Settings)
-    loading: Loading = field(default_factory=Loading)
 
     def __post_init__(self) -> None:
         operator(self.operator)
@@ -116,18 +135,6 @@ class Task:
         mine, theirs = (dict(values) for values in (self.as_json(), stored))
         ours, held = mine.pop("loading"), theirs.pop("loading", {})
         return mine == theirs and ours["dtype"] == held.get("dtype")
-
-    def on_threads(self, threads: int) -> "Task":
-        """The same task on so many threads."""
-        return replace(self, loading=replace(self.loading, threads=threads))
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-    def text(self) -> str:
-        """One line of JSON, for a worker's input."""
-        return json.dumps(self.as_json(), ensure_ascii=False)
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> "Task":

@@ -51,7 +51,7 @@ def tasks_of(steps: list[int], operators: str, settings: Settings) -> list[Task]
     """A fixed set of tasks; the reference is the last step."""
     loading = Loading(device="cpu", threads=1)
     return [
-        Task(SHIPPED, SHIPPED, f"step{step}", step, symbol, f"step{max(steps)}", settings, loading)
+        Task(SHIPPED, SHIPPED, f"step{step}", step, symbol, f"step{max(steps)}", settings, loading=loading)
         for step in steps
         for symbol in operators
     ]
@@ -128,7 +128,7 @@ def on_device(shape: str, batch_size: int, device: str) -> dict[str, Any]:
     """Forwards per second of random bfloat16 weights there, and the hours that the sweep's count then means."""
     entry = named(shape)
     tokenizer = build_tokenizer(530)
-    task = Task(entry.name, entry.name, "main", None, "+", "main", Settings(), Loading(batch_size=batch_size))
+    task = Task(entry.name, entry.name, "main", None, "+", "main", Settings(), loading=Loading(batch_size=batch_size))
     job, _ = counted(task, built(entry.shape, tokenizer, name=entry.name))
     predicted = forward_seconds(job.model, job, H200)
     model = built(entry.shape, tokenizer, name=entry.name, device=device)

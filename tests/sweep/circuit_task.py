@@ -21,7 +21,7 @@ CIRCUIT = Settings(
 
 def circuit_task(folder: Path) -> Task:
     """The circuit of a toy."""
-    return Task(str(folder), "toy", "main", None, "+", "main", CIRCUIT, Loading(device="cpu"))
+    return Task(str(folder), "toy", "main", None, "+", "main", CIRCUIT, loading=Loading(device="cpu"))
 
 
 def files_of(executor: Executor, root: Path, tasks: list[Task]) -> dict[str, bytes]:

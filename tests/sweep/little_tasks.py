@@ -38,4 +38,4 @@ def task(folder: Path, step: int, operator: str = "+", *, stages: StageSet = "he
     """One of their tasks, with step2 as the reference."""
     loading = Loading(device="cpu", threads=1, batch_size=256)
     settings = replace(SETTINGS, stages=stages)
-    return Task(str(folder), NAME, f"step{step}", step, operator, "step2", settings, loading)
+    return Task(str(folder), NAME, f"step{step}", step, operator, "step2", settings, loading=loading)

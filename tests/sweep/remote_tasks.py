@@ -17,7 +17,7 @@ SETTINGS = Settings(prompts=PromptConfig(operands="0..20"))
 def task(step: int = 1, symbol: str = "*", **loading: object) -> Task:
     """A task of a model that is nowhere."""
     revision = f"step{step}"
-    return Task("nowhere", "nowhere", revision, step, symbol, revision, SETTINGS, Loading(**loading))
+    return Task("nowhere", "nowhere", revision, step, symbol, revision, SETTINGS, loading=Loading(**loading))
 
 
 def done(task: Task, root: Path) -> Outcome:

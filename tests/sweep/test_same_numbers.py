@@ -39,7 +39,7 @@ def test_a_job_of_its_own_leaves_the_same_bytes(circuit_files, toy_folder, tmp_p
 @pytest.mark.slow
 def test_whole_tasks_are_the_same_bytes(tmp_path, ray_folder):
     tasks = [
-        Task(SHIPPED, SHIPPED, f"step{step}", step, "*", "step4000", WHOLE, Loading(device="cpu"))
+        Task(SHIPPED, SHIPPED, f"step{step}", step, "*", "step4000", WHOLE, loading=Loading(device="cpu"))
         for step in (2000, 4000)
     ]
     found = {kind: files_of(make(tmp_path / kind), tmp_path / kind, tasks) for kind, make in EXECUTORS.items()}

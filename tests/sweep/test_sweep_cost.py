@@ -50,7 +50,7 @@ def test_fewer_stages_and_operators_cost_less(three):
 
 
 def test_stages_count_the_same_on_a_loaded_model(toy_folder, toy_model, tmp_path):
-    task = Task(str(toy_folder), "toy", "main", None, "+", "main", SMALL, Loading(device="cpu", threads=1))
+    task = Task(str(toy_folder), "toy", "main", None, "+", "main", SMALL, loading=Loading(device="cpu", threads=1))
     planned = plan_task(task, tmp_path)["stages"]
     _, found = counted(task, toy_model)
     assert {k: v["forwards"] for k, v in found.items()} == {k: v["forwards"] for k, v in planned.items()}
