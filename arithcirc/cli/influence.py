@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from arithcirc.cli import influence_sweep, show, show_influence
-from arithcirc.cli.influence_options import MechanismOptions, PlainOptions, ScoreOptions, StudyOptions
-from arithcirc.cli.options import COMMAND_LINE, DEFAULT_OUT
+from arithcirc.cli.influence_options import MechanismOptions, ScoreOptions, StudyOptions
+from arithcirc.cli.options import COMMAND_LINE, DEFAULT_OUT, PlainOptions
 
 if TYPE_CHECKING:
     from arithcirc.influence.study.study import Study

@@ -14,31 +14,6 @@ if TYPE_CHECKING:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class PlainOptions:
-    """How the model is loaded: any decoder of transformers, without hooks."""
-
-    revision: Annotated[str | None, Parameter(help="Hub revision, or a step<N> folder (default: the last).")] = None
-    device: Annotated[str | None, Parameter(help="cpu, cuda or cuda:N (default: cuda where there is one).")] = None
-    dtype: Annotated[str, Parameter(help="float32, bfloat16 or float16.")] = "float32"
-    cache_dir: Annotated[Path | None, Parameter(help="Where hub models are kept (default: the hub's own cache).")] = (
-        None
-    )
-    offline: Annotated[bool, Parameter(negative="", help="Use only files already here; ask the hub nothing.")] = False
-    threads: Annotated[int | None, Parameter(help="CPU threads (default: all cores).")] = None
-
-    def loading(self) -> dict[str, Any]:
-        """What `load_plain` is asked for."""
-        return {
-            "revision": self.revision,
-            "device": self.device,
-            "dtype": self.dtype,
-            "cache_dir": self.cache_dir,
-            "offline": self.offline,
-        }
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
 class StudyOptions:
     """Which corpus and folder, and in what portions."""
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from arithcirc.cli import show
-from arithcirc.cli.influence_options import PlainOptions, ScoreOptions, StudyOptions
+from arithcirc.cli.influence_options import ScoreOptions, StudyOptions
+from arithcirc.cli.options import PlainOptions
 from arithcirc.cli.sweep_options import WhereOptions
 
 if TYPE_CHECKING:

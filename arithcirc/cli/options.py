@@ -24,15 +24,14 @@ COMMAND_LINE: ContextVar[str | None] = ContextVar("command_line", default=None)
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class LoadOptions:
-    """How the model is loaded."""
+class PlainOptions:
+    """How the model is loaded: any decoder of transformers, without hooks."""
 
     revision: Annotated[
         str | None,
         Parameter(help="Hub revision (Pythia: step0 .. step143000), or a step<N> folder (default: the last)."),
     ] = None
     device: Annotated[str | None, Parameter(help="cpu, cuda or cuda:N (default: cuda where there is one).")] = None
-    device_map: Annotated[str | None, Parameter(help="auto: spread the layers over all GPUs here.")] = None
     dtype: Annotated[str, Parameter(help="float32, bfloat16 or float16.")] = "float32"
     cache_dir: Annotated[Path | None, Parameter(help="Where hub models are kept (default: the hub's own cache).")] = (
         None
@@ -41,15 +40,26 @@ class LoadOptions:
     threads: Annotated[int | None, Parameter(help="CPU threads (default: all cores).")] = None
 
     def loading(self) -> dict[str, Any]:
-        """What `load` is asked for."""
+        """What `load_plain` is asked for."""
         return {
             "revision": self.revision,
             "device": self.device,
-            "device_map": self.device_map,
             "dtype": self.dtype,
             "cache_dir": self.cache_dir,
             "offline": self.offline,
         }
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class LoadOptions(PlainOptions):
+    """How the model is loaded."""
+
+    device_map: Annotated[str | None, Parameter(help="auto: spread the layers over all GPUs here.")] = None
+
+    def loading(self) -> dict[str, Any]:
+        """What `load` is asked for."""
+        return super().loading() | {"device_map": self.device_map}
 
 
 @Parameter(name="*")
