@@ -7,11 +7,13 @@ this run's own making, read back with torch's weights-only loader, and the folde
 point counts once its clock.json is there, which is written last.
 
 At each checkpoint step the weights are rounded, written, read back and measured (model.py). Folders of steps that
-`Recipe.keep` leaves out are measured too, then dropped. One device; several GPUs are not used.
+`Recipe.keep` leaves out are measured too, then dropped. One process and one device: where several GPUs are visible the
+first is used, and a start as one of several processes is refused, since each would write the same folder.
 """
 
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +34,7 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils.generic import ModelOutput
 
-from arithcirc.errors import EnvironmentFailure, NumericsError, RunConflictError
+from arithcirc.errors import EnvironmentFailure, NumericsError, RequestError, RunConflictError
 from arithcirc.store import write_json
 from arithcirc.training.arithmetic_course import ArithmeticCourse
 from arithcirc.training.course import Batch, Course, Grade, Progress, Report, Trained
@@ -71,8 +73,9 @@ def run_course(
     """Train, measure and write a model folder; resume it when it is half done, return it when it is done.
 
     Raises RunConflictError when `out` holds another recipe or other files, EnvironmentFailure when it cannot be
-    written, NumericsError when the loss is not finite.
+    written, NumericsError when the loss is not finite, RequestError as one of several processes.
     """
+    _check_alone()
     where = resolve_device(device)
     with _disk_failures(out), cpu_threads(threads):
         done = _open(course, out)
@@ -88,6 +91,15 @@ def run_course(
         course.write_card(out, rows, seconds, machine)
         shutil.rmtree(out / WORK)
     return Trained(out, out / f"step{course.recipe.steps}", rows, seconds)
+
+
+def _check_alone() -> None:
+    """Refuse to be one of several processes. Raises RequestError."""
+    if (started := os.environ.get("WORLD_SIZE", "1")) not in ("", "1"):
+        raise RequestError(
+            f"this is one of {started} processes (WORLD_SIZE) and training runs in one: start it without torchrun or "
+            "accelerate launch"
+        )
 
 
 def _silent(_: Progress[Any]) -> None:
@@ -207,7 +219,7 @@ class _Recorder(TrainerCallback):
 
 def _arguments(recipe: Schedule, work: Path, device: str) -> TrainingArguments:
     """The Trainer's settings: batches as the course makes them, no reports to services, quiet."""
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(work),
         max_steps=recipe.steps,
         per_device_train_batch_size=1,
@@ -229,6 +241,8 @@ def _arguments(recipe: Schedule, work: Path, device: str) -> TrainingArguments:
         dataloader_pin_memory=False,
         remove_unused_columns=False,
     )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # with more, the Trainer reads a batch for each and keeps the first
+    return arguments
 
 
 def _first(items: list[Batch]) -> Batch:

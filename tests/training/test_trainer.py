@@ -20,7 +20,7 @@ from arithcirc.training.evaluate import exam_set, read_accuracies
 from arithcirc.training.model import build_model, load_step, save_step
 from arithcirc.training.plan import cpu_threads, measure_plan
 from arithcirc.training.recipe import load_recipe
-from arithcirc.training.trainer import train
+from arithcirc.training.trainer import _arguments, train
 
 TESTS = Path(__file__).parents[1]
 CHILD = """
@@ -169,6 +169,18 @@ def test_a_diverging_run_stops_with_a_reason(tmp_path):
     recipe = replace(TINY, optimizer="adamw", learning_rate=1e30, warmup_steps=0, keep=())
     with pytest.raises(NumericsError, match="lower"):
         train(recipe, tmp_path / "run", device="cpu")
+
+
+def test_one_of_several_processes_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RequestError, match="one of 2 processes"):
+        train(TINY, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_several_gpus_are_not_shared_out(tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.TrainingArguments.n_gpu", property(lambda self: self.__dict__.get("_n_gpu") or 4))
+    assert _arguments(TINY, tmp_path, "cpu").n_gpu == 1
 
 
 def test_devices_and_threads_that_are_not_there(tmp_path):
