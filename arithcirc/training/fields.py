@@ -1,14 +1,16 @@
 """Fields of a recipe: read from JSON one by one, and checked, with the field named where one cannot be used.
 
-What every recipe of a decoder trained here shares is told as two protocols: its shape and its schedule. Needs no torch.
+What every recipe of a decoder trained here shares is told as two protocols, its shape and its schedule, and its methods
+as a base without fields, Checkpointed. Needs no torch.
 """
 
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from arithcirc.errors import ArithcircError, RequestError
 
@@ -18,6 +20,7 @@ OPTIMIZERS = ("muon", "adamw")
 SCHEDULES = ("cosine", "linear", "constant_with_warmup")
 Reader = Callable[[Any], Any]
 """One JSON value as a field's value; raises TypeError or ValueError for any other."""
+Made = TypeVar("Made")
 
 
 @runtime_checkable
@@ -119,6 +122,39 @@ class Schedule(Protocol):
         """Plain JSON values."""
 
 
+class Checkpointed:
+    """What recipes have in common, as frozen dataclasses of steps, warmup_steps, extra_steps and keep. No fields."""
+
+    def regular_steps(self) -> Iterable[int]:
+        """Steps that are measured beside the first, the extra and the last; those beyond the end are not."""
+        return ()
+
+    def checkpoint_steps(self: Any) -> tuple[int, ...]:
+        """Steps measured and saved, ascending: 0, the regular and the extra ones, and the last."""
+        wanted = {0, *self.regular_steps(), *self.extra_steps, self.steps}
+        return tuple(sorted(s for s in wanted if s <= self.steps))
+
+    def kept_steps(self: Any) -> tuple[int, ...]:
+        """Steps whose folders stay when the run is done: `keep` and the last, or all of them when `keep` is empty."""
+        return tuple(sorted({*self.keep, self.steps})) if self.keep else tuple(self.checkpoint_steps())
+
+    def shortened(self: Made, steps: int) -> Made:
+        """The same recipe for fewer or more steps; extra and kept steps beyond the new end are dropped."""
+        recipe: Any = self
+        made: Made = replace(
+            recipe,
+            steps=steps,
+            warmup_steps=min(recipe.warmup_steps, steps // 2),
+            extra_steps=tuple(s for s in recipe.extra_steps if s <= steps),
+            keep=tuple(s for s in recipe.keep if s <= steps),
+        )
+        return made
+
+    def to_json(self: Any) -> dict[str, Any]:
+        """Plain JSON values, keys in the order of the fields."""
+        return dataclasses.asdict(self)
+
+
 @runtime_checkable
 class WithEpsilon(Protocol):
     """A schedule with an epsilon of its own."""
@@ -126,6 +162,28 @@ class WithEpsilon(Protocol):
     @property
     def adam_epsilon(self) -> float:
         """What AdamW adds to the root of the second moment; 1e-8 in schedules that do not say."""
+
+
+def load_fields(
+    source: str | Path, presets: Mapping[str, Made], make: Callable[[dict[str, Any]], Made], *, like: str
+) -> Made:
+    """A preset by name, a JSON file, or the recipe.json in a model folder, made by `make`. Raises RequestError.
+
+    `like` is a field as it is written, for whoever gave a file that is no JSON object.
+    """
+    if str(source) in presets:
+        return presets[str(source)]
+    path = Path(source)
+    path = path / "recipe.json" if path.is_dir() else path
+    if not path.is_file():
+        raise RequestError(f"no recipe {str(source)!r}: use {' or '.join(presets)}, or the path of a recipe.json")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"recipe {path} cannot be read: {error}") from None
+    if not isinstance(data, dict):
+        raise RequestError(f'recipe {path} is not a JSON object: write {{"name": ..., {like}, ...}}')
+    return make(data)
 
 
 def read_fields(cls: type[Any], data: Mapping[str, Any], special: Mapping[str, Reader]) -> Any:

@@ -8,9 +8,9 @@ What is not here: device, threads and the output folder. They decide how long a 
 """
 
 import dataclasses
-import json
 import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ from jaxtyping import Float
 from arithcirc.arithmetic.operators import OperandRange
 from arithcirc.errors import RequestError
 from arithcirc.training.fields import (
+    Checkpointed,
     check_counts,
     check_optimizer,
     check_shape,
     check_steps,
+    load_fields,
     read_fields,
     real,
     reals,
@@ -47,7 +49,7 @@ class OperatorMix:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Checkpointed):
     """Data, architecture, optimisation and checkpoints of one training run. Raises RequestError when unusable."""
 
     name: str = "neox-arith"
@@ -103,30 +105,13 @@ class Recipe:
         """Tokens of one step: three shared by a row, two for each of its suffixes."""
         return self.rows * (3 + 2 * self.suffixes)
 
-    def checkpoint_steps(self) -> tuple[int, ...]:
-        """Steps measured and saved: 0, 1, 2, 4 ... 512, then every 1000, the extra steps and the last, ascending."""
-        powers = [2**i for i in range(10)]
-        thousands = range(1000, self.steps + 1, 1000)
-        wanted = {0, *powers, *thousands, *self.extra_steps, self.steps}
-        return tuple(sorted(s for s in wanted if s <= self.steps))
-
-    def kept_steps(self) -> tuple[int, ...]:
-        """Steps whose folders stay when the run is done: `keep` and the last, or all of them when `keep` is empty."""
-        return tuple(sorted({*self.keep, self.steps})) if self.keep else self.checkpoint_steps()
-
-    def shortened(self, steps: int) -> "Recipe":
-        """The same recipe for fewer or more steps; extra and kept steps beyond the new end are dropped."""
-        return replace(
-            self,
-            steps=steps,
-            warmup_steps=min(self.warmup_steps, steps // 2),
-            extra_steps=tuple(s for s in self.extra_steps if s <= steps),
-            keep=tuple(s for s in self.keep if s <= steps),
-        )
+    def regular_steps(self) -> Iterable[int]:
+        """1, 2, 4 ... 512, then every 1000."""
+        return *(2**i for i in range(10)), *range(1000, self.steps + 1, 1000)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, keys in the order of the fields."""
-        return {**dataclasses.asdict(self), "operands": str(self.operands)}
+        return {**super().to_json(), "operands": str(self.operands)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Recipe":
@@ -174,16 +159,4 @@ PRESETS: dict[str, Recipe] = {
 
 def load_recipe(source: str | Path) -> Recipe:
     """A preset by name, a JSON file, or the recipe.json in a model folder. Raises RequestError."""
-    if str(source) in PRESETS:
-        return PRESETS[str(source)]
-    path = Path(source)
-    path = path / "recipe.json" if path.is_dir() else path
-    if not path.is_file():
-        raise RequestError(f"no recipe {str(source)!r}: use {' or '.join(PRESETS)}, or the path of a recipe.json")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RequestError(f"recipe {path} cannot be read: {error}") from None
-    if not isinstance(data, dict):
-        raise RequestError(f'recipe {path} is not a JSON object: write {{"name": ..., "operands": "0..99", ...}}')
-    return Recipe.from_json(data)
+    return load_fields(source, PRESETS, Recipe.from_json, like='"operands": "0..99"')

@@ -7,18 +7,26 @@ around the weights, and AdamW is the optimiser of the models whose influences ar
 Every document is read once per epoch, in a new order each time (text_data.py); a step reads `documents_per_step`.
 """
 
-import dataclasses
-import json
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from arithcirc.errors import RequestError
-from arithcirc.training.fields import check_counts, check_optimizer, check_shape, check_steps, read_fields, reals
+from arithcirc.training.fields import (
+    Checkpointed,
+    check_counts,
+    check_optimizer,
+    check_shape,
+    check_steps,
+    load_fields,
+    read_fields,
+    reals,
+)
 
 
 @dataclass(frozen=True)
-class TextRecipe:
+class TextRecipe(Checkpointed):
     """Texts (by hash), architecture, optimisation and checkpoints of one training run. Raises RequestError."""
 
     name: str = "neox-corpus"
@@ -63,29 +71,9 @@ class TextRecipe:
         check_shape(self, shortest=self.max_tokens, because="max_tokens")
         check_steps(self)
 
-    def checkpoint_steps(self) -> tuple[int, ...]:
-        """Steps measured and saved: 0, 16, 32, 64 ..., every `measure_every`, the extra steps and the last."""
-        powers = [2**i for i in range(4, 10)]
-        regular = range(self.measure_every, self.steps + 1, self.measure_every)
-        return tuple(sorted(s for s in {0, *powers, *regular, *self.extra_steps, self.steps} if s <= self.steps))
-
-    def kept_steps(self) -> tuple[int, ...]:
-        """Steps whose folders stay when the run is done: `keep` and the last, or all of them when `keep` is empty."""
-        return tuple(sorted({*self.keep, self.steps})) if self.keep else self.checkpoint_steps()
-
-    def shortened(self, steps: int) -> "TextRecipe":
-        """The same recipe for fewer or more steps; extra and kept steps beyond the new end are dropped."""
-        return replace(
-            self,
-            steps=steps,
-            warmup_steps=min(self.warmup_steps, steps // 2),
-            extra_steps=tuple(s for s in self.extra_steps if s <= steps),
-            keep=tuple(s for s in self.keep if s <= steps),
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, keys in the order of the fields."""
-        return dataclasses.asdict(self)
+    def regular_steps(self) -> Iterable[int]:
+        """16, 32, 64 ... 512, and every `measure_every`."""
+        return *(2**i for i in range(4, 10)), *range(self.measure_every, self.steps + 1, self.measure_every)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "TextRecipe":
@@ -104,16 +92,4 @@ TEXT_PRESETS: dict[str, TextRecipe] = {
 
 def load_text_recipe(source: str | Path) -> TextRecipe:
     """A preset by name, a JSON file, or the recipe.json in a model folder. Raises RequestError."""
-    if str(source) in TEXT_PRESETS:
-        return TEXT_PRESETS[str(source)]
-    path = Path(source)
-    path = path / "recipe.json" if path.is_dir() else path
-    if not path.is_file():
-        raise RequestError(f"no recipe {str(source)!r}: use {' or '.join(TEXT_PRESETS)}, or the path of a recipe.json")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RequestError(f"recipe {path} cannot be read: {error}") from None
-    if not isinstance(data, dict):
-        raise RequestError(f'recipe {path} is not a JSON object: write {{"name": ..., "steps": 1000, ...}}')
-    return TextRecipe.from_json(data)
+    return load_fields(source, TEXT_PRESETS, TextRecipe.from_json, like='"steps": 1000')
