@@ -54,11 +54,12 @@ class Exam:
 def exam_cells(recipe: AxiomRecipe) -> tuple[Cell, ...]:
     """Sequential, flipped and reversed chains of the longest trained length, and sequential ones of five nodes more.
 
-    The longer ones are asked where the recipe's table of positions has room for them.
+    The longer ones are asked where the recipe's table of positions has room for them, and there are names enough.
     """
-    nodes = recipe.chain_lengths[1]
+    nodes, names = recipe.chain_lengths[1], sum(Names(*recipe.name_lengths).available)
     found = [Cell(family, nodes) for family in ("sequential", "flipped", "reversal")]
-    if question_tokens(nodes + FURTHER, recipe.name_lengths[1]) <= recipe.positions:
+    room = question_tokens(nodes + FURTHER, recipe.name_lengths[1]) <= recipe.positions
+    if room and nodes + FURTHER < names:
         found.append(Cell("sequential", nodes + FURTHER))
     return tuple(found)
 

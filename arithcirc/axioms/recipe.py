@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from arithcirc.axioms.mixes import MIXES
-from arithcirc.axioms.names import LONGEST_NAME
+from arithcirc.axioms.names import LONGEST_NAME, Names
 from arithcirc.errors import RequestError
 from arithcirc.training.fields import check_counts, check_optimizer, check_steps, read_fields, reals, refuse, wholes
 from arithcirc.training.positions import POSITION_KINDS
@@ -39,7 +39,7 @@ class AxiomRecipe:
     graphs_per_step: int = 32
     questions_per_graph: int = 8
     curriculum_from: int = 2
-    curriculum_steps: int = 600
+    curriculum_steps: int = 1000
     # architecture
     position_kind: str = "none"
     layers: int = 6
@@ -47,13 +47,13 @@ class AxiomRecipe:
     heads: int = 4
     mlp_width: int = 256
     positions: int = 1024
-    init_std: float = 0.02
+    init_std: float = 0.06
     embedding_std: float = 1.0
     qkv_scale: float = 3.0
     dropout: float = 0.0
     # optimisation; gradient_clip 0: none
     seed: int = 0
-    steps: int = 2000
+    steps: int = 2400
     optimizer: str = "adamw"
     muon_learning_rate: float = 0.02
     learning_rate: float = 1.5e-3
@@ -66,7 +66,7 @@ class AxiomRecipe:
     precision: str = "fp32"
     # checkpoints
     disk_dtype: str = "float32"
-    measure_every: int = 500
+    measure_every: int = 800
     extra_steps: tuple[int, ...] = ()
     keep: tuple[int, ...] = ()
     resume_every: int = 500
@@ -135,6 +135,7 @@ def _check_data(recipe: AxiomRecipe) -> None:
         values = getattr(recipe, name)
         if len(values) != 2 or not low <= values[0] <= values[1] <= high:
             refuse(recipe, name, f"two numbers from {low} to {high}, ascending")
+    Names(*recipe.name_lengths).check(recipe.chain_lengths[1])
     if not 2 <= recipe.curriculum_from <= recipe.chain_lengths[1]:
         refuse(recipe, "curriculum_from", f"between 2 and {recipe.chain_lengths[1]}, the longest chain")
     if recipe.examples and recipe.curriculum_steps:
@@ -187,6 +188,7 @@ AXIOM_PRESETS: dict[str, AxiomRecipe] = {
         heads=8,
         mlp_width=2048,
         positions=7000,
+        init_std=0.02,
         qkv_scale=1.0,
         dropout=0.1,
         seed=42,

@@ -189,6 +189,7 @@ def test_a_shortened_recipe_keeps_its_curriculums_share():
         ({"dropout": 1.0}, "below 1"),
         ({"width": 63}, "a divisor of width 63"),
         ({"vocab": 71}, "69 or 70"),
+        ({"chain_lengths": (3, 63)}, "63 names are asked"),
         ({"adam_epsilon": 0.0}, "a positive number"),
         ({"exam_questions": 7}, "an even number"),
     ],
