@@ -47,7 +47,7 @@ def _summary(said: dict[str, Any]) -> list[str]:
     """What is answered right first; what can be said; what cannot, with the reason."""
     parts = [f"**{md.escape(said['accuracy'])}**" if said["accuracy"] else "", md.escape(said["in_short"])]
     parts.append(md.escape(said["together"]))
-    reasons = [md.escape(f"{f.number} · {c.text}: {reason}.") for f, c, reason in said["unsayable"]]
+    reasons = [md.escape(f"{reason}: {claims}.") for reason, claims in said["unsayable"]]
     return [*parts, *(["Cannot be said here:", md.listing(reasons)] if reasons else [])]
 
 

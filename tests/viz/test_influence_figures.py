@@ -317,15 +317,19 @@ def test_a_summary_leads_with_what_is_answered_and_gives_the_reason_for_what_can
     said = words.accuracy(RunData({"accuracy": table}, {}, {}))
     assert "3 of 24 reasoning queries (chance 15" in said
     assert "and 11 of 20 factual queries (chance 5" in said
+    no, few = "cannot be said", "only 1 is right"
     table = pd.DataFrame({
-        "finding": [1, 6], "claim": ["A", "B"], "verdict": ["cannot be said", "does not hold"],
-        "numbers": ["3.28e+03", "n"], "base_rate": "", "note": ["only 1 is right", ""],
+        "finding": [1, 1, 1, 3, 6], "claim": ["A", "and a", "E", "C", "B"], "verdict": [no] * 4 + ["does not hold"],
+        "numbers": ["3.28e+03", "n", "no pairs", "n", "n"], "base_rate": "",
+        "note": [f"{few}. By lists.", f"{few}. By words.", "", few, ""],
     })  # fmt: skip
     found = words.findings(RunData({"findings": table}, {}, {}))
-    assert [reason for _, _, reason in words.unsayable(found)] == ["only 1 is right"]
+    assert words.unsayable(found) == [("Only 1 is right", "1 · a; and a; 3 · c"), ("No pairs", "1 · e")]
+    assert [note for _, note in found[0].noted] == [f"{few}. By lists.", "By words.", ""]
+    assert [note for _, note in found[1].noted] == [few]
     assert found[0].claims[0].numbers == "3,280"
     assert [f.number for f, _ in words.sayable(found)] == [6]
-    assert words.in_short(found).endswith("1 claims about the paper’s five findings none can be judged here.")
+    assert words.in_short(found).endswith("4 claims about the paper’s five findings none can be judged here.")
 
 
 def test_a_lift_that_chance_gives_too_has_no_colour():

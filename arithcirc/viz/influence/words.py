@@ -73,6 +73,13 @@ class Claim:
         """The style of the verdict: good, miss or plain."""
         return names.VERDICT_TAGS.get(self.verdict, "plain")
 
+    @property
+    def reason(self) -> str:
+        """Why nothing can be said, the first sentence of its note, without the full stop; empty where it is judged."""
+        if self.verdict in names.VERDICT_TAGS:
+            return ""
+        return (self.note or self.numbers or "no reason is recorded").split(". ")[0].rstrip(".")
+
 
 _CLAIM = ("claim", "verdict", "numbers", "base_rate", "note")
 
@@ -94,6 +101,16 @@ class Finding:
         if all(said) or not any(said):
             return "holds" if all(said) else "does not hold"
         return f"holds in part ({sum(said)} of {len(said)})"
+
+    @property
+    def noted(self) -> list[tuple[Claim, str]]:
+        """Every claim and its note; a reason why nothing can be said stands in the first note that has it."""
+        found, said = [], set[str]()
+        for claim in self.claims:
+            again = bool(claim.note) and claim.reason in said
+            found.append((claim, claim.note[len(claim.reason) :].lstrip(". ") if again else claim.note))
+            said |= {claim.reason} - {""}
+        return found
 
     @property
     def tag(self) -> str:
@@ -139,10 +156,18 @@ def sayable(found: list[Finding]) -> list[tuple[Finding, list[Claim]]]:
     return [(f, claims) for f, claims in held if claims]
 
 
-def unsayable(found: list[Finding]) -> list[tuple[Finding, Claim, str]]:
-    """The claims of which nothing can be said, with the reason: the first sentence of the note."""
-    held = [(f, c) for f in found for c in f.claims if c.verdict not in names.VERDICT_TAGS]
-    return [(f, c, (c.note or c.numbers or "no reason is recorded").split(". ")[0].rstrip(".")) for f, c in held]
+def unsayable(found: list[Finding]) -> list[tuple[str, str]]:
+    """Each reason why nothing can be said, and the claims it is given for, those of a finding after its number."""
+    by_reason: dict[str, dict[int, list[str]]] = {}
+    for finding in found:
+        for claim in finding.claims:
+            if claim.reason:
+                mine = by_reason.setdefault(claim.reason, {}).setdefault(finding.number, [])
+                mine.append(claim.text[:1].lower() + claim.text[1:])
+    return [
+        (reason[0].upper() + reason[1:], "; ".join(f"{n} · {'; '.join(texts)}" for n, texts in claims.items()))
+        for reason, claims in by_reason.items()
+    ]
 
 
 def accuracy(data: RunData) -> str:
