@@ -29,6 +29,7 @@ from arithcirc.neuron_maps import StoredMaps
 from arithcirc.report import run_page, site_documents, site_neuron, site_neurons, site_overview, site_prompts
 from arithcirc.report.page import asset, environment
 from arithcirc.report.site_neurons import FOLDER, Chosen
+from arithcirc.report.site_size import expected_bytes
 from arithcirc.report.site_tables import RunTables
 from arithcirc.store import RunFolder, write_json, write_text
 from arithcirc.viz.commands import recorded_line, stage_line
@@ -42,27 +43,19 @@ POLICY = (
     "default-src 'none'; script-src 'self' file:; style-src 'self' file: 'unsafe-inline'; img-src data: blob:; "
     "base-uri 'none'; form-action 'none'"
 )
-PAGE_BYTES = 95_000
-"""About what a neuron's page takes."""
-REST_BYTES = 8_500_000
-"""plotly.js and the other pages."""
 ASSETS = ("report.js", "site.js", "site_tables.js", "site_theme.js", "report.css", "influence.css", "site.css")
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class SitePlan:
-    """What will be written: neurons with a page, expected bytes, and what is left out and why."""
+    """What will be written: neurons with a page, about how many bytes, and what is left out and why."""
 
     chosen: list[Chosen]
     maps: dict[str, StoredMaps]
     notes: list[str]
     documents: site_documents.Documents
-
-    @property
-    def expected_bytes(self) -> int:
-        """A bound in the usual case."""
-        return REST_BYTES + PAGE_BYTES * len(self.chosen)
+    expected_bytes: int
 
 
 @dataclass(frozen=True)
@@ -75,7 +68,7 @@ class Site:
 
 
 def plan_site(run: RunFolder, *, top: int = 200) -> SitePlan:
-    """The neurons that get a page. Raises RequestError for a negative `top`."""
+    """The neurons that get a page. Raises RequestError for a negative `top`, RunConflictError for a damaged study."""
     if top < 0:
         raise RequestError(f"--top {top} is not possible: give how many neurons get a page, 0 or more")
     data = read_data(run, ("neurons",))
@@ -91,7 +84,7 @@ def plan_site(run: RunFolder, *, top: int = 200) -> SitePlan:
     documents = site_documents.find(run)
     if documents.note:
         notes.append(documents.note)
-    return SitePlan(chosen, maps, notes, documents)
+    return SitePlan(chosen, maps, notes, documents, expected_bytes(run, chosen, maps, documents))
 
 
 def write_site(

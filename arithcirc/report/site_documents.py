@@ -95,6 +95,11 @@ def content(held: Documents, chosen: Sequence[Chosen]) -> dict[str, Any]:
     }
 
 
+def ranking_count(study: Study, table: str) -> int:
+    """How many queries or mechanisms the page lists. Raises RunConflictError for a damaged table."""
+    return len(_sample(study, table)[0])
+
+
 def _sample(study: Study, table: str) -> tuple[list[str], int]:
     """Ids of the rows that have a ranking, at most `MOST` taken evenly, and how many there are."""
     known = set(study.values(ranked.TOPS[table], "query"))

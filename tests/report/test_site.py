@@ -25,7 +25,9 @@ from arithcirc.explorer.view import View
 from arithcirc.neuron_maps import StoredMaps
 from arithcirc.report import site_pack
 from arithcirc.report.site import MARK, Site, plan_site, write_site
+from arithcirc.report.site_documents import Documents
 from arithcirc.report.site_neurons import MAPPED
+from arithcirc.report.site_size import expected_bytes
 from arithcirc.store import RunFolder
 from arithcirc.viz import neuron_hits
 from arithcirc.viz.operator_facts import gather
@@ -197,6 +199,16 @@ def test_it_is_small_and_says_who_made_it(run: RunFolder, site: Site) -> None:
         assert "Configuration sha256" in text
         assert str(run.path) not in text
         assert not re.search(r'(?:src|href)="(?:https?:)?//', text)
+
+
+def test_the_size_announced_is_about_what_is_written(run: RunFolder, site: Site) -> None:
+    plan = plan_site(run, top=TOP)
+    plotly, page = ((site.path / name).stat().st_size for name in ("assets/plotly.min.js", "documents.html"))
+    without = expected_bytes(run, plan.chosen, plan.maps, Documents())
+    for expected, written in ((plan.expected_bytes, site.size), (without, site.size - page)):
+        assert expected == pytest.approx(written, rel=0.25)
+        assert expected - plotly == pytest.approx(written - plotly, rel=0.25)  # plotly.js is most of so small a site
+    assert plan_site(run, top=0).expected_bytes < plan.expected_bytes - 15_000 * TOP
 
 
 def test_a_folder_that_is_not_ours_is_left_alone_and_an_old_export_is_replaced(tmp_path: Path) -> None:
