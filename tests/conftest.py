@@ -2,6 +2,8 @@
 
 import gc
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,19 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.pop("ARITHCIRC_DEBUG", None)
 
 import pytest
+import type_checks
+
+type_checks.install()
+# Compiled modules are kept, whatever the environment asks for: workers and subprocesses would each compile the package.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a background job of a shell; children would ignore it too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 CHROMIUM = Path("/usr/bin/chromium")
+PATIENCE = 120_000
 ARGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -85,5 +96,20 @@ def browser() -> Iterator[Any]:
         pytest.skip("no browser: apt-get install chromium")
     with playwright.sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=ARGS)
+        _patient(chromium)
         yield chromium
         chromium.close()
+
+
+def _patient(chromium: Any) -> None:
+    """Pages wait for minutes: a busy machine is slow, and what never comes fails all the same."""
+
+    def waiting(make: Any) -> Any:
+        def made(**options: Any) -> Any:
+            found = make(**options)
+            found.set_default_timeout(PATIENCE)
+            return found
+
+        return made
+
+    chromium.new_context, chromium.new_page = waiting(chromium.new_context), waiting(chromium.new_page)
