@@ -59,7 +59,7 @@ def stopped(model: Path, out: Path, stage: str, how: signal.Signals) -> tuple[in
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(how)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     return process.returncode, err
 
 

@@ -54,7 +54,7 @@ def asked(model, out, workers):
     return ["sweep", str(model), "--out", str(out), "--workers", str(workers), *FEW]
 
 
-def gone(process, within=20.0):
+def gone(process, within=120.0):
     """Whether it ends; one that nobody asks for its end code stays as a zombie."""
     deadline = time.monotonic() + within
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:

@@ -218,16 +218,16 @@ def test_in_the_browser_b_is_chosen_and_the_address_restores_it(browser, served)
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     try:
         page.goto(f"{served}/compare?op=%2B")
-        page.get_by_text("planted step4000, subtraction").wait_for(timeout=20_000)
+        page.get_by_text("planted step4000, subtraction").wait_for(timeout=120_000)
         page.locator("#compare-with_op").get_by_text("×").click()
-        page.get_by_text("planted step4000, multiplication").wait_for(timeout=20_000)
+        page.get_by_text("planted step4000, multiplication").wait_for(timeout=120_000)
         assert "with_op=*" in page.url.replace("%2A", "*")
         page.get_by_text("rank in its layer").click()
-        page.wait_for_function("() => location.search.includes('by=rank')", timeout=20_000)
+        page.wait_for_function("() => location.search.includes('by=rank')", timeout=120_000)
         address = page.url
         page.goto("about:blank")
         page.goto(address)
-        page.get_by_text("planted step4000, multiplication").wait_for(timeout=20_000)
+        page.get_by_text("planted step4000, multiplication").wait_for(timeout=120_000)
         chosen = page.locator("#compare-by input:checked").input_value()
         assert chosen == "rank"
     finally:

@@ -67,7 +67,7 @@ def test_a_folder_without_runs_is_refused(tmp_path):
 def test_every_answer_carries_the_policy(served):
     host = served.removeprefix("http://")
     for path in ("/", "/_dash-layout", "/_dash-dependencies", "/assets/explorer.css", "/nothing.txt", "/_reload-hash"):
-        connection = http.client.HTTPConnection(host, timeout=10)
+        connection = http.client.HTTPConnection(host, timeout=120)
         connection.request("GET", path)
         answer = connection.getresponse()
         policy = answer.getheader("Content-Security-Policy")
@@ -87,7 +87,7 @@ def test_requests_that_are_no_http_get_no_trace(served):
         b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
         b"GET /" + b"x" * 300_000,
     ):
-        with socket.create_connection((name, int(port)), timeout=5) as connection:
+        with socket.create_connection((name, int(port)), timeout=120) as connection:
             connection.sendall(line + b"\r\n\r\n")
             assert b"Traceback" not in connection.recv(4096)
 
@@ -252,7 +252,7 @@ def test_twenty_readers_get_their_own_answers(explorer_run, tmp_path):
 
     for name in ("one", "two"):
         source = made.context.library.open(_view(name))
-        for _ in range(200):
+        for _ in range(6000):
             if made.context.live.state(source).ready:
                 break
             threading.Event().wait(0.02)
@@ -270,7 +270,7 @@ def _view(run: str) -> View:
 
 
 def wait(live: Live, source: Source) -> str:
-    for _ in range(300):
+    for _ in range(6000):
         if (state := live.state(source)).name != "loading":
             return state.name
         threading.Event().wait(0.02)
@@ -308,7 +308,7 @@ def test_the_badge_says_idle_until_a_page_asks_the_model(explorer_run, planted_l
     gate = threading.Event()
 
     def slow(*_):
-        gate.wait(10)
+        gate.wait(120)
         return planted_live
 
     made = asker([explorer_run.path], slow)
@@ -345,7 +345,7 @@ def test_models_nobody_waits_for_any_more_are_not_loaded(explorer_run, tmp_path)
     gate, loaded = threading.Event(), []
 
     def slow(path, *_):
-        gate.wait(10)
+        gate.wait(120)
         loaded.append(path.name)
         return PlantedLive(path.name)
 

@@ -161,4 +161,4 @@ def test_rows_figures_and_keys_lead_to_checkpoints_and_neurons(
 
 def shown(page: Any, where: str, text: str) -> None:
     """Wait until a part of the page says so."""
-    page.locator(where).filter(has_text=text).wait_for(timeout=15_000)
+    page.locator(where).filter(has_text=text).wait_for(timeout=120_000)

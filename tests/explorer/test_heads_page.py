@@ -126,7 +126,7 @@ def answered(explorer_run: RunFolder):
     """A context whose planted model is loaded, and its source."""
     context = make_app([explorer_run.path], live=lambda *_: PlantedLive())
     source = context.source({})
-    for _ in range(100):
+    for _ in range(2400):
         if context.live.state(source).ready:
             return context, source
         time.sleep(0.05)
@@ -181,7 +181,7 @@ def test_polling_ends_when_the_model_is_there_and_only_the_address_that_asked_is
     ask = asker([explorer_run.path], PlantedLive())
     key = ask.go("/heads").view["run"]
     values = {"view": settled(key, "heads", "+", prompt="28+8=")}
-    for _ in range(100):
+    for _ in range(2400):
         found = matched(ask, [("state", "data"), ("poll", "disabled")], ("poll", "n_intervals"), values | {"asks": 1})
         if found["heads-poll"]["disabled"]:
             break
@@ -231,15 +231,15 @@ def test_in_the_browser_a_row_opens_a_head_arrows_step_and_a_prompt_is_answered(
     try:
         page.goto(f"{served}/heads?op=%2B")
         page.locator("#heads-all .ag-row", has_text="L2H3").first.click()
-        page.wait_for_function("() => location.search.includes('layer=2&head=3')", timeout=15_000)
-        page.get_by_text("Head L2H3").wait_for(timeout=15_000)
+        page.wait_for_function("() => location.search.includes('layer=2&head=3')", timeout=120_000)
+        page.get_by_text("Head L2H3").wait_for(timeout=120_000)
         page.locator("#heads-prompt").fill("28+8=")
         page.locator("#heads-prompt").press("Enter")
-        page.get_by_text("28+8= is answered").wait_for(timeout=15_000)
+        page.get_by_text("28+8= is answered").wait_for(timeout=120_000)
         page.keyboard.press("Escape")
         page.locator("#heads-prompt").blur()
         page.keyboard.press("ArrowRight")
-        page.wait_for_function("() => !location.search.includes('layer=2&head=3')", timeout=15_000)
+        page.wait_for_function("() => !location.search.includes('layer=2&head=3')", timeout=120_000)
         assert "prompt=28" in page.url
     finally:
         page.close()

@@ -171,7 +171,7 @@ def test_an_unknown_label_falls_back_to_the_best(source):
 # -- live --------------------------------------------------------------------------------------------------------------
 
 
-def poll(planted: Asker, neuron: Neuron, seconds: float = 10.0):
+def poll(planted: Asker, neuron: Neuron, seconds: float = 120.0):
     begins = next(c["output"] for c in planted.callbacks() if "neuron-poll.disabled" in c["output"])
     until = time.monotonic() + seconds
     while True:

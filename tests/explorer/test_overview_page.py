@@ -252,13 +252,13 @@ def test_a_click_on_a_head_opens_it_and_a_choice_is_kept_in_the_address(browser,
     try:
         page.goto(f"{served}/?op=-")
         page.get_by_text("op1 only", exact=True).click()
-        page.wait_for_function("() => location.search.includes('change=op1')", timeout=15_000)
+        page.wait_for_function("() => location.search.includes('change=op1')", timeout=120_000)
         page.locator("#overview-heads").scroll_into_view_if_needed()
         box = page.locator("#overview-heads .nsewdrag").bounding_box()
         x, y = box["x"] + box["width"] * 1.5 / 4, box["y"] + box["height"] * 3.5 / 6  # head 1, layer 2 of 0..5
         page.mouse.move(x, y)
         page.mouse.click(x, y)
-        page.wait_for_url("**/heads?*", timeout=15_000)
+        page.wait_for_url("**/heads?*", timeout=120_000)
         assert "layer=2" in page.url
         assert "head=1" in page.url
         assert "change" not in page.url

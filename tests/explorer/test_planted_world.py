@@ -71,7 +71,7 @@ def test_questions_are_counted():
 
 def test_the_explorer_answers(served):
     host, port = served.removeprefix("http://").split(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    connection = http.client.HTTPConnection(host, int(port), timeout=120)
     connection.request("GET", "/neurons?op=%2B")
     page = connection.getresponse()
     assert page.status == 200

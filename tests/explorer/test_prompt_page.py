@@ -204,7 +204,7 @@ def live(explorer_run: RunFolder):
     """A client with the planted model, loaded."""
     made = asker([explorer_run.path], PlantedLive())
     made.go("/prompt?op=%2B")
-    for _ in range(100):
+    for _ in range(2400):
         if made.context.live.state(made.context.source({}), start=False).ready:
             return made
         time.sleep(0.05)
@@ -297,22 +297,22 @@ def test_type_a_prompt_switch_its_heuristic_off_and_restore_the_address(browser,
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
     page.goto(f"{served}/prompt?labels=matched")
-    page.locator("#prompt-waterfall .js-plotly-plot").wait_for(timeout=60_000)
+    page.locator("#prompt-waterfall .js-plotly-plot").wait_for(timeout=120_000)
     page.fill("#prompt-prompt", lone.text)
     page.press("#prompt-prompt", "Enter")
-    page.get_by_text(f"Why the model answers {lone.answer} to {lone.shown}").wait_for(timeout=30_000)
+    page.get_by_text(f"Why the model answers {lone.answer} to {lone.shown}").wait_for(timeout=120_000)
     page.locator("#prompt-heuristics .ag-row", has_text=HEURISTIC).locator("input[type=checkbox]").click()
     after = page.locator("#prompt-said-after")
-    after.wait_for(timeout=30_000)
+    after.wait_for(timeout=120_000)
     assert after.inner_text().startswith(str(DECOY))
     assert page.locator("#prompt-said-control").inner_text().startswith(str(lone.answer))
     page.wait_for_url(lambda url: parse_qs(urlsplit(url).query).get("off") == [f"h:{HEURISTIC}"])
     again = browser.new_page(viewport={"width": 1280, "height": 800})
     again.goto(page.url)
-    again.locator("#prompt-said-after").wait_for(timeout=60_000)
+    again.locator("#prompt-said-after").wait_for(timeout=120_000)
     assert again.locator("#prompt-said-after").inner_text().startswith(str(DECOY))
     again.locator("#prompt-clear").click()
-    again.locator("#prompt-said-after").wait_for(state="detached", timeout=30_000)
+    again.locator("#prompt-said-after").wait_for(state="detached", timeout=120_000)
     assert again.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert not problems
     page.close()

@@ -27,7 +27,7 @@ def open_page(browser: Any, path: Path, size: tuple[int, int], scheme: str) -> t
     )
     page.goto(path.as_uri())
     waiting = "document.querySelectorAll('.plot').length - document.querySelectorAll('.js-plotly-plot').length"
-    for _ in range(600):  # figures are drawn when the browser is idle; the page forbids the eval of wait_for_function
+    for _ in range(2400):  # figures are drawn when the browser is idle; the page forbids the eval of wait_for_function
         if not page.evaluate(waiting):
             break
         page.wait_for_timeout(50)

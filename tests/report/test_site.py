@@ -355,7 +355,7 @@ def _check_prompts(page: Any) -> None:
 
 def until(page: Any, condition: str) -> None:
     """Wait; the policy forbids the eval that playwright's own waiting uses."""
-    for _ in range(400):
+    for _ in range(4800):
         if page.evaluate(condition):
             return
         page.wait_for_timeout(25)

@@ -108,7 +108,7 @@ def test_two_workers_and_four_operators_cost_one_fetch_and_load_offline(hub, mak
 
 def test_asking_does_not_wait(make):
     gate = threading.Event()
-    fetcher = make(fetch=lambda *_: gate.wait(20))
+    fetcher = make(fetch=lambda *_: gate.wait(120))
     assert not fetcher.ready(task())
     gate.set()
     assert fetcher.error(task()) is None

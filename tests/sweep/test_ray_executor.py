@@ -21,7 +21,7 @@ if find_spec("ray") is None:  # not imported here: what it listens on is settled
     pytest.skip("ray is not installed", allow_module_level=True)
 
 
-def events(executor, n, seconds=60):
+def events(executor, n, seconds=120):
     """The next n events."""
     found, end = [], time.monotonic() + seconds
     while len(found) < n:

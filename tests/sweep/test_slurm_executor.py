@@ -46,7 +46,7 @@ echo "$1" >> {folder}/cancelled
 """
 
 
-def events(executor, n, seconds=60):
+def events(executor, n, seconds=120):
     """The next n events."""
     found, end = [], time.monotonic() + seconds
     while len(found) < n:
