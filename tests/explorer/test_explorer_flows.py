@@ -16,7 +16,7 @@ pytestmark = pytest.mark.browser
 NAMES = ("overview", "neurons", "neuron", "prompt", "heuristics", "heads", "documents", "sweep", "compare")
 LOOKS = [(wide, scheme) for wide in (1280, 1920) for scheme in ("light", "dark")]
 HEURISTIC = "op2 = 8 mod 10"
-PATIENCE = 60_000
+PATIENCE = 120_000
 HOSTILE = '<img src=x onerror="window.owned=1"><script>window.owned=1</script>{{7*7}}'
 WORDS = """() => {
   const plots = [...document.querySelectorAll('#page .js-plotly-plot')];
@@ -70,7 +70,7 @@ class Reader:
     def settled(self) -> str:
         """The page's text once it stays as it is."""
         before = None
-        for _ in range(100):
+        for _ in range(300):
             text = re.sub(r"Press SPACE.*\n?", "", self.page.evaluate(WORDS))
             if text == before and "loading" not in text.lower() and "asking" not in text:
                 return text
@@ -204,7 +204,8 @@ def test_move_the_step_slider(reader, explorer, planted_sweep):
     window.calm()
 
 
-@pytest.mark.parametrize("page", [pytest.param("heuristics", marks=pytest.mark.slow), "prompt"])
+@pytest.mark.slow  # the page of documents shows the same on a lighter page
+@pytest.mark.parametrize("page", ["heuristics", "prompt"])
 def test_an_address_restores_what_was_seen(page, reader, served):
     one = reader(served)
     if page == "heuristics":

@@ -205,6 +205,7 @@ def everything_is_drawn(page: Any, width: int) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_opens_from_disk_in_the_dark_with_every_figure_drawn(browser: Any, report: Path) -> None:
     page, wrong = open_page(browser, report, (1920, 1080), "dark")
@@ -232,9 +233,11 @@ def test_opens_in_the_light_where_every_choice_of_every_selector_draws(browser: 
 
 
 @pytest.mark.browser
-def test_hostile_name_runs_nothing(browser: Any, tmp_path: Path) -> None:
+def test_hostile_name_runs_nothing_in_the_dark(browser: Any, tmp_path: Path) -> None:
     report = write_report(synthetic.make_run(tmp_path / "run", name=HOSTILE, tables=("accuracy", "probes")))
-    page, wrong = open_page(browser, report, (1280, 800), "light")
+    page, wrong = open_page(browser, report, (1920, 1080), "dark")
+    assert page.evaluate("document.documentElement.scrollWidth") == 1920
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
     assert page.evaluate("window.stolen") is None
     assert wrong == []
     page.context.close()
