@@ -10,23 +10,30 @@ Which step reads which examples follows from the recipe alone (course.py). Devic
 torch.
 """
 
-import dataclasses
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from arithcirc.axioms.mixes import MIXES
 from arithcirc.axioms.names import LONGEST_NAME, Names
-from arithcirc.errors import RequestError
-from arithcirc.training.fields import check_counts, check_optimizer, check_steps, read_fields, reals, refuse, wholes
+from arithcirc.training.fields import (
+    Checkpointed,
+    check_counts,
+    check_optimizer,
+    check_steps,
+    load_fields,
+    read_fields,
+    reals,
+    refuse,
+    wholes,
+)
 from arithcirc.training.positions import POSITION_KINDS
 
 VOCABULARIES = (69, 70)
 
 
 @dataclass(frozen=True)
-class AxiomRecipe:
+class AxiomRecipe(Checkpointed):
     """Data, architecture, optimisation and checkpoints of one training run. Raises RequestError when unusable."""
 
     name: str = "axiom-small"
@@ -94,29 +101,14 @@ class AxiomRecipe:
         """Nodes of the shortest chains that a step reads."""
         return min(self.chain_lengths[0], self.longest_chain(step))
 
-    def checkpoint_steps(self) -> tuple[int, ...]:
-        """Steps measured and saved: 0, every `measure_every`, the extra steps and the last, ascending."""
-        wanted = {0, *range(self.measure_every, self.steps + 1, self.measure_every), *self.extra_steps, self.steps}
-        return tuple(sorted(s for s in wanted if s <= self.steps))
-
-    def kept_steps(self) -> tuple[int, ...]:
-        """Steps whose folders stay when the run is done: `keep` and the last, or all of them when `keep` is empty."""
-        return tuple(sorted({*self.keep, self.steps})) if self.keep else self.checkpoint_steps()
+    def regular_steps(self) -> range:
+        """Every `measure_every`."""
+        return range(self.measure_every, self.steps + 1, self.measure_every)
 
     def shortened(self, steps: int) -> "AxiomRecipe":
         """The same recipe for fewer or more steps, its curriculum with it; kept steps beyond the end are dropped."""
-        return replace(
-            self,
-            steps=steps,
-            curriculum_steps=self.curriculum_steps * min(steps, self.steps) // self.steps,
-            warmup_steps=min(self.warmup_steps, steps // 2),
-            extra_steps=tuple(s for s in self.extra_steps if s <= steps),
-            keep=tuple(s for s in self.keep if s <= steps),
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, keys in the order of the fields."""
-        return dataclasses.asdict(self)
+        curriculum = self.curriculum_steps * min(steps, self.steps) // self.steps
+        return replace(super().shortened(steps), curriculum_steps=curriculum)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "AxiomRecipe":
@@ -159,9 +151,7 @@ def _check_shape(recipe: AxiomRecipe) -> None:
     if recipe.width % recipe.heads:
         refuse(recipe, "heads", f"a divisor of width {recipe.width}")
     if recipe.position_kind == "rotary" and recipe.width // recipe.heads % 2:
-        refuse(
-            recipe, "heads", "such that a head has an even number of dimensions, turned in pairs"
-        )
+        refuse(recipe, "heads", "such that a head has an even number of dimensions, turned in pairs")
     longest = question_tokens(recipe.chain_lengths[1], recipe.name_lengths[1])
     if recipe.positions < longest:
         refuse(recipe, "positions", f"at least {longest}, the longest question it is trained on")
@@ -210,16 +200,4 @@ AXIOM_PRESETS: dict[str, AxiomRecipe] = {
 
 def load_axiom_recipe(source: str | Path) -> AxiomRecipe:
     """A preset by name, a JSON file, or the recipe.json in a model folder. Raises RequestError."""
-    if str(source) in AXIOM_PRESETS:
-        return AXIOM_PRESETS[str(source)]
-    path = Path(source)
-    path = path / "recipe.json" if path.is_dir() else path
-    if not path.is_file():
-        raise RequestError(f"no recipe {str(source)!r}: use {' or '.join(AXIOM_PRESETS)}, or the path of a recipe.json")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RequestError(f"recipe {path} cannot be read: {error}") from None
-    if not isinstance(data, dict):
-        raise RequestError(f'recipe {path} is not a JSON object: write {{"mix": "TS2", "position_kind": "none", ...}}')
-    return AxiomRecipe.from_json(data)
+    return load_fields(source, AXIOM_PRESETS, AxiomRecipe.from_json, like='"mix": "TS2", "position_kind": "none"')
