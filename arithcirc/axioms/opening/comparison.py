@@ -1,0 +1,59 @@
+"""Two models side by side: one row per measurement that says something about why one generalises and one does not."""
+
+import pandas as pd
+
+from arithcirc.axioms.opening.edge_heads import QUERIES
+from arithcirc.store import RunFolder
+
+
+def comparison(none: RunFolder, learned: RunFolder) -> pd.DataFrame:
+    """Columns: measure, questions, none, learned, difference (learned minus none), text_none, text_learned.
+
+    Measures: accuracy, hard accuracy and accuracy against order of mention, by cell; layers needed, by curve and
+    distance; parts of the circuit, its faithfulness, completeness and accuracy, by questions; the strongest share of a
+    head above its base rate, by query, and what cutting the most needed head's edges costs; neurons by class; the
+    verdict, in words.
+    """
+    one, other = _measures(none), _measures(learned)
+    rows = []
+    for key in dict.fromkeys((*one, *other)):
+        a, b = one.get(key, float("nan")), other.get(key, float("nan"))
+        rows.append((*key, a, b, b - a, None, None))
+    words = [run.table("verdict")["claim"].iloc[-1] for run in (none, learned)]
+    rows.append(("verdict", "", *[float("nan")] * 3, *words))
+    columns = ["measure", "questions", "none", "learned", "difference", "text_none", "text_learned"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _measures(run: RunFolder) -> dict[tuple[str, str], float]:
+    """(measure, questions) -> number."""
+    found: dict[tuple[str, str], float] = {}
+    for row in run.table("generalisation").to_dict("records"):
+        for measure, column in (("accuracy", "accuracy"), ("hard accuracy", "hard"), ("against mention", "against")):
+            found[measure, row["questions"]] = float(row[column])
+    for row in run.table("layers_needed").to_dict("records"):
+        value = float("nan") if pd.isna(row["needed"]) else float(row["needed"])
+        found[f"layers needed: {row['curve']} {row['scope']}", f"distance {row['distance']}"] = value
+    circuit = run.table("circuit")
+    for kind in ("head", "mlp"):
+        found[f"circuit {kind}s", ""] = float((circuit["in_circuit"] & (circuit["kind"] == kind)).sum())
+    faithful = run.table("faithfulness")
+    for row in faithful[faithful["circuit"] == "found"].to_dict("records"):
+        for measure in ("faithfulness", "completeness", "accuracy"):
+            found[f"circuit {measure}", row["questions"]] = float(row[measure])
+    found |= _heads(run.table("edge_heads"))
+    neurons = run.table("neurons")
+    for (role, label), part in neurons.groupby(["role", "class"]):
+        found[f"neurons of {label}", str(role)] = float(len(part))
+    return found
+
+
+def _heads(table: pd.DataFrame) -> dict[tuple[str, str], float]:
+    found = {}
+    for name in table["questions"].unique():
+        for query, _ in QUERIES:
+            part = table[(table["questions"] == name) & (table["query"] == query)]
+            if len(part):
+                found[f"head share above base: {query}", str(name)] = float((part["share"] - part["base_rate"]).max())
+                found[f"strongest cut: {query}", str(name)] = float(part["effect"].max())
+    return found

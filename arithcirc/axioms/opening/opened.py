@@ -1,0 +1,65 @@
+"""A trained step folder, opened twice: with hooks for what happens inside, and as it is for asking questions."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from arithcirc.axioms.asking import AxiomModel, open_model
+from arithcirc.axioms.names import ALPHANUMERIC, Names
+from arithcirc.axioms.recipe import load_axiom_recipe
+from arithcirc.errors import RequestError
+from arithcirc.models.load import load
+from arithcirc.models.protocol import HookedModel
+
+NODES = 6
+"""Nodes of the longest chain that a model without a recipe is taken to have learned."""
+FEWEST_NODES = 3
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model with hooks, the same as Hugging Face has it, and the names that questions to it are written with.
+
+    `nodes` are those of the longest chain that it was trained on. All names have one length, so that prompts about
+    graphs of as many edges have their tokens at the same places.
+    """
+
+    hooked: HookedModel
+    asked: AxiomModel
+    names: Names
+    nodes: int
+
+    @property
+    def characters(self) -> int:
+        """Tokens of a name."""
+        return self.names.shortest
+
+    def margin(self, logits: Float[Tensor, "*row vocab"]) -> Float[Tensor, "*row"]:
+        """Logit of Yes minus that of No, nats, on the processor."""
+        known = self.asked.known
+        return (logits[..., known["Yes"]] - logits[..., known["No"]]).double().cpu()
+
+
+def open_folder(folder: Path, *, device: str | None = None) -> Opened:
+    """Open a step folder. Raises ModelError for a folder of another vocabulary or of no model.
+
+    Names have the shortest length that the recipe beside the folder trains on, and chains its longest; without a recipe
+    these are one character and NODES nodes. Raises RequestError for a recipe whose chains have fewer than 3 nodes.
+    """
+    asked = open_model(folder)
+    hooked = load(str(folder), device=device, offline=True)
+    recipe = folder.resolve().parent / "recipe.json"
+    length, nodes = 1, NODES
+    if recipe.is_file():
+        known = load_axiom_recipe(recipe)
+        length, nodes = known.name_lengths[0], known.chain_lengths[1]
+    if nodes < FEWEST_NODES:
+        raise RequestError(
+            f"{folder} has learned chains of {nodes} nodes: give a model of {FEWEST_NODES} nodes or more"
+        )
+    alphabet = "".join(c for c in ALPHANUMERIC if c in asked.known)
+    asked.network.to(torch.device(str(hooked.device)))
+    return Opened(hooked, asked, Names(length, length, alphabet), nodes)

@@ -1,0 +1,155 @@
+"""Rule or shortcut? What a model answers rightly against what shortcuts would, and what its neurons are needed for.
+
+On the questions of a cell the hard accuracy (shortcuts.py) is compared with that of the two shortcuts and with 1/2,
+which guessing has. A model beats the shortcuts there when the lower end of its interval, clustered by graph, lies above
+all three. Sequential chains cannot be beaten: order of mention answers them all.
+
+    nothing learned   chains written in order, of the longest trained length, are not answered above chance
+    rule              shortcuts are beaten on every cell of TRAINED and of UNTRAINED
+    rule in part      on every cell of TRAINED, but not on all of UNTRAINED
+    shortcut in part  on some cell, but not on all of TRAINED
+    shortcut          on none
+
+This is a statement about answers on these cells. A model may compute the rule and read it off badly, or hold many
+shortcuts that together look like the rule on chains of these lengths.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from arithcirc.axioms.asking import AxiomModel, ask
+from arithcirc.axioms.evaluation import Cell, evaluation_set
+from arithcirc.axioms.graphs import Question
+from arithcirc.axioms.names import Names
+from arithcirc.axioms.recipe import question_tokens
+from arithcirc.axioms.shortcuts import SHORTCUTS, score
+from arithcirc.measure.intervals import wilson
+from arithcirc.training.positions import TABLE_KINDS
+
+LEARNED = "sequential"
+TRAINED, UNTRAINED = ("flipped",), ("reversal", "shuffled", "branching", "longer")
+"""Parts of the verdict: families in the training mixes, and those that are not."""
+CHANCE = 0.5
+
+
+def cells_of(nodes: int) -> dict[str, tuple[Cell, ...]]:
+    """Part of the verdict -> its evaluation sets, for a model whose longest chain had so many nodes."""
+    return {
+        "sequential": tuple(Cell("sequential", n) for n in (nodes, *_longer(nodes))),
+        "flipped": (Cell("flipped", nodes),),
+        "reversal": (Cell("reversal", nodes),),
+        "shuffled": (Cell("shuffled", nodes),),
+        "branching": (Cell("branching", nodes + 2, 1.4), Cell("branching", 2 * nodes, 1.4)),
+        "longer": tuple(Cell("flipped", n) for n in _longer(nodes)),
+    }
+
+
+def _longer(nodes: int) -> tuple[int, ...]:
+    return tuple(nodes * part // 2 for part in (3, 4, 5))
+
+
+def fits(model: AxiomModel, nodes: int, characters: int, *, factor: float | None = None) -> bool:
+    """Whether prompts about so many nodes have no more tokens than the model's table of positions has rows."""
+    config = model.network.config
+    sentences = nodes - 1 if factor is None else int(nodes * factor + 1e-9)
+    tokens = question_tokens(sentences + 1, characters)
+    return getattr(config, "position_kind", None) not in TABLE_KINDS or tokens <= config.max_position_embeddings
+
+
+def generalisation(
+    model: AxiomModel,
+    *,
+    nodes: int,
+    number: int,
+    seed: int,
+    names: Names,
+    progress: Callable[[int], None] | None = None,
+) -> pd.DataFrame:
+    """Accuracies by cell beside those of the shortcuts; `progress` counts cells.
+
+    Columns: part, questions, nodes, n, graphs, accuracy, low, high, hard, hard_low, hard_high, mention, mention_hard,
+    stated, stated_hard, n_against, against, against_low, against_high, like_mention, like_stated. `against` is the
+    accuracy where order of mention is wrong, `like_...` how often the answer is the shortcut's. Cells beyond the
+    model's table of positions have n = 0.
+    """
+    rows = []
+    for part, cells in cells_of(nodes).items():
+        for cell in cells:
+            asked: tuple[Question, ...] = ()
+            if fits(model, cell.nodes, names.longest, factor=cell.factor):
+                asked = evaluation_set(cell, number=number, seed=seed + 1, names=names)
+            rows.append({"part": part, "questions": cell.name, "nodes": cell.nodes, **_scored(model, asked)})
+            if progress is not None:
+                progress(1)
+    return pd.DataFrame(rows)
+
+
+def _scored(model: AxiomModel, asked: Sequence[Question]) -> dict[str, float]:
+    """One row of numbers; NaN without questions."""
+    if not asked:
+        return {"n": 0, "graphs": 0, **dict.fromkeys(_NUMBERS, float("nan"))}
+    answers = ask(model, asked)
+    labels = np.array([q.label for q in asked])
+    said = np.where(answers.right, labels, ~labels)
+    found = score(asked, said.tolist())
+    row: dict[str, float] = {"n": len(asked), "graphs": found.accuracy.graphs, **dict.fromkeys(_NUMBERS, float("nan"))}
+    row |= {"accuracy": found.accuracy.value, "low": found.accuracy.low, "high": found.accuracy.high}
+    if found.hard is not None:
+        row |= {"hard": found.hard.value, "hard_low": found.hard.low, "hard_high": found.hard.high}
+    for key, name in (("mention", "mention order"), ("stated", "literal edge")):
+        short = np.array([SHORTCUTS[name](q) for q in asked])
+        value = score(asked, short.tolist())
+        row |= {key: value.accuracy.value, f"like_{key}": float((short == said).mean())}
+        if value.hard is not None:
+            row[f"{key}_hard"] = value.hard.value
+        if key == "mention":
+            against = answers.right[short != labels]
+            low, high = wilson(int(against.sum()), len(against))
+            row |= {"n_against": len(against), "against_low": low, "against_high": high}
+            row["against"] = float(against.mean()) if len(against) else float("nan")
+    return row
+
+
+_NUMBERS = (
+    *("accuracy", "low", "high", "hard", "hard_low", "hard_high"),
+    *("mention", "mention_hard", "stated", "stated_hard"),
+    *("n_against", "against", "against_low", "against_high", "like_mention", "like_stated"),
+)
+
+
+def verdict(general: pd.DataFrame, knocked: pd.DataFrame) -> pd.DataFrame:
+    """Columns: claim, questions, value, low, high, other, holds; the last row is the verdict, in `claim`.
+
+    `other` is what the value is compared with. Claims: learned; beats shortcuts, by cell; a class's neurons are needed
+    (accuracy without them below that without any random ones), by class and questions.
+    """
+    rows: list[tuple[object, ...]] = []
+    first = general[general["part"] == LEARNED].iloc[0]
+    learned = bool(first["low"] > CHANCE)
+    rows.append(("learned", first["questions"], first["accuracy"], first["low"], first["high"], CHANCE, learned))
+    beaten: dict[str, list[bool]] = {part: [] for part in (*TRAINED, *UNTRAINED)}
+    for row in general[general["part"] != LEARNED].to_dict("records"):
+        other = max(CHANCE, *(v for v in (row["mention_hard"], row["stated_hard"]) if v == v))
+        holds = bool(row["hard_low"] > other) if row["n"] else None
+        rows.append(("beats shortcuts", row["questions"], row["hard"], row["hard_low"], row["hard_high"], other, holds))
+        beaten[row["part"]].append(holds is True)
+    for row in knocked[knocked["neurons"] > 0].to_dict("records"):
+        needed = bool(row["high"] < row["random_low"])
+        facts = (row["accuracy"], row["low"], row["high"], row["random_low"], needed)
+        rows.append((f"neurons of {row['class']} are needed", row["questions"], *facts))
+    rows.append((word(learned, beaten), "", *[float("nan")] * 4, None))
+    columns = ["claim", "questions", "value", "low", "high", "other", "holds"]
+    return pd.DataFrame(rows, columns=columns).astype({"holds": "boolean"})
+
+
+def word(learned: bool, beaten: dict[str, list[bool]]) -> str:
+    """The verdict, from whether shortcuts are beaten on each cell of each part."""
+    if not learned:
+        return "nothing learned"
+    trained = [holds for part in TRAINED for holds in beaten[part]]
+    untrained = [holds for part in UNTRAINED for holds in beaten[part]]
+    if all(trained):
+        return "rule" if all(untrained) else "rule in part"
+    return "shortcut in part" if any(trained + untrained) else "shortcut"
