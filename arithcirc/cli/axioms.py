@@ -1,12 +1,20 @@
 """`arithcirc axioms`: teach a small transformer a causal axiom. Heavy imports stay inside the functions."""
 
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 from rich.table import Table
 
-from arithcirc.cli import show, show_influence
-from arithcirc.cli.options import DEFAULT_OUT
+from arithcirc.cli import show, show_axioms, show_influence
+from arithcirc.cli.options import COMMAND_LINE, DEFAULT_OUT
+
+if TYPE_CHECKING:
+    from arithcirc.axioms.recipe import AxiomRecipe
+    from arithcirc.axioms.study.questions import Evaluation
+    from arithcirc.axioms.study.study import Request, Study
 
 app = App(
     name="axioms",
@@ -72,6 +80,189 @@ def data(
         made = make_data(spec, out, progress=report)
     _show(made.files)
     show.out.print(f"data: {made.path}")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class RecipeOptions:
+    """Which recipe, and where its models lie."""
+
+    preset: Annotated[
+        str, Parameter(help="small (minutes on a processor), paper (67M, for a large GPU), or a recipe.json.")
+    ] = "small"
+    steps: Annotated[int | None, Parameter(help="Number of steps instead of the recipe's.")] = None
+    name_length: Annotated[
+        str | None, Parameter(help="Characters of the nodes' names, a range (default: the recipe's).")
+    ] = None
+    out: Annotated[
+        Path | None, Parameter(help="Models go to OUT/models/, a study to OUT/study/ (default: runs/axioms/<preset>).")
+    ] = None
+    device: Annotated[str, Parameter(help="auto, cpu or cuda.")] = "auto"
+    plan_only: Annotated[bool, Parameter(negative="", help="Measure a few steps, say what it will cost, and stop.")] = (
+        False
+    )
+
+    def recipe(self) -> "AxiomRecipe":
+        """The recipe with the options that were given."""
+        from arithcirc.axioms.recipe import load_axiom_recipe
+
+        base = load_axiom_recipe(self.preset)
+        base = base if self.steps is None else base.shortened(self.steps)
+        lengths = self.lengths()
+        return base if lengths is None else replace(base, name_lengths=lengths)
+
+    def lengths(self) -> tuple[int, int] | None:
+        """The range of names, where one is given."""
+        return None if self.name_length is None else _range("--name-length", self.name_length)
+
+    def folder(self) -> Path:
+        """Where models and tables go: other names than the recipe's have a folder of their own."""
+        from arithcirc.axioms.recipe import AXIOM_PRESETS
+
+        base, lengths = self.recipe(), self.lengths()
+        name = self.preset if self.preset in AXIOM_PRESETS else base.name
+        name = name if lengths is None else f"{name}-names{lengths[0]}-{lengths[1]}"
+        return self.out or DEFAULT_OUT / "axioms" / name
+
+    def evaluation(self, questions: int, longest: int) -> "Evaluation":
+        """The questions, with names as in training."""
+        from arithcirc.axioms.study.questions import Evaluation
+
+        base = self.recipe()
+        return Evaluation(questions=questions, longest=longest, name_lengths=base.name_lengths, vocab=base.vocab)
+
+
+_RECIPE = RecipeOptions()
+
+
+@app.command
+def train(
+    *,
+    mix: str = "TS2",
+    positions: str = "none",
+    seed: int | None = None,
+    threads: int = 1,
+    options: RecipeOptions = _RECIPE,
+) -> None:
+    """Train one model on chains, or resume a run that was stopped; a study finds it where it lies.
+
+    Parameters
+    ----------
+    mix
+        Training set: TS1, TS2 or OCC.
+    positions
+        none, learned, sinusoidal or rotary.
+    seed
+        Seed of weights and examples (default: the recipe's).
+    threads
+        CPU threads; a study trains with one, and more round otherwise.
+    """
+    from arithcirc.axioms.mixes import find_mix
+    from arithcirc.axioms.study.jobs import model_name, recipe_of, train_model
+
+    base = options.recipe()
+    recipe = recipe_of(base, find_mix(mix).name, positions, base.seed if seed is None else seed)
+    folder = options.folder() / "models" / model_name(recipe)
+    if options.plan_only:
+        from arithcirc.axioms.study.plan import measure_rate
+
+        show_axioms.training_plan(recipe, measure_rate(recipe, device=options.device), folder)
+        return
+    with show_axioms.training(recipe.steps) as report:
+        done = train_model(recipe, folder, device=options.device, threads=threads, report=report)
+    show_axioms.trained(done)
+
+
+@app.command
+def study(
+    *,
+    positions: str = "none,learned,sinusoidal,rotary",
+    mixes: str = "TS2,TS1,OCC",
+    seeds: str | None = None,
+    questions: int = 500,
+    longest: int = 50,
+    reseeds: int = 1,
+    workers: int | None = None,
+    evaluate: Path | None = None,
+    options: RecipeOptions = _RECIPE,
+) -> None:
+    """Train positions x mixes x seeds, ask all the same questions, and set them beside shortcuts and the paper.
+
+    Models that are trained and asked are reused, so a study can grow. Interrupt at any moment; the same command
+    goes on.
+
+    Parameters
+    ----------
+    positions
+        Kinds of positions, with commas.
+    mixes
+        Training sets, with commas.
+    seeds
+        Seeds with commas, or a range 0..2 (default: the recipe's).
+    questions
+        Questions of each evaluation set, an even number, each about a graph of its own.
+    longest
+        Largest graphs of the evaluation sets, in nodes.
+    reseeds
+        How often a training that has not learned its longest chains is repeated with another seed; both are kept.
+    workers
+        Trainings at once, one thread each (default: the number of cores; with a GPU one).
+    evaluate
+        Train nothing and ask this model: the folder of any model that learned axioms, or of a step.
+    """
+    asked = options.evaluation(questions, longest)
+    if evaluate is not None:
+        _evaluate(evaluate, asked, options)
+        return
+    from arithcirc.axioms.study.study import Request
+
+    base = options.recipe()
+    chosen = _wholes("--seeds", str(base.seed) if seeds is None else seeds)
+    request = Request(base, _listed(mixes), _listed(positions), chosen, asked, reseeds, options.device)
+    _study(request, options.folder(), workers, plan_only=options.plan_only)
+
+
+def _study(request: "Request", out: Path, workers: int | None, *, plan_only: bool) -> None:
+    """Plan, run, show."""
+    from arithcirc.axioms.study.plan import make_plan
+    from arithcirc.axioms.study.study import open_study, run_study
+    from arithcirc.sweep.local import cores
+    from arithcirc.sweep.lock import locked
+    from arithcirc.training.plan import resolve_device
+
+    device = resolve_device(request.device)
+    number = (cores() if device == "cpu" else 1) if workers is None else workers
+    with nullcontext() if plan_only else locked(out):
+        opened: Study = open_study(request, out, facts={"command": COMMAND_LINE.get()}, write=not plan_only)
+        show_axioms.plan(make_plan(opened, workers=number), str(out))
+        if plan_only:
+            return
+        with show_influence.progress() as tell:
+            run_study(opened, workers=number, tell=tell, notice=lambda text: show.err.print(text, markup=False))
+    show_axioms.results(opened.run)
+    show.out.print(f"study: {opened.run.path}")
+
+
+def _evaluate(folder: Path, asked: "Evaluation", options: RecipeOptions) -> None:
+    """Ask one model everything."""
+    from arithcirc.axioms.study.single import evaluate_folder
+
+    with show_influence.progress() as tell:
+        run = evaluate_folder(
+            folder, options.out, evaluation=asked, name_lengths=options.lengths(), device=options.device,
+            default_out=DEFAULT_OUT / "axioms" / "evaluated", progress=lambda done, all_: tell("questions", done, all_),
+        )  # fmt: skip
+    show_axioms.results(run)
+    show.out.print(f"tables: {run.path}")
+
+
+def _wholes(option: str, text: str) -> tuple[int, ...]:
+    """`0,2` or `0..2` -> its numbers."""
+    found: list[int] = []
+    for part in _listed(text):
+        low, high = _range(option, part)
+        found += range(low, high + 1)
+    return tuple(found)
 
 
 def _listed(text: str) -> tuple[str, ...]:
