@@ -2,8 +2,9 @@
 
 The suffix engine (models.suffix) patches one token index of all prompts. Here the tokens of a role stand elsewhere in
 every prompt and may be several, so a patch is a mask over (prompt, position): the clean input of a layer is taken, the
-component's output replaced where the mask says, and the layers from there on are run at all positions. Exact up to
-rounding; the layers below are clean whatever is patched. Cost per patch and prompt: (layers - layer) / layers of a
+component's output replaced where the mask says, and the layers from there on are run from the first position that
+changes, attending to the clean keys and values before it. Exact up to rounding. Rows (patch, prompt) that change no
+value that is read are not run. Cost of the others: (layers - layer) / layers x (positions - first) / positions of a
 forward.
 """
 
@@ -11,7 +12,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -30,7 +30,6 @@ class Replay:
         self.model, self.read, self.rows = model, read, rows
         self.clean: CleanRun = model.record(tokens, parts=("z", "post", "pattern"))
         self.margin = read(self.clean.logits)
-        self._window = model.window(tokens, 0, tokens.shape[1])
 
     def residual(
         self, layer: int, other: Float[Tensor, "prompt pos d_model"], where: Bool[Tensor, "patch prompt pos"]
@@ -38,65 +37,73 @@ class Replay:
         """Patch the input of block `layer` (n_layers: the final residual) where the masks say."""
         clean = self.clean.resid[layer]
 
-        def run(masks: Tensor) -> Tensor:
-            return self._from(layer, torch.where(masks[..., None], other, clean), None)
+        def run(prompts: Tensor, masks: Tensor, start: int) -> Tensor:
+            rows = torch.where(masks[..., None], other[prompts, start:], clean[prompts, start:])
+            return self._from(layer, rows, prompts, start, None)
 
-        return self._changed(run, where, (other != clean).any(-1))
+        return self._replayed(run, where, (other != clean).any(-1), last_only=layer == self.model.info.n_layers)
 
     def heads(
         self, layer: int, other: Float[Tensor, "prompt pos head d_head"], where: Bool[Tensor, "patch prompt pos head"]
     ) -> Float[Tensor, "patch prompt"]:
         """Patch the output z of heads of a layer where the masks say."""
-        clean = self.clean.activations.z[layer]
-
-        def run(masks: Tensor) -> Tensor:
-            return self._edited(layer, "z", torch.where(masks[..., None], other, clean))
-
-        return self._changed(run, where, (other != clean).any(-1))
+        return self._patched("z", layer, other, self.clean.activations.z[layer], where)
 
     def mlp(
         self, layer: int, other: Float[Tensor, "prompt pos neuron"], where: Bool[Tensor, "patch prompt pos"]
     ) -> Float[Tensor, "patch prompt"]:
         """Patch the activations of a layer's MLP where the masks say."""
-        clean = self.clean.activations.post[layer]
+        return self._patched("post", layer, other, self.clean.activations.post[layer], where)
 
-        def run(masks: Tensor) -> Tensor:
-            return self._edited(layer, "post", torch.where(masks[..., None], other, clean))
-
-        return self._changed(run, where, (other != clean).any(-1))
-
-    def _edited(self, layer: int, part: str, values: Float[Tensor, "patch prompt pos ..."]) -> Tensor:
-        flat = values.flatten(0, 1)
-
-        def edit(of: str, at: int, _: Tensor) -> Tensor | None:
-            return flat if of == part and at == layer else None
-
-        resid = self.clean.resid[layer]
-        return self._from(layer, resid.expand(len(values), *resid.shape), edit)
-
-    def _changed(
-        self, run: Callable[[Tensor], Tensor], where: Bool[Tensor, "patch ..."], differs: Bool[Tensor, "prompt ..."]
+    def _patched(
+        self, part: str, layer: int, other: Tensor, clean: Tensor, where: Bool[Tensor, "patch prompt pos ..."]
     ) -> Float[Tensor, "patch prompt"]:
-        """Run the patches that change a value, so many at once; the others leave the margin clean."""
-        where = where.to(differs.device)
+        """Patch what a part of a layer puts out; in the last layer only the last position is read."""
+
+        def run(prompts: Tensor, masks: Tensor, start: int) -> Tensor:
+            values = torch.where(masks[..., None], other[prompts, start:], clean[prompts, start:])
+
+            def edit(of: str, at: int, _: Tensor) -> Tensor | None:
+                return values if of == part and at == layer else None
+
+            return self._from(layer, self.clean.resid[layer][prompts, start:], prompts, start, edit)
+
+        return self._replayed(run, where, (other != clean).any(-1), last_only=layer == self.model.info.n_layers - 1)
+
+    def _replayed(
+        self,
+        run: Callable[[Tensor, Tensor, int], Tensor],
+        where: Bool[Tensor, "patch prompt pos ..."],
+        differs: Bool[Tensor, "prompt pos ..."],
+        *,
+        last_only: bool,
+    ) -> Float[Tensor, "patch prompt"]:
+        """Run the (patch, prompt) rows that change a value that is read, by their first such position."""
+        acting = where.to(differs.device) & differs
+        changed = acting.flatten(3).any(3) if acting.dim() > 3 else acting
+        acts = changed[..., -1] if last_only else changed.any(-1)
+        first = changed.int().argmax(-1)
         found = self.margin.expand(len(where), -1).clone()
-        changing = (where & differs).flatten(1).any(1).nonzero()[:, 0]
-        for some in torch.split(changing, max(1, self.rows // len(self.margin))):
-            found[some.cpu()] = run(where[some])
+        for start in sorted(set(first[acts].tolist())):
+            for some in torch.split((acts & (first == start)).nonzero(), self.rows):
+                patch, prompt = some.unbind(1)
+                found[patch.cpu(), prompt.cpu()] = run(prompt, acting[patch, prompt][:, start:], start)
         return found
 
     @torch.no_grad()
-    def _from(self, layer: int, resid: Float[Tensor, "patch prompt pos d_model"], edit: Edit | None) -> Tensor:
-        """The margin of rows whose block `layer` reads `resid`; `edit` acts in that block alone."""
-        shape = resid.shape[:2]
-        rows = rearrange(resid, "patch prompt pos d -> (patch prompt) pos d")
+    def _from(
+        self, layer: int, rows: Float[Tensor, "row window d_model"], prompts: Tensor, start: int, edit: Edit | None
+    ) -> Float[Tensor, "row"]:
+        """The margin of rows of these prompts, as block `layer` reads them from `start` on; `edit` acts in it alone."""
+        tokens = self.clean.tokens
+        window = self.model.window(tokens, start, tokens.shape[1] - start)
         for at in range(layer, self.model.info.n_layers):
-            keys, values = (cache[at][:, :, :0] for cache in (self.clean.keys, self.clean.values))
+            keys, values = (cache[at][prompts, :, :start] for cache in (self.clean.keys, self.clean.values))
             with ExitStack() as stack:
                 if edit is not None and at == layer:
                     stack.enter_context(self.model.editing(edit))
-                rows = self.model.block(at, rows, self._window, keys, values)
-        return self.read(self.model.unembed(rows[:, -1])).reshape(shape)
+                rows = self.model.block(at, rows, window, keys, values)
+        return self.read(self.model.unembed(rows[:, -1]))
 
 
 def ratio(numerator: Float[Tensor, "prompt"], denominator: Float[Tensor, "prompt"]) -> tuple[float, float]:

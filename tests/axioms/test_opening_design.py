@@ -1,0 +1,190 @@
+"""What opening a model rests on: where tokens stand, balanced questions, minimal pairs, probes and verdicts."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from arithcirc.axioms.evaluation import Cell, evaluation_set
+from arithcirc.axioms.graphs import question
+from arithcirc.axioms.names import Names
+from arithcirc.axioms.opening.designed import designed_set, features
+from arithcirc.axioms.opening.edge_heads import relations, without_edges
+from arithcirc.axioms.opening.layers import layers_needed
+from arithcirc.axioms.opening.layout import Layout, layout_of, token_rows
+from arithcirc.axioms.opening.linear import read_linear
+from arithcirc.axioms.opening.minimal_pairs import KINDS, minimal_pairs
+from arithcirc.axioms.opening.neurons import base_rate, partial_correlations
+from arithcirc.axioms.opening.replay import ratio
+from arithcirc.axioms.opening.verdict import TRAINED, UNTRAINED, word
+from arithcirc.axioms.tokenizer import vocabulary
+from arithcirc.errors import RequestError
+
+KNOWN = vocabulary()
+WORDS = {number: word for word, number in KNOWN.items()}
+
+
+@pytest.mark.parametrize("characters", [1, 2, 3])
+def test_roles_stand_where_the_tokens_do(characters):
+    asked = evaluation_set(Cell("shuffled", 5), number=4, names=Names(characters, characters))
+    layout = layout_of(asked, characters)
+    for one, ids in zip(asked, token_rows(asked, KNOWN).tolist(), strict=True):
+        words = [WORDS[i] for i in ids]
+        read = lambda places, words=words: "".join(words[i] for i in places)  # noqa: E731
+        assert len(words) == layout.tokens == len(layout.roles())
+        for number, edge in enumerate(one.graph.edges):
+            roles = [read(layout.sentence(number, r)) for r in ("cause", "causes", "effect", "stop")]
+            assert roles == [edge[0], "causes", edge[1], "."]
+        roles = [read(layout.question(r)) for r in ("does", "asked cause", "verb", "asked effect", "mark")]
+        assert roles == ["Does", one.cause, "cause", one.effect, "?"]
+    assert all(role for role, _ in layout.roles())
+
+
+def test_questions_of_several_lengths_share_no_layout():
+    asked = [*evaluation_set(Cell("sequential", 4), number=2), *evaluation_set(Cell("sequential", 5), number=2)]
+    with pytest.raises(RequestError, match="sentences"):
+        layout_of(asked, 1)
+
+
+def test_designed_questions_tell_features_and_distances_apart():
+    made = designed_set(6, 400, seed=3, names=Names(1, 1))
+    labels = np.array([one.question.label for one in made])
+    assert len({one.question.graph for one in made}) == 400
+    for distance in range(1, 6):
+        mine = np.array([one.distance == distance for one in made])
+        assert mine.sum() == 80
+        assert labels[mine].sum() == 40
+    for one in made:
+        nodes, asked = one.question.graph.nodes, one.question
+        assert abs(nodes.index(asked.cause) - nodes.index(asked.effect)) == one.distance
+        assert asked == question(asked.graph, asked.cause, asked.effect)
+        assert not asked.label or asked.hops == one.distance
+    mention, stated, reach = features([one.question for one in made]).T
+    assert abs(np.corrcoef(mention, reach)[0, 1]) < 0.15  # .97 in chains written in order
+    assert (stated <= reach).all()
+    assert stated.sum() == 40
+    assert designed_set(6, 400, seed=3, names=Names(1, 1)) == made
+    assert not {one.question.graph for one in designed_set(6, 80, seed=3, names=Names(1, 1), purpose=1)} & {
+        one.question.graph for one in made
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_minimal_pairs_differ_where_they_say(kind):
+    pairs = minimal_pairs(kind, 6, 30, seed=0, names=Names(1, 1))
+    assert len(pairs) == 30
+    layout = Layout(5)
+    for pair in pairs:
+        assert pair.yes.label
+        assert not pair.no.label
+        yes, no = token_rows([pair.yes, pair.no], KNOWN)
+        different = set((yes != no).nonzero()[:, 0].tolist())
+        if pair.changed is None:
+            assert different == {layout.question("asked cause")[0], layout.question("asked effect")[0]}
+        else:
+            ends = {layout.sentence(pair.changed, "cause")[0], layout.sentence(pair.changed, "effect")[0]}
+            assert different == ends if kind == "edge turned" else len(different) == 1 and different < ends
+
+
+def test_pairs_need_a_path_to_cut():
+    with pytest.raises(RequestError, match="3 nodes or more"):
+        minimal_pairs("node renamed", 2, 4, seed=0, names=Names(1, 1))
+    with pytest.raises(RequestError, match="unknown kind of pair 'flip'"):
+        minimal_pairs("flip", 6, 4, seed=0, names=Names(1, 1))
+
+
+def test_relations_are_those_of_the_sentences():
+    asked = evaluation_set(Cell("shuffled", 6), number=20, names=Names(1, 1), seed=5)
+    layout = layout_of(asked, 1)
+    for kind in relations(asked, layout):
+        side = kind.target == "as effect"
+        for row, one in enumerate(asked):
+            for index in range(layout.tokens):
+                role, sentence = layout.roles()[index]
+                before = layout.sentences if sentence is None else sentence
+                wanted = [False] * layout.sentences
+                if role == kind.query and before >= 2:
+                    own = (one.cause, one.effect) if sentence is None else one.graph.edges[sentence]
+                    wanted[:before] = [edge[side] == own[kind.node == "effect"] for edge in one.graph.edges[:before]]
+                assert kind.targets[row, index].tolist() == wanted
+
+
+def test_cut_edges_are_a_softmax_without_them():
+    scores = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    scores = scores.masked_fill(torch.ones(4, 4, dtype=torch.bool).triu(1), -torch.inf)
+    edges = torch.zeros(2, 4, 4, dtype=torch.bool)
+    edges[0, 3, 1] = edges[1, 2, 0] = edges[1, 3, 3] = True
+    values = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(1))
+    wanted = scores.masked_fill(edges[:, None], -torch.inf).softmax(-1) @ values
+    found = without_edges(scores.softmax(-1), values, edges)
+    torch.testing.assert_close(found, wanted.transpose(1, 2))
+
+
+def test_a_planted_direction_is_read_and_noise_is_not():
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.arange(1000) % 2 == 0)
+    noise = torch.from_numpy(rng.normal(size=(1000, 16)))
+    planted = noise + 6 * torch.from_numpy(np.outer(labels, rng.normal(size=16)))
+    right, placebo = read_linear(planted, labels, train=600, shuffles=20, rng=rng)
+    assert right.mean() > 0.98
+    assert abs(placebo.mean() - 0.5) < 0.1
+    right, _ = read_linear(noise, labels, train=600, shuffles=1, rng=rng)
+    assert 0.4 < right.mean() < 0.6
+
+
+def test_partial_correlation_finds_the_feature_behind_a_collinear_one():
+    rng = np.random.default_rng(0)
+    reach = rng.random(500) < 0.5
+    stated = reach & (rng.random(500) < 0.6)
+    given = np.stack([rng.random(500) < 0.5, stated, reach], axis=1).astype(float)
+    values = np.stack([3.0 * stated + 1, reach * 2.0, rng.normal(size=500), np.ones(500)], axis=1)
+    values[:, :2] += 0.1 * rng.normal(size=(500, 2))
+    assert np.corrcoef(values[:, 0], reach)[0, 1] > 0.5  # the plain correlation is fooled
+    found = partial_correlations(values, given)
+    assert found[0, 1] > 0.9
+    assert abs(found[0, 2]) < 0.15
+    assert found[1, 2] > 0.9
+    assert abs(found[1, 1]) < 0.15
+    assert np.abs(found[2]).max() < 0.15
+    assert not found[3].any()
+    residuals = [v - np.linalg.lstsq(b, v, rcond=None)[0] @ b.T for b, v in _with_others(given, values)]
+    assert found[2, 0] == pytest.approx(np.corrcoef(*residuals)[0, 1])
+    assert base_rate(values[:, :3], given, rng).max() < 0.2
+
+
+def _with_others(given, values):
+    others = np.column_stack([np.ones(len(given)), given[:, 1:]])
+    return (others, given[:, 0]), (others, values[:, 2])
+
+
+def test_needed_layers_are_where_a_curve_stays_high():
+    accuracy = [0.5, 0.95, 0.6, 0.94, 0.97, 1.0]
+    facts = {"curve": "attention", "scope": "everywhere", "n": 100}
+    high = [{**facts, "distance": 2, "layers": i, "accuracy": a, "low": a - 0.05} for i, a in enumerate(accuracy)]
+    flat = [{**facts, "distance": 5, "layers": i, "accuracy": 0.52, "low": 0.42} for i in range(6)]
+    found = layers_needed(pd.DataFrame([*high, *flat])).set_index("distance")
+    assert found.loc[2, "needed"] == 4  # .95 early on does not stay, .94 is below .95
+    assert found.loc[2, "wanted"] == pytest.approx(0.95)
+    assert pd.isna(found.loc[5, "needed"])
+
+
+def test_the_ratio_of_means_has_its_error():
+    generator = torch.Generator().manual_seed(0)
+    below = 2 + torch.rand(4000, generator=generator).double()
+    noise = torch.randn(4000, generator=generator).double()
+    value, error = ratio(0.3 * below + 0.5 * noise, below)
+    assert value == pytest.approx(0.3, abs=0.02)
+    assert error == pytest.approx(0.5 / 4000**0.5 / 2.5, rel=0.05)
+    assert all(np.isnan(ratio(below[:0], below[:0])))
+
+
+def test_the_verdict_follows_from_what_is_beaten():
+    def beaten(*parts):
+        return {part: [part in parts] for part in (*TRAINED, *UNTRAINED)}
+
+    everything = (*TRAINED, *UNTRAINED)
+    assert word(True, beaten(*everything)) == "rule"
+    assert word(True, beaten("flipped", "reversal")) == "rule in part"
+    assert word(True, beaten("reversal")) == "shortcut in part"
+    assert word(True, beaten()) == "shortcut"
+    assert word(False, beaten(*everything)) == "nothing learned"
