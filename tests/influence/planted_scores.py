@@ -51,9 +51,18 @@ RELATIONS = (("capital", "The capital of {e} is {v}."), ("river", "The river of 
 
 
 def planted_study(
-    folder: Path, *, documents: int = 600, seed: int = 0, placebo: bool = False, findings: bool = True
+    folder: Path,
+    *,
+    documents: int = 600,
+    seed: int = 0,
+    placebo: bool = False,
+    findings: bool = True,
+    shared: float = 0.0,
 ) -> Path:
-    """Make `<folder>/influence/` with all tables; returns that path. `findings` False leaves the last stage out."""
+    """Make `<folder>/influence/` with all tables; returns that path. `findings` False leaves the last stage out.
+
+    `shared`: the part of a placebo's variance that all queries have in common.
+    """
     rng = np.random.default_rng(seed)
     study = RunFolder.create(
         Path(folder) / "influence", _config(documents), sections=["model", "corpus", "factors", "queries", "scores"],
@@ -62,7 +71,11 @@ def planted_study(
     corpus, facts = _documents(rng, documents)
     queries = _queries(rng, facts)
     _state_steps(rng, queries, corpus)
-    signal = _signal(rng, queries, corpus) * (0.0 if placebo else 1.0)
+    signal = _signal(rng, queries, corpus)
+    if placebo:
+        signal = np.zeros_like(signal)
+    if shared:
+        signal += rng.normal(size=documents) * np.sqrt(shared / (1 - shared))
     _scores(rng, study, "scores", corpus, queries, signal, scale={} if placebo else SCALE)
     study.write_table("documents", corpus)
     study.write_table("queries", queries)

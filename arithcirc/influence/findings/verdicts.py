@@ -57,8 +57,13 @@ SHARE, BOTH = 0.01, ("reasoning", "factual")
 
 def verdicts(tables: Mapping[str, pd.DataFrame], documents: int, *, seed: int = 0) -> pd.DataFrame:
     """Table `findings`: one row per claim, with judging.COLUMNS. `documents`: the size of the corpus."""
+    return table_of(claims(tables, documents, seed=seed), tables["accuracy"])
+
+
+def claims(tables: Mapping[str, pd.DataFrame], documents: int, *, seed: int = 0) -> list[Verdict]:
+    """Every claim by its own rule alone, before `judging` asks what the model answers and corrects p."""
     depth = main_depth(documents)
-    found = [
+    return [
         *_correlation(tables["correlation_groups"]),
         *_magnitude(tables["magnitude"], tables["power_law_groups"]),
         *_answers(tables["answer_groups"]),
@@ -67,7 +72,6 @@ def verdicts(tables: Mapping[str, pd.DataFrame], documents: int, *, seed: int = 
         *source_claims(tables["sources"], depth),
         *mechanism_claims(tables.get("mechanisms"), tables.get("mechanism_retrieval"), seed),
     ]
-    return table_of(found, tables["accuracy"])
 
 
 def _correlation(groups: pd.DataFrame) -> Iterator[Verdict]:
