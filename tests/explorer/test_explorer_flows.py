@@ -120,15 +120,16 @@ def test_find_a_neuron_by_heuristic_open_it_knock_it_out_and_see_the_answer_chan
     at = window.query()
     assert f"L{at['layer']}N{at['neuron']}" in wanted
     window.shows("#page", HEURISTIC)
-    page.click("#neuron-knock")
-    window.shows("#neuron-knocked", "live")
-    page.locator("#neuron-knocked a", has_text=f"→ {DECOY}").first.click()
+    page.click(".neuron-knock")
+    window.shows(".neuron-knocked", "live")
+    page.locator(".neuron-knocked a", has_text=f"→ {DECOY}").first.click()
     page.wait_for_url("**/prompt?**")
     window.shows("#prompt-said", str(DECOY))
     assert window.query()["off"] == f"L{at['layer']}N{at['neuron']}"
     window.calm()
 
 
+@pytest.mark.slow  # typing, and a prompt without a neuron, are in the tests beside it
 def test_type_a_prompt_and_disable_a_heuristic(reader, served):
     window, prompt = reader(served), prompt_of()
     page = window.go(f"/prompt?{RUN}")
@@ -309,6 +310,6 @@ def test_the_shipped_model_for_real(reader, explorer, tmp_path_factory):
     page.wait_for_selector("#neurons-grid .ag-center-cols-container .ag-row")
     page.locator("#neurons-grid .ag-center-cols-container .ag-row").first.locator("[col-id=effect]").click()
     page.wait_for_selector("#neuron-plot .main-svg")
-    page.click("#neuron-knock")
-    window.shows("#neuron-knocked", "live")
+    page.click(".neuron-knock")
+    window.shows(".neuron-knocked", "live")
     window.calm()

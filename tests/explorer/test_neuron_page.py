@@ -41,14 +41,34 @@ def source(planted):
     return planted.context.source({"run": RUN})
 
 
-def ask(planted: Asker, begins: str, values: dict, neuron: Neuron = MINE, op: str = "+", changed: str = ""):
-    known = planted.callback(begins)
-    held = {"view.data": settled(RUN, "neuron", op)}
+def kind_of(name: str) -> str:
+    """What kind of part an id is of; other ids as they are."""
+    return json.loads(name)["type"] if name.startswith("{") else name
+
+
+def ask(planted: Asker, asks: str, values: dict, neuron: Neuron = MINE, op: str = "+", changed: str = "") -> dict:
+    """What the callback whose first input is of this kind answers the page of a neuron, by kind of part."""
+    held = {"view.data": settled(RUN, "neuron", op)} | values
     held["neuron-who.data"] = {"layer": neuron.layer, "neuron": neuron.index}
-    body = fill(known, held | values)
-    if changed:
-        body["changedPropIds"] = [changed]
-    return planted.post(body).calm()
+    known = next(c for c in planted.callbacks() if c["inputs"] and kind_of(c["inputs"][0]["id"]) == asks)
+    body = fill(known, {})
+    many = isinstance(body["outputs"], list)
+    part = View.of(held["view.data"]).part
+    outputs = body["outputs"] if many else [body["outputs"]]
+    for one, name in [(o, o["id"]) for o in outputs] + [
+        (one, p["id"]) for key in ("inputs", "state") for one, p in zip(body[key], known[key], strict=True)
+    ]:
+        if isinstance(one, list):  # `fill` takes any pattern for ALL
+            body["inputs"][body["inputs"].index(one)] = one = one[0]
+        one["id"] = part(kind_of(name)) if name.startswith("{") else name
+        if "value" in one:
+            one["value"] = held.get(f"{kind_of(name)}.{one['property']}")
+    who, _, prop = (changed or f"{asks}.{known['inputs'][0]['property']}").rpartition(".")
+    named = next(p["id"] for p in known["inputs"] if kind_of(p["id"]) == who)
+    at = json.dumps(part(who), sort_keys=True, separators=(",", ":")) if named.startswith("{") else who
+    body["changedPropIds"] = [f"{at}.{prop}"]
+    response = planted.post(body).calm().json.get("response", {})
+    return {kind_of(name): told for name, told in response.items()}
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------
@@ -128,38 +148,34 @@ def test_the_strongest_of_the_layers_beside(source):
 # -- labels, zoom and map ----------------------------------------------------------------------------------------------
 
 
-def redrawn(planted: Asker, **values: str):
+def redrawn(planted: Asker, **values: str) -> dict:
     held = {"neuron-label.value": "op2 = 8 mod 10", "neuron-zoom.value": "auto", "neuron-map.value": "all"}
     held |= {f"neuron-{name}.value": value for name, value in values.items()}
-    begins = next(
-        c["output"] for c in planted.callbacks()
-        if c["output"].startswith("..neuron-body.children.") and "neuron-head" in c["output"]
-    )  # fmt: skip
-    return ask(planted, begins, held, changed="neuron-label.value")
+    return ask(planted, "neuron-changed", held | {"neuron-changed.data": ["neuron-label", 1]})
 
 
 def test_the_controls_redraw_the_maps(planted):
-    whole = json.dumps(redrawn(planted, zoom="all").json)
-    first = json.dumps(redrawn(planted, zoom="40", map="k").json)
+    whole = json.dumps(redrawn(planted, zoom="all"))
+    first = json.dumps(redrawn(planted, zoom="40", map="k"))
     assert '"meta": "hits"' in whole
     assert '"meta": "hits"' not in first
     assert "[-0.5, 39.5]" in first
-    assert "peak" not in json.dumps(redrawn(planted, zoom="peak").json)[:200]
+    assert "peak" not in json.dumps(redrawn(planted, zoom="peak"))[:200]
 
 
 def test_another_label_changes_what_is_said(planted):
-    one = redrawn(planted, label="op2 = 8 mod 10").json["response"]["neuron-words"]["children"]
-    other = redrawn(planted, label="op1 matches .5.").json["response"]["neuron-words"]["children"]
+    one = redrawn(planted, label="op2 = 8 mod 10")["neuron-words"]["children"]
+    other = redrawn(planted, label="op1 matches .5.")["neuron-words"]["children"]
     assert "op2 = 8 mod 10" in json.dumps(one)
     assert "op1 matches .5." in json.dumps(other)
 
 
 def test_the_order_follows_the_label_that_is_shown(planted):
     for label in ("op2 = 8 mod 10", "op1 matches .5."):
-        page = json.dumps(redrawn(planted, label=label, order="label").json["response"]["neuron-head"])
+        page = json.dumps(redrawn(planted, label=label, order="label")["neuron-head"])
         place = f" of {sum(name == label for name in world.carriers('+').values())}"
         assert (place in page) == (label == world.carriers("+")[MINE])
-    assert "neuron-head" not in redrawn(planted, order="effect").json["response"]
+    assert "neuron-head" not in redrawn(planted, order="effect")
 
 
 def test_an_unknown_label_falls_back_to_the_best(source):
@@ -172,17 +188,15 @@ def test_an_unknown_label_falls_back_to_the_best(source):
 
 
 def poll(planted: Asker, neuron: Neuron, seconds: float = 120.0):
-    begins = next(c["output"] for c in planted.callbacks() if "neuron-poll.disabled" in c["output"])
     until = time.monotonic() + seconds
     while True:
-        response = ask(planted, begins, {"neuron-poll.n_intervals": 1}, neuron).json["response"]
+        response = ask(planted, "neuron-poll", {"neuron-poll.n_intervals": 1}, neuron)
         if response["neuron-poll"]["disabled"] or time.monotonic() > until:
             break
         time.sleep(0.05)
     if response.get("neuron-made", {}).get("data"):
-        draws = next(c["output"] for c in planted.callbacks() if [i["id"] for i in c["inputs"]] == ["neuron-made"])
         held = {"neuron-made.data": "made", "neuron-zoom.value": "all", "neuron-map.value": "all"}
-        response |= ask(planted, draws, held, neuron).json["response"]
+        response |= ask(planted, "neuron-made", held, neuron)
     return response
 
 
@@ -220,7 +234,7 @@ def test_a_model_that_fails_is_one_line(explorer_run):
 def test_a_live_knockout_is_the_models_answer(planted, planted_live):
     planted.context.live.state(planted.context.source({"run": RUN}))
     held = {"neuron-knock.n_clicks": 1, "neuron-ablation.value": "mean", "neuron-n.value": "100"}
-    page = json.dumps(ask(planted, "neuron-knocked.children", held).json, ensure_ascii=False)
+    page = json.dumps(ask(planted, "neuron-knock", held), ensure_ascii=False)
     found = planted_live.knock_out("+", [MINE], "mean", n=100)
     changed = int((found.after != found.answer).sum())
     assert f"{changed or 'none'} of {len(found.answer)} right answers" in page
@@ -235,15 +249,15 @@ def test_pins_are_saved_beside_the_run(explorer_run, tmp_path):
     mine = asker([folder])
     source = mine.context.source({})
     held = {"neuron-pinned.n_clicks": 1, "neuron-note.value": "", "view.data": settled(source.key, "neuron")}
-    ask(mine, "..neuron-pinned.children", held, changed="neuron-pinned.n_clicks")
+    ask(mine, "neuron-pinned", held, changed="neuron-pinned.n_clicks")
     assert [(p.operator, p.component, p.note) for p in read_pins(source)] == [("+", MINE, "")]
     held |= {"neuron-note.value": "ends in 8 <b>"}
-    ask(mine, "..neuron-pinned.children", held, changed="neuron-note.value")
+    ask(mine, "neuron-pinned", held, changed="neuron-note.value")
     held |= {"neuron-note.value": "", "neuron-pinned.n_clicks": 2}
-    ask(mine, "..neuron-pinned.children", held, changed="neuron-pinned.n_clicks")
+    ask(mine, "neuron-pinned", held, changed="neuron-pinned.n_clicks")
     assert [(p.operator, p.component, p.note) for p in read_pins(source)] == [("+", MINE, "ends in 8 <b>")]
     held |= {"neuron-unpin.n_clicks": 1}
-    ask(mine, "..neuron-pinned.children", held, changed="neuron-unpin.n_clicks")
+    ask(mine, "neuron-pinned", held, changed="neuron-unpin.n_clicks")
     assert read_pins(source) == []
 
 
@@ -252,11 +266,9 @@ def test_pins_are_saved_beside_the_run(explorer_run, tmp_path):
     [("L3N17", (3, 17)), ("l3 n17", (3, 17)), ("3/17", (3, 17)), ("3 17", (3, 17)), ("L3", None), ("L9N9999", None)],
 )
 def test_a_neuron_is_found_by_its_name(planted, text, found):
-    begins = next(
-        c["output"] for c in planted.callbacks() if [i["id"] for i in c["inputs"]] == ["neuron-find"]
-    )  # fmt: skip
-    answer = ask(planted, begins, {"neuron-find.value": text}).text
-    assert (f"layer={found[0]}&neuron={found[1]}" in answer) if found else "url" not in json.loads(answer)["response"]
+    response = ask(planted, "neuron-find", {"neuron-find.value": text})
+    answer = json.dumps(response)
+    assert (f"layer={found[0]}&neuron={found[1]}" in answer) if found else "url" not in response
     assert found or "names no neuron" in answer or "is not in this model" in answer
 
 
@@ -306,7 +318,7 @@ def test_a_reader_walks_through_neurons(browser, served, explorer_run):
     page.click("#neuron-map label:has-text('hits')")
     page.wait_for_function("() => /map=hits/.test(location.search)")
     page.locator("#neuron-labels .ag-cell", has_text="op1 matches .5.").first.click()
-    page.wait_for_function("() => /op1 matches .5./.test(document.querySelector('#neuron-words').textContent)")
+    page.wait_for_function("() => /op1 matches .5./.test(document.querySelector('.neuron-words').textContent)")
     page.wait_for_function("() => /label=op1/.test(location.search)")
     page.keyboard.press("Escape")
     way = json.loads(page.get_attribute("#neuron-way", "data-way"))

@@ -93,6 +93,12 @@
           return to.pathname + to.search;
         });
       },
+      // A control was changed: the page that it stands on now is told which, and when.
+      changed() {
+        const at = window.dash_clientside.callback_context;
+        const by = at.triggered.length ? at.triggered[0].prop_id.split(".")[0] : "";
+        return at.outputs_list.map(() => [by, Date.now()]);
+      },
       // A row of the labels' table was clicked.
       label(cell) {
         return cell && cell.rowId ? cell.rowId : no();

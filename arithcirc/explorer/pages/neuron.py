@@ -13,7 +13,7 @@ from typing import Any
 
 import dash
 import dash_mantine_components as dmc
-from dash import Input, Output, State, dcc, html
+from dash import ALL, MATCH, Input, Output, State, dcc, html
 from dash.dependencies import ClientsideFunction
 
 from arithcirc.components import Neuron
@@ -59,13 +59,18 @@ def layout(context: Context, view: View, source: Source) -> Any:
             ],
             gutter=12,
         ),
-        html.Div(rest(source, found, held, label) if held is not None else None, id="neuron-rest"),
+        html.Div(
+            rest(source, found, held, label) if held is not None else None,
+            id=view.part("neuron-rest"),
+            className="neuron-rest",
+        ),
         neuron_knockout.panel(context, view, source, view.op, neuron),
         neuron_documents.panel(view, source, view.op, neuron),
         neuron_more.checkpoints(source, found, label),
         dcc.Store(id="neuron-who", data={"layer": neuron.layer, "neuron": neuron.index}),
-        dcc.Interval(id="neuron-poll", interval=POLL, disabled=held is not None),
-        dcc.Store(id="neuron-made"),
+        dcc.Interval(id=view.part("neuron-poll"), interval=POLL, disabled=held is not None),
+        dcc.Store(id=view.part("neuron-made")),
+        dcc.Store(id=view.part("neuron-changed")),
         follow.shown("neuron", {"order": order}),
     ]
     return dmc.Stack([part for part in parts if part is not None], gap=12)
@@ -88,10 +93,12 @@ def _head(
     held: NeuronMap | None,
 ) -> Any:  # fmt: skip
     """Name, place in the order, effect, label, pin; and the neuron in words."""
-    steps = html.Div(_row(view, source, found, label, order, ranked), id="neuron-head", className="neuron-steps")
-    fields = [_finder(), html.Div(className="spring"), *_badges(found), neuron_pin.button(source, found)]
+    steps = html.Div(
+        _row(view, source, found, label, order, ranked), id=view.part("neuron-head"), className="neuron-steps"
+    )
+    fields = [_finder(), html.Div(className="spring"), *_badges(found), neuron_pin.button(view, source, found)]
     row = html.Div([steps, *fields], className="neuron-head")
-    words = html.Div(_words(source, found, label, held), id="neuron-words", className="neuron-words")
+    words = html.Div(_words(source, found, label, held), id=view.part("neuron-words"), className="neuron-words")
     return dmc.Paper([row, words], className="panel")
 
 
@@ -204,7 +211,7 @@ def _maps_panel(
     )  # fmt: skip
     shown = maps(found, held, label, zoom.value, which.value) if held is not None else _waiting(context, source, found)
     return kit.panel(
-        "Activation on every prompt", html.Div(shown, id="neuron-body"), help=MAP_HELP,
+        "Activation on every prompt", html.Div(shown, id=view.part("neuron-body")), help=MAP_HELP,
         actions=dmc.Group([html.Span("label", className="control-label"), labelled, zoom, which], gap=8),
     )  # fmt: skip
 
@@ -259,16 +266,19 @@ def _made(
 
 
 def _redraw(
-    context: Context, label: Any, zoom: Any, which: Any, order: Any, who: Any, data: Any
+    context: Context, changed: Any, label: Any, zoom: Any, which: Any, order: Any, who: Any, data: Any
 ) -> tuple[Any, Any, Any, Any]:
-    """Another label, zoom or map. What the arrow keys step through changes with the label where it is its neurons."""
+    """Another label, zoom or map. What the arrow keys step through changes with the label where it is its neurons.
+
+    `changed` holds the control that was, first.
+    """
     source, view, neuron = context.source(data), View.of(data), who_of(who)
     ranked = effects(source, view.op)
     found = facts(source, view.op, neuron, ranked)
     chosen_label = found.label(str(label or ""))
     held = map_of(context.live, source, view.op, neuron)
     body = part = words = head = dash.no_update
-    if dash.ctx.triggered_id == "neuron-label":
+    if changed and changed[0] == "neuron-label":
         words = _words(source, found, chosen_label, held)
         part = rest(source, found, held, chosen_label) if held is not None else part
         if order == "label":
@@ -306,37 +316,54 @@ def _named(context: Context, text: Any, zoom: Any, which: Any, order: Any, data:
     return view.url(layer=neuron.layer, neuron=neuron.index, label=None).partition("?")[2]
 
 
+CONTROLS = [(f"neuron-{name}", "value") for name in ("label", "zoom", "map")]
+
+
+def _any_of(kind: str) -> dict[str, Any]:
+    """A part of the page under any one address: an answer finds only the part of the address that asked (MATCH)."""
+    return {"type": f"neuron-{kind}", "asked": MATCH}
+
+
+def _drawn_later(context: Context) -> None:
+    """Parts that are drawn again: by another label, zoom or map, and when a map has been computed."""
+    app = context.dash
+    held = State("neuron-who", "data"), State("view", "data")
+    body, *others = (Output(_any_of(kind), "children") for kind in ("body", "rest", "words"))
+    again = [Output(one.component_id, "children", allow_duplicate=True) for one in (body, *others)]
+    states, order = [State(i, p) for i, p in CONTROLS], State("neuron-order", "value")
+    app.clientside_callback(  # controls are on every page: only the browser knows which page they are on
+        ClientsideFunction("neuron", "changed"), Output({"type": "neuron-changed", "asked": ALL}, "data"),
+        *(Input(i, p) for i, p in CONTROLS),
+        prevent_initial_call=True,
+    )  # fmt: skip
+    app.callback(
+        body, *others, Output(_any_of("head"), "children"), Input(_any_of("changed"), "data"), *states, order, *held,
+        prevent_initial_call=True,
+    )(lambda changed, *now: _redraw(context, changed, *now))  # fmt: skip
+    app.callback(
+        again[0], Output(_any_of("made"), "data"), Output(_any_of("poll"), "disabled"),
+        Input(_any_of("poll"), "n_intervals"), *held,
+        prevent_initial_call=True,
+    )(lambda n, who, data: _poll(context, n, who, data))  # fmt: skip
+    app.callback(*again, Input(_any_of("made"), "data"), *states, *held, prevent_initial_call=True)(
+        lambda made, label, zoom, which, who, data: _made(context, made, label, zoom, which, who, data)
+    )
+
+
 def register(context: Context) -> None:
     """Controls, keys and links, pins, knockouts, computed maps."""
     app = context.dash
-    controls = [(name, "value") for name in ("neuron-label", "neuron-zoom", "neuron-map")]
-    held = State("neuron-who", "data"), State("view", "data")
-    outputs = [("neuron-body", "children"), ("neuron-rest", "children"), ("neuron-words", "children")]
-    order = State("neuron-order", "value")
+    _drawn_later(context)
+    pinned, unpin, note = (_any_of(kind) for kind in ("pinned", "unpin", "note"))
     app.callback(
-        *(Output(i, p) for i, p in outputs), Output("neuron-head", "children"), *(Input(i, p) for i, p in controls),
-        order, *held,
-        prevent_initial_call=True,
-    )(lambda label, zoom, which, order, who, data: _redraw(context, label, zoom, which, order, who, data))  # fmt: skip
-    app.callback(
-        Output("neuron-body", "children", allow_duplicate=True), Output("neuron-made", "data"),
-        Output("neuron-poll", "disabled"), Input("neuron-poll", "n_intervals"), *held,
-        prevent_initial_call=True,
-    )(lambda n, who, data: _poll(context, n, who, data))  # fmt: skip
-    app.callback(
-        *(Output(i, p, allow_duplicate=True) for i, p in outputs), Input("neuron-made", "data"),
-        *(State(i, p) for i, p in controls), *held,
-        prevent_initial_call=True,
-    )(lambda made, label, zoom, which, who, data: _made(context, made, label, zoom, which, who, data))  # fmt: skip
-    app.callback(
-        Output("neuron-pinned", "children"), Output("neuron-pinned", "variant"), Output("neuron-note", "value"),
-        Output("neuron-unpin", "style"),
-        Input("neuron-pinned", "n_clicks"), Input("neuron-unpin", "n_clicks"), Input("neuron-note", "value"), *held,
+        Output(pinned, "children"), Output(pinned, "variant"), Output(note, "value"), Output(unpin, "style"),
+        Input(pinned, "n_clicks"), Input(unpin, "n_clicks"), Input(note, "value"),
+        State("neuron-who", "data"), State("view", "data"),
         prevent_initial_call=True,
     )(lambda pin, remove, note, who, data: neuron_pin.saved(context, pin, remove, note, who, data))  # fmt: skip
     app.callback(
         Output("url", "search", allow_duplicate=True), Output("neuron-find", "error"), Input("neuron-find", "value"),
-        *(State(i, p) for i, p in controls[1:]), order, State("view", "data"),
+        *(State(i, p) for i, p in CONTROLS[1:]), State("neuron-order", "value"), State("view", "data"),
         prevent_initial_call=True,
     )(lambda text, *held: _find(context, text, *held))  # fmt: skip
     app.clientside_callback(
@@ -353,7 +380,7 @@ def register(context: Context) -> None:
         ClientsideFunction("neuron", "label"), Output("neuron-label", "value"), Input("neuron-labels", "cellClicked"),
         prevent_initial_call=True,
     )  # fmt: skip
-    for name, _ in controls:
+    for name, _ in CONTROLS:
         kit.remember(context, name)
     follow.choose(context, "neuron-order")
     follow.follow(context, "neuron-steps")

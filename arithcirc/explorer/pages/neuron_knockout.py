@@ -4,7 +4,7 @@ from typing import Any
 
 import dash
 import dash_mantine_components as dmc
-from dash import Input, Output, State, html
+from dash import MATCH, Input, Output, State, html
 
 from arithcirc.components import Neuron
 from arithcirc.errors import RequestError
@@ -57,11 +57,15 @@ def panel(context: Context, view: View, source: Source, operator: str, neuron: N
                 id="neuron-n", data=[{"value": n, "label": f"{n} prompts"} for n in SIZES], size="xs", w=116,
                 value=view.choice("n", list(SIZES), "200"), allowDeselect=False, **{"aria-label": "prompts"},
             ),
-            dmc.Button("knock out live", id="neuron-knock", size="compact-xs", variant="light", disabled=off),
+            dmc.Button(
+                "knock out live", id=view.part("neuron-knock"), size="compact-xs", variant="light", disabled=off,
+                className="neuron-knock",
+            ),
         ],
         gap=8,
     )  # fmt: skip
-    return kit.panel("What knocking it out breaks", html.Div(shown, id="neuron-knocked"), help=HELP, actions=controls)
+    drawn = html.Div(shown, id=view.part("neuron-knocked"), className="neuron-knocked")
+    return kit.panel("What knocking it out breaks", drawn, help=HELP, actions=controls)
 
 
 def broken(view: View, neuron: Neuron, cases: Cases, ablation: str, where: str) -> list[Any]:
@@ -107,13 +111,14 @@ def knock(context: Context, clicks: Any, ablation: Any, n: Any, data: Any, shown
 
 
 def register(context: Context) -> None:
-    """The button, and its choices in the address."""
+    """The button, and its choices in the address. An answer finds only the neuron it was asked about (MATCH)."""
+    asks, told = ({"type": f"neuron-{kind}", "asked": MATCH} for kind in ("knock", "knocked"))
     context.dash.callback(
-        Output("neuron-knocked", "children"),
-        Input("neuron-knock", "n_clicks"),
+        Output(told, "children"),
+        Input(asks, "n_clicks"),
         State("neuron-ablation", "value"), State("neuron-n", "value"), State("view", "data"),
         State("neuron-who", "data"),
-        running=[(Output("neuron-knock", "loading"), True, False)],
+        running=[(Output(asks, "loading"), True, False)],
         prevent_initial_call=True,
     )(lambda clicks, ablation, n, data, who: knock(context, clicks, ablation, n, data, who))  # fmt: skip
     kit.remember(context, "neuron-ablation")

@@ -14,18 +14,21 @@ from arithcirc.explorer.source import Source
 from arithcirc.explorer.view import View
 
 
-def button(source: Source, found: Facts) -> Any:
+def button(view: View, source: Source, found: Facts) -> Any:
     """A button that pins at once and opens the pin's note, which is saved when its field is left."""
     pin = pin_of(source, found.operator, found.neuron)
     can = savable(source)
     note = dmc.Textarea(
-        id="neuron-note", value=pin.note if pin else "", placeholder="a note, kept beside the run", autosize=True,
-        minRows=2, maxRows=8, size="xs", disabled=not can, debounce=True, **{"aria-label": "note"},
+        id=view.part("neuron-note"), value=pin.note if pin else "", placeholder="a note, kept beside the run",
+        autosize=True, minRows=2, maxRows=8, size="xs", disabled=not can, debounce=True, **{"aria-label": "note"},
     )  # fmt: skip
     small = {"size": "compact-xs", "disabled": not can}
     buttons = dmc.Group(
         [
-            dmc.Button("remove", id="neuron-unpin", color="gray", variant="light", style=_if(pin is not None), **small),
+            dmc.Button(
+                "remove", id=view.part("neuron-unpin"), color="gray", variant="light", style=_if(pin is not None),
+                **small,
+            ),
             dmc.Text(
                 "saved when you leave the field" if can
                 else "this folder cannot be written: page Neurons downloads its pins", size="xs", c="dimmed",
@@ -34,7 +37,8 @@ def button(source: Source, found: Facts) -> Any:
         gap=8, mt=6,
     )  # fmt: skip
     target = dmc.Button(
-        "pinned" if pin else "pin", id="neuron-pinned", size="compact-sm", variant="filled" if pin else "default",
+        "pinned" if pin else "pin", id=view.part("neuron-pinned"), size="compact-sm",
+        variant="filled" if pin else "default",
     )  # fmt: skip
     return dmc.Popover(
         [dmc.PopoverTarget(target), dmc.PopoverDropdown([note, buttons])],
@@ -49,7 +53,7 @@ def _if(shown: bool) -> dict[str, str]:
 def saved(context: Context, pin: Any, remove: Any, note: Any, who: Any, data: Any) -> tuple[Any, Any, Any, Any]:
     """Pin, save the note, or remove the pin; the button says which it is."""
     source, view = context.source(data), View.of(data)
-    neuron, asked = who_of(who), dash.ctx.triggered_id
+    neuron, asked = who_of(who), (dash.ctx.triggered_id or {}).get("type")
     nothing = (dash.no_update,) * 4
     if not savable(source):
         return nothing
