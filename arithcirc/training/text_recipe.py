@@ -44,7 +44,7 @@ class TextRecipe(Checkpointed):
     init_std: float = 0.02
     # optimisation
     seed: int = 0
-    steps: int = 2000
+    steps: int = 1500
     documents_per_step: int = 16
     optimizer: str = "adamw"
     muon_learning_rate: float = 0.02

@@ -19,7 +19,7 @@ from arithcirc.explorer.server import address, listening
 CHROMIUM = "/usr/bin/chromium"
 ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 RUN = quote("neox-arith/step4000", safe="")
-STUDIED = quote("neox-corpus/step1000", safe="")
+STUDIED = quote("neox-corpus/step1500", safe="")
 PAGES = {
     "overview": f"/?run={RUN}&op=-",
     "neurons": f"/neurons?run={RUN}&op=-&q=result%20%3D%202%20mod%204",
