@@ -80,6 +80,7 @@ def uninterrupted(toy_folder, tmp_path_factory):
     return out / "toy" / "main"
 
 
+@pytest.mark.slow  # a process of its own takes seconds; that of Ctrl-C goes on the same way
 def test_a_killed_run_resumes_where_it_stopped(toy_folder, uninterrupted, tmp_path):
     code, _ = stopped(toy_folder, tmp_path, "knockout", signal.SIGKILL)
     run = tmp_path / "toy" / "main"
@@ -92,12 +93,18 @@ def test_a_killed_run_resumes_where_it_stopped(toy_folder, uninterrupted, tmp_pa
     assert results(run) == results(uninterrupted)
 
 
-def test_ctrl_c_is_one_line_and_keeps_what_is_finished(toy_folder, tmp_path):
-    code, err = stopped(toy_folder, tmp_path, "localize", signal.SIGINT)
+def test_ctrl_c_is_one_line_and_keeps_what_is_finished(toy_folder, uninterrupted, tmp_path):
+    code, err = stopped(toy_folder, tmp_path, "neurons", signal.SIGINT)
     assert code == 1
     assert err.splitlines()[-1].startswith("arithcirc: interrupted: finished stages are kept")
     assert "Traceback" not in err
-    assert set(stages(tmp_path / "toy" / "main")) == {"prompts"}
+    run = tmp_path / "toy" / "main"
+    before = stages(run)
+    assert set(before) == {"prompts", "localize", "means", "faithfulness", "probe"}
+    err = to_the_end(toy_folder, tmp_path)
+    assert err.count("finished before, reused") == len(before)
+    assert {name: stages(run)[name] for name in before} == before
+    assert results(run) == results(uninterrupted)
 
 
 @pytest.mark.slow

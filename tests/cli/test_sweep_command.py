@@ -26,9 +26,10 @@ from arithcirc.sweep.lock import LOCK, locked
 from arithcirc.sweep.plan import SweepPlan
 
 FEW = (
-    "--operators", "*", "--operands", "0..20", "--stages", "circuit", "--prompts", "6", "--random-circuits", "1",
-    "--mean-prompts", "200", "--device", "cpu",
+    "--operators", "*", "--operands", "0..20", "--stages", "circuit", "--prompts", "2", "--random-circuits", "1",
+    "--mean-prompts", "50", "--device", "cpu",
 )  # fmt: skip
+ENDED = {"step0": "no circuit", "step512": "done", "step768": "failed", "step4000": "done"}
 MAIN = "import sys; from arithcirc.cli.main import run; sys.exit(run(sys.argv[1:]))"
 
 
@@ -76,8 +77,20 @@ def written(out):
 
 @pytest.fixture(scope="module")
 def swept(checkpoints, tmp_path_factory):
-    """A sweep that was killed after its first task and started again: folder, files before, what the second said."""
+    """A sweep in this process, which has its libraries loaded: folder, and what it said."""
     out = tmp_path_factory.mktemp("sweeps") / "swept"
+    return out, to_the_end(checkpoints, out)
+
+
+def to_the_end(model, out):
+    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = main.run(asked(model, out, 1))
+    return code, said.getvalue(), err.getvalue()
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_goes_on_with_what_is_missing(checkpoints, tmp_path):
+    out = tmp_path / "swept"
     process = start(checkpoints, out, 2)
     deadline = time.monotonic() + 300
     while not outcomes(out):
@@ -90,14 +103,9 @@ def swept(checkpoints, tmp_path_factory):
     assert len(workers) == 2
     assert all(gone(worker) for worker in workers)
     before, status = written(out), outcomes(out)
-    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.redirect_stderr(io.StringIO()) as err:
-        code = main.run(asked(checkpoints, out, 1))
-    return out, before, status, (code, said.getvalue(), err.getvalue())
-
-
-@pytest.mark.slow
-def test_a_killed_sweep_goes_on_with_what_is_missing(swept):
-    out, before, status, (_, _, err) = swept
+    code, _, err = to_the_end(checkpoints, out)
+    assert code == 1
+    assert outcomes(out) == ENDED
     assert 0 < len(status) < 4
     assert status["step4000"] == "done"
     done = [p for p in before if p.with_name("outcome.json") in before]
@@ -109,8 +117,8 @@ def test_a_killed_sweep_goes_on_with_what_is_missing(swept):
 
 
 def test_a_checkpoint_that_cannot_be_read_is_recorded_and_the_rest_goes_on(swept):
-    out, _, _, (code, _, err) = swept
-    assert outcomes(out) == {"step0": "no circuit", "step512": "done", "step768": "failed", "step4000": "done"}
+    out, (code, _, err) = swept
+    assert outcomes(out) == ENDED
     assert code == 1
     last = err.splitlines()[-1]
     assert last.startswith("arithcirc: 1 of 4 tasks failed (first: mine step768 *: ")
@@ -121,7 +129,7 @@ def test_a_checkpoint_that_cannot_be_read_is_recorded_and_the_rest_goes_on(swept
 
 
 def test_the_end_says_what_was_found_and_where(swept):
-    out, _, _, (_, said, _) = swept
+    out, (_, said, _) = swept
     rows = {line.split()[0]: line for line in said.splitlines() if line.startswith("step")}
     assert said.splitlines()[0] == "mine  *  on shared prompts, significant labels, reference step4000"
     assert set(rows) == set(outcomes(out))

@@ -156,7 +156,7 @@ class KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize("settings", [Settings(), Settings(data_partitions=2)])
+@pytest.mark.parametrize("settings", [pytest.param(Settings(), marks=pytest.mark.slow), Settings(data_partitions=2)])
 def test_a_fit_killed_anywhere_goes_on_and_ends_the_same(model, tracked, documents, tmp_path, settings, monkeypatch):
     """Killed inside every step in turn: what it leaves is used only where it is whole."""
     Engine(model, tracked, tmp_path / "at once", settings=settings).fit(documents)

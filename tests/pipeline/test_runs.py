@@ -122,7 +122,12 @@ def test_sampled_pairs_are_answered_rightly_and_seeded(toy_model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "circuit", [CIRCUIT, CircuitConfig(n_heads=5, mean_prompts=20), CircuitConfig(n_heads=99)], ids=["auto", "5", "99"]
+    "circuit",
+    [
+        pytest.param(CIRCUIT, id="auto"),
+        pytest.param(CircuitConfig(n_heads=5, mean_prompts=20), id="5", marks=pytest.mark.slow),
+        pytest.param(CircuitConfig(n_heads=99), id="99"),
+    ],
 )
 def test_the_plan_counts_the_rows_that_are_run(toy_model, tmp_path, circuit):
     stages = stages_for("faithfulness")
