@@ -92,7 +92,7 @@ def row_of(table: pd.DataFrame, **where: object) -> pd.Series | None:
 
 def ends(row: pd.Series, low: str = "low", high: str = "high") -> str:
     """An interval as text."""
-    return f"[{row[low]:.2f}, {row[high]:.2f}]" if np.isfinite(row[low]) else "[no interval]"
+    return f"[{row[low]:z.2f}, {row[high]:z.2f}]" if np.isfinite(row[low]) else "[no interval]"
 
 
 def p_words(p: float, orders: int = 0) -> str:

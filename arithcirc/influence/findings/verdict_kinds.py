@@ -148,7 +148,7 @@ def mechanism_claims(mechanisms: pd.DataFrame | None, retrieval: pd.DataFrame | 
     yield Verdict(
         6, RULES, judge(low > 0 and p < LEVEL),
         f"AUC {rules['auc'].mean():.2f} against {rules['auc_others'].mean():.2f} for other mechanisms: higher by "
-        f"{mean:.3f} [{low:.3f}, {high:.3f}] over {len(gaps)} rules ({higher} of {len(mine)} mechanisms higher)",
+        f"{mean:z.3f} [{low:z.3f}, {high:z.3f}] over {len(gaps)} rules ({higher} of {len(mine)} mechanisms higher)",
         f"0 where documents of the rule rank as for any other mechanism, {p_words(p)}",
         "" if low > 0 or high < 0 else "Not told from chance here.", p=p, opposite=bool(high < 0 and p < LEVEL),
     )  # fmt: skip

@@ -83,9 +83,9 @@ def _correlation(groups: pd.DataFrame) -> Iterator[Verdict]:
         count = 0 if same is None else same["n"]
         yield Verdict(1, first, UNKNOWN, f"{count} pairs of queries of one task with different outputs")
         return
-    mean = f"mean r {same['mean']:.3f} {ends(same)}"
+    mean = f"mean r {same['mean']:z.3f} {ends(same)}"
     plain = [
-        f"{words} {row['mean']:.3f} over {row['n']}"
+        f"{words} {row['mean']:z.3f} over {row['n']}"
         for name, words in (
             ("same task", "all pairs of one task"),
             (SAME_OUTPUT, "those with the same output"),
@@ -93,7 +93,7 @@ def _correlation(groups: pd.DataFrame) -> Iterator[Verdict]:
         if (row := rows[name]) is not None
     ]
     numbers = f"{mean} over {same['n']} pairs of one task with different outputs ({', '.join(plain)})"
-    others = [f"{name} {row['mean']:.3f}" for name in names[3:] if (row := rows[name]) is not None]
+    others = [f"{name} {row['mean']:z.3f}" for name in names[3:] if (row := rows[name]) is not None]
     for claim, prefix, order in (
         (first, "", "documents in random order"),
         ("and more than the kinds of documents explain", "kind_", "documents in random order within their kind"),
@@ -116,7 +116,7 @@ def _correlation(groups: pd.DataFrame) -> Iterator[Verdict]:
         else:
             yield Verdict(
                 1, claim, judge(same["low"] > row["high"]),
-                f"{mean} against {row['mean']:.3f} {ends(row)} over {row['n']} pairs", "the intervals must be apart",
+                f"{mean} against {row['mean']:z.3f} {ends(row)} over {row['n']} pairs", "the intervals must be apart",
                 groups=needed, opposite=bool(same["high"] < row["low"]),
             )  # fmt: skip
 
@@ -229,7 +229,7 @@ def _retrieval(groups: pd.DataFrame, pairs: pd.DataFrame, said: pd.DataFrame) ->
         else:
             yield Verdict(
                 3, claim, judge(bool(row["low"] > 0)),
-                f"AUC higher by {row['difference']:.2f} {ends(row)} over {row['n']} facts",
+                f"AUC higher by {row['difference']:z.2f} {ends(row)} over {row['n']} facts",
                 f"0 where they do not differ, {p_words(row['p'])}",
                 p=float(row["p"]), groups=("factual",), opposite=bool(row["high"] < 0),
             )  # fmt: skip
