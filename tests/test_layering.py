@@ -1,9 +1,9 @@
 """The rooms and their direction, as design.md draws them, read off the imports of every module."""
 
 import ast
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 import arithcirc
 
@@ -45,7 +45,8 @@ def room(module: str) -> str:
     return module.split(".")[1] if "." in module else module
 
 
-def imports(module: str) -> set[str]:
+@cache
+def imports(module: str) -> frozenset[str]:
     """Every module named by an import anywhere in the file, function bodies and TYPE_CHECKING included."""
     found = set()
     for node in ast.walk(TREES[module]):
@@ -55,68 +56,85 @@ def imports(module: str) -> set[str]:
             assert node.level == 0, f"{module}:{node.lineno} imports relatively"
             submodules = {f"{node.module}.{alias.name}" for alias in node.names} & set(MODULES)
             found |= submodules or {str(node.module)}
-    return found
+    return frozenset(found)
 
 
-def outside(module: str) -> set[str]:
-    return {name.split(".")[0] for name in imports(module)} - {"arithcirc"}
+def outside(module: str) -> frozenset[str]:
+    return frozenset(name.split(".")[0] for name in imports(module)) - {"arithcirc"}
 
 
-inner = pytest.mark.parametrize("module", [m for m in MODULES if room(m) not in ("arithcirc", "cli", "__main__")])
-every = pytest.mark.parametrize("module", list(MODULES))
+INNER = [m for m in MODULES if room(m) not in ("arithcirc", "cli", "__main__")]
 
 
-@inner
-def test_a_module_imports_only_its_own_room_and_those_below(module):
-    used = {room(name) for name in imports(module) if name.startswith("arithcirc")}
-    assert used - {room(module)} <= ABOVE[room(module)]
+def all_hold(modules: Iterable[str], rule: Callable[[str], object]) -> None:
+    """A test for each module would take longer to report than to run: one names all that break the rule, and how."""
+    broken = {module: found for module in modules if (found := rule(module))}
+    assert not broken
 
 
-@inner
-def test_inner_modules_never_import_the_root(module):
-    assert "arithcirc" not in imports(module)
+def test_a_module_imports_only_its_own_room_and_those_below():
+    def strangers(module):
+        used = {room(name) for name in imports(module) if name.startswith("arithcirc")}
+        return used - {room(module)} - ABOVE[room(module)]
+
+    all_hold(INNER, strangers)
 
 
-@every
-def test_nothing_but_the_entry_point_imports_the_command_line(module):
-    if room(module) != "cli":
+def test_inner_modules_never_import_the_root():
+    all_hold(INNER, lambda module: {"arithcirc"} & imports(module))
+
+
+def test_nothing_but_the_entry_point_imports_the_command_line():
+    def users(module):
         used = {name for name in imports(module) if room(name) == "cli"}
-        assert used == ({"arithcirc.cli.main"} if module == "arithcirc.__main__" else set())
+        return used ^ ({"arithcirc.cli.main"} if module == "arithcirc.__main__" else set())
+
+    all_hold([m for m in MODULES if room(m) != "cli"], users)
 
 
-@every
-def test_heavy_libraries_stay_in_their_rooms(module):
-    here, used = room(module), outside(module)
-    assert "transformer_lens" not in used or here == "models"
-    assert "transformers" not in used or here in {"models", "training"}
-    assert not used & {"torch", "tokenizers"} or here in COMPUTE
-    assert not used & {"plotly", "dash", "jinja2", "kaleido"} or here in VIEW
-    assert not used & {"rich", "cyclopts"} or here == "cli"
+def test_heavy_libraries_stay_in_their_rooms():
+    homes = {
+        ("transformer_lens",): {"models"},
+        ("transformers",): {"models", "training"},
+        ("torch", "tokenizers"): COMPUTE,
+        ("plotly", "dash", "jinja2", "kaleido"): set(VIEW),
+        ("rich", "cyclopts"): {"cli"},
+    }
+
+    def astray(module):
+        return {n for names, rooms in homes.items() if room(module) not in rooms for n in outside(module) & set(names)}
+
+    all_hold(MODULES, astray)
 
 
 def test_the_methods_are_siblings():
     assert all(not ABOVE[method] & set(METHODS) for method in METHODS)
 
 
-@every
-def test_the_package_neither_prints_nor_asserts_nor_pickles(module):
-    assert not outside(module) & {"pickle", "dill", "joblib", "shelve"}
-    for node in ast.walk(TREES[module]):
-        assert not isinstance(node, ast.Assert), f"{module}:{node.lineno} asserts"
-        if isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
-            assert called not in {"print", "torch.load", "torch.save", "pd.read_pickle"}, f"{module}:{node.lineno}"
+def test_the_package_neither_prints_nor_asserts_nor_pickles():
+    refused = {"print", "torch.load", "torch.save", "pd.read_pickle"}
+
+    def found(module):
+        lines = [f"imports {name}" for name in outside(module) & {"pickle", "dill", "joblib", "shelve"}]
+        for node in ast.walk(TREES[module]):
+            if isinstance(node, ast.Assert):
+                lines.append(f"{node.lineno} asserts")
+            if isinstance(node, ast.Call) and (called := ast.unparse(node.func)) in refused:
+                lines.append(f"{node.lineno} {called}")
+        return lines
+
+    all_hold(MODULES, found)
 
 
-@every
-def test_modules_and_functions_stay_short(module):
-    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= 400
-    for node in ast.walk(TREES[module]):
-        if isinstance(node, ast.FunctionDef):
-            assert (node.end_lineno or 0) - node.lineno < 60, f"{module}.{node.name} is too long"
+def test_modules_and_functions_stay_short():
+    def long(module):
+        functions = [node for node in ast.walk(TREES[module]) if isinstance(node, ast.FunctionDef)]
+        found = [node.name for node in functions if (node.end_lineno or 0) - node.lineno >= 60]
+        length = len(MODULES[module].read_text(encoding="utf-8").splitlines())
+        return found + ([f"{length} lines"] if length > 400 else [])
+
+    all_hold(MODULES, long)
 
 
-@every
-def test_every_module_says_what_it_is(module):
-    tree = TREES[module]
-    assert ast.get_docstring(tree) or not tree.body
+def test_every_module_says_what_it_is():
+    all_hold(MODULES, lambda module: bool(TREES[module].body and not ast.get_docstring(TREES[module])))
