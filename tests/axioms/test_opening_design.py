@@ -1,10 +1,13 @@
 """What opening a model rests on: where tokens stand, balanced questions, minimal pairs, probes and verdicts."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from arithcirc.axioms.asking import Answers, AxiomModel
 from arithcirc.axioms.evaluation import Cell, evaluation_set
 from arithcirc.axioms.graphs import question
 from arithcirc.axioms.names import Names
@@ -16,7 +19,8 @@ from arithcirc.axioms.opening.linear import read_linear
 from arithcirc.axioms.opening.minimal_pairs import KINDS, minimal_pairs
 from arithcirc.axioms.opening.neurons import base_rate, partial_correlations
 from arithcirc.axioms.opening.replay import ratio
-from arithcirc.axioms.opening.verdict import TRAINED, UNTRAINED, word
+from arithcirc.axioms.opening.verdict import TRAINED, UNTRAINED, generalisation, verdict, word
+from arithcirc.axioms.shortcuts import SHORTCUTS
 from arithcirc.axioms.tokenizer import vocabulary
 from arithcirc.errors import RequestError
 
@@ -188,3 +192,52 @@ def test_the_verdict_follows_from_what_is_beaten():
     assert word(True, beaten("reversal")) == "shortcut in part"
     assert word(True, beaten()) == "shortcut"
     assert word(False, beaten(*everything)) == "nothing learned"
+
+
+ANSWERS = {
+    "truth": lambda asked: asked.label,
+    "mention": SHORTCUTS["mention order"],
+    "stated": SHORTCUTS["literal edge"],
+    "yes": lambda asked: True,
+}
+NOTHING_KNOCKED = pd.DataFrame({"neurons": []})
+
+
+def general_of(monkeypatch, answer, *, kind="none", rows=10):
+    """The table of a model that answers so."""
+
+    def told(_, asked):
+        right = np.array([answer(one) == one.label for one in asked])
+        return Answers(np.zeros(len(asked), dtype=np.int64), right, np.zeros(len(asked)))
+
+    monkeypatch.setattr("arithcirc.axioms.opening.verdict.ask", told)
+    config = SimpleNamespace(position_kind=kind, max_position_embeddings=rows)
+    model = AxiomModel(SimpleNamespace(config=config), KNOWN)
+    return generalisation(model, nodes=6, number=120, seed=0, names=Names(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("answer", "wanted"),
+    [("truth", "rule"), ("mention", "shortcut"), ("stated", "shortcut"), ("yes", "nothing learned")],
+)
+def test_planted_answers_get_their_verdict(monkeypatch, answer, wanted):
+    general = general_of(monkeypatch, ANSWERS[answer])
+    found = verdict(general, NOTHING_KNOCKED)
+    assert found["claim"].iloc[-1] == wanted
+    one = general.set_index("questions").loc["reversal-06"]
+    if answer == "mention":
+        assert one["like_mention"] == 1
+        assert one["against"] == 0
+        assert one["accuracy"] == one["mention"] < 0.2
+    if answer == "stated":
+        assert one["hard"] == one["stated_hard"] == 0.5
+
+
+def test_cells_beyond_a_table_of_positions_are_left_empty(monkeypatch):
+    general = general_of(monkeypatch, ANSWERS["truth"], kind="learned", rows=4 * 5 + 5).set_index("questions")
+    assert general.loc["flipped-06", "n"] == 120
+    assert general.loc["flipped-09", "n"] == 0
+    assert np.isnan(general.loc["flipped-09", "hard"])
+    found = verdict(general.reset_index(), NOTHING_KNOCKED).set_index("questions")
+    assert pd.isna(found.loc["flipped-09", "holds"])
+    assert found["claim"].iloc[-1] == "rule in part"

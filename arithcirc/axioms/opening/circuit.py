@@ -1,8 +1,9 @@
 """Which heads and MLPs are enough: greedy backward elimination by exact effects, judged on questions not used for it.
 
 m(c) is the mean margin towards the right answer with everything outside c at its mean. In every round the parts that
-remain are taken out one at a time, and the share DROP of them whose loss costs least is removed (one at least); so the
-order knows what else is gone already. With full = nothing and empty = everything ablated,
+remain are taken out one at a time, and the share DROP of them whose loss costs least is removed: one at least, and only
+one where all of them would bring F below the target. So the order knows what else is gone already. With full = nothing
+and empty = everything ablated,
 
     faithfulness F(c) = (m(c) - m(empty)) / (m(full) - m(empty)),    completeness = 1 - F(everything but c)
 
@@ -27,7 +28,7 @@ from arithcirc.measure.interventions import CircuitMasks
 
 DROP = 0.15
 TARGET = 0.9
-RANDOM = 20
+RANDOM = 10
 Part = Head | Mlp
 
 
@@ -77,6 +78,7 @@ def eliminate(made: Ablated, *, target: float = TARGET, progress: Callable[[int]
     order: list[Part] = []
     after: list[float] = []
     alone: dict[Part, float] = {}
+    last = 1.0
     while left:
         trials = [[p for p in left if p is not part] for part in left]
         kept = ((margins_of(made, trials).mean(1) - empty) / gap).tolist()
@@ -86,6 +88,9 @@ def eliminate(made: Ablated, *, target: float = TARGET, progress: Callable[[int]
         gone = [left[i] for i in cheapest]
         left = [part for part in left if part not in gone]
         value = kept[cheapest[0]] if len(gone) == 1 else float((margins_of(made, [left]).mean() - empty) / gap)
+        if len(gone) > 1 and value < target <= last:
+            left, gone, value = [*left, *gone[1:]], gone[:1], kept[cheapest[0]]
+        last = value
         order += gone
         after += [float("nan")] * (len(gone) - 1) + [value]
         if progress is not None:

@@ -10,9 +10,9 @@ def comparison(none: RunFolder, learned: RunFolder) -> pd.DataFrame:
     """Columns: measure, questions, none, learned, difference (learned minus none), text_none, text_learned.
 
     Measures: accuracy, hard accuracy and accuracy against order of mention, by cell; layers needed, by curve and
-    distance; parts of the circuit, its faithfulness, completeness and accuracy, by questions; the strongest share of a
-    head above its base rate, by query, and what cutting the most needed head's edges costs; neurons by class; the
-    verdict, in words.
+    distance; parts of the circuit, its faithfulness, completeness and accuracy, by questions; the most attention that a
+    head has along edges beyond its base rate, by query, and what cutting the most needed head's edges costs; neurons by
+    class; the verdict, in words.
     """
     one, other = _measures(none), _measures(learned)
     rows = []
@@ -54,6 +54,6 @@ def _heads(table: pd.DataFrame) -> dict[tuple[str, str], float]:
         for query, _ in QUERIES:
             part = table[(table["questions"] == name) & (table["query"] == query)]
             if len(part):
-                found[f"head share above base: {query}", str(name)] = float((part["share"] - part["base_rate"]).max())
+                found[f"attention along edges: {query}", str(name)] = float(part["excess"].max())
                 found[f"strongest cut: {query}", str(name)] = float(part["effect"].max())
     return found

@@ -8,6 +8,7 @@ with fewer than two earlier sentences, or without a target, are left out. Per he
     attention   mass on all tokens of the target sentences
     share       that mass, over the mass on all earlier sentences
     base_rate   number of target sentences over number of earlier ones: the share of attention that is uniform
+    excess      attention less base_rate x the mass on all earlier sentences: what follows edges, in attention
     effect      how far m = margin towards the answer falls when these edges of this head alone are cut before the
                 softmax, exact, over the mean m: 0 nothing, 1 the margin is gone. `right` is the accuracy then.
 
@@ -82,7 +83,7 @@ def edge_heads(
     cut: int,
     progress: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
-    """Columns: questions, layer, head, query, node, target, n, attention, share, base_rate, effect, se, right.
+    """Columns: questions, layer, head, query, node, target, n, attention, share, base_rate, excess, effect, se, right.
 
     `cut`: of how many questions the edges are cut; effect, se and right are of these. `progress` counts layers.
     """
@@ -97,17 +98,17 @@ def edge_heads(
     for layer in range(info.n_layers):
         pattern = patterns[layer].cpu()
         for kind in kinds:
-            attention, share, base, n = _attention(pattern, kind, layout)
+            attention, share, excess, base, n = _attention(pattern, kind, layout)
             margins = sign * _cut(replay, layer, kind, layout)
             for head in range(info.n_heads):
                 effect, error = ratio(sign * replay.margin - margins[head], sign * replay.margin)
                 right = float((margins[head] > 0).double().mean())
-                facts = (n, float(attention[head]), float(share[head]), base, effect, error, right)
-                rows.append((name, layer, head, kind.query, kind.node, kind.target, *facts))
+                seen = (float(attention[head]), float(share[head]), base, float(excess[head]))
+                rows.append((name, layer, head, kind.query, kind.node, kind.target, n, *seen, effect, error, right))
         if progress is not None:
             progress(1)
     columns = ["questions", "layer", "head", "query", "node", "target", "n", "attention", "share", "base_rate"]
-    return pd.DataFrame(rows, columns=[*columns, "effect", "se", "right"])
+    return pd.DataFrame(rows, columns=[*columns, "excess", "effect", "se", "right"])
 
 
 def _spread(kind: Relation, layout: Layout) -> Bool[Tensor, "prompt query key"]:
@@ -119,8 +120,8 @@ def _spread(kind: Relation, layout: Layout) -> Bool[Tensor, "prompt query key"]:
 
 def _attention(
     pattern: Float[Tensor, "prompt head query key"], kind: Relation, layout: Layout
-) -> tuple[Float[Tensor, "head"], Float[Tensor, "head"], float, int]:
-    """Mean mass on targets and share of the earlier sentences' mass, per head; mean base rate and number of queries."""
+) -> tuple[Float[Tensor, "head"], Float[Tensor, "head"], Float[Tensor, "head"], float, int]:
+    """Mean mass on targets, its share and its excess, per head; mean base rate and number of queries."""
     prompt, query = kind.targets.any(-1).nonzero().unbind(-1)
     mass = pattern[prompt, :, query, : layout.sentences * layout.sentence_tokens]
     mass = reduce(mass, "query head (sentence token) -> query head sentence", "sum", sentence=layout.sentences)
@@ -129,7 +130,8 @@ def _attention(
     hit = (mass * targets[:, None]).sum(-1)
     total = (mass * before[:, None]).sum(-1)
     base = targets.sum(-1) / earlier
-    return hit.mean(0), hit.mean(0) / total.mean(0).clamp_min(1e-12), float(base.mean()), len(prompt)
+    excess = (hit - total * base[:, None]).mean(0)
+    return hit.mean(0), hit.mean(0) / total.mean(0).clamp_min(1e-12), excess, float(base.mean()), len(prompt)
 
 
 def _cut(replay: Replay, layer: int, kind: Relation, layout: Layout) -> Float[Tensor, "head prompt"]:

@@ -1,9 +1,11 @@
 """How many layers a path needs: where its answer can be read, and how soon attention may stop.
 
-Two curves over layers, by distance along the chain (designed.py). `read`: the probe at the question mark after so many
-layers (reach_probes.py). `attention`: accuracy when the heads of all later layers are at their means, with the MLPs as
-they are: at all tokens (`everywhere`), at the premise's tokens alone (`premise`: how long the premise must be worked
-through before the question looks at it) or at the question's alone (`question`).
+Two curves over layers, by distance along the chain (designed.py).
+
+    read        the probe at a role of the question after so many layers (reach_probes.py), the role as `scope`
+    attention   accuracy when the heads of all later layers are at their means, with the MLPs as they are: at all tokens
+                (`everywhere`), at the premise's alone (`premise`: how long the premise must be worked through before
+                the question looks at it) or at the question's alone (`question`)
 
 `needed` is the smallest number of layers with which a curve reaches NEAR of the way from chance to what all layers
 have, from where on it stays there; missing where all layers are not above chance.
@@ -24,6 +26,7 @@ from arithcirc.models.protocol import Edit
 
 CHANCE = 0.5
 NEAR = 0.9
+READ = ("asked cause", "verb", "asked effect", "mark")
 SCOPES = ("everywhere", "premise", "question")
 
 
@@ -38,8 +41,7 @@ def layer_curves(
 
     `layers` of 0 is none of them. `progress` counts layers.
     """
-    mark = probes[probes["role"] == "mark"].rename(columns={"layer": "layers", "test": "n"})
-    parts = [mark.assign(curve="read", scope="mark")]
+    read = probes[probes["role"].isin(READ)].rename(columns={"role": "scope", "layer": "layers", "test": "n"})
     made = ablated(opened, [one.question for one in designed])
     distance = np.array([one.distance for one in designed])
     rows = []
@@ -53,7 +55,7 @@ def layer_curves(
         if progress is not None:
             progress(1)
     columns = ["curve", "scope", "distance", "layers", "n", "accuracy", "low", "high"]
-    return pd.concat([parts[0][columns], pd.DataFrame(rows, columns=columns)], ignore_index=True)
+    return pd.concat([read.assign(curve="read")[columns], pd.DataFrame(rows, columns=columns)], ignore_index=True)
 
 
 def _stop_attending(made: Ablated, layers: int, scope: str) -> Edit:

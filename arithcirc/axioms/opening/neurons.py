@@ -5,7 +5,8 @@ FEATURES. The features go together (a stated edge is reachable), so each is corr
 partial correlation r of activation and feature, both without their linear part in the other two features (Fisher 1924).
 The base rate is the same with the questions' activations in random order: `threshold` is the largest |r| of any neuron
 and feature in all PERMUTATIONS, at least FEWEST_R. A neuron's class is the feature of its largest |r| above it, "none"
-below. A neuron of two features has the class of the stronger.
+below. A neuron of two features has the class of the stronger. One that goes by reachability may compute it or carry on
+an answer that was computed before; the higher its layer, the more likely the latter.
 
 Knock-outs put all neurons of a class to their means, at the question's effect and mark, where they are of the class;
 random neurons, as many in each layer and role, say what that costs anyway.

@@ -3,7 +3,8 @@
 Questions are the designed ones (designed.py): answer, distance, direction and order of mention are told apart, and a
 graph comes once, so held-out questions are about other graphs. `layer` l is the input of block l, the layer after the
 last is the final residual. `distance` 0 is all distances; else the accuracy is of questions at that distance, half of
-them Yes. The premise's last full stop has not seen the question, so it must read .5.
+them Yes. The premise's last full stop has not seen the question: what it reads is what the premise alone gives away
+(of a long part of the chain that has both directions only No can be the answer, so at most .75), and a base rate too.
 
 A probe that reads the answer does not show that the model uses it there.
 """

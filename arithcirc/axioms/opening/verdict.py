@@ -86,7 +86,7 @@ def generalisation(
     return pd.DataFrame(rows)
 
 
-def _scored(model: AxiomModel, asked: Sequence[Question]) -> dict[str, float]:
+def _scored(model: AxiomModel, asked: Sequence[Question]) -> dict[str, float | int]:
     """One row of numbers; NaN without questions."""
     if not asked:
         return {"n": 0, "graphs": 0, **dict.fromkeys(_NUMBERS, float("nan"))}
@@ -94,7 +94,11 @@ def _scored(model: AxiomModel, asked: Sequence[Question]) -> dict[str, float]:
     labels = np.array([q.label for q in asked])
     said = np.where(answers.right, labels, ~labels)
     found = score(asked, said.tolist())
-    row: dict[str, float] = {"n": len(asked), "graphs": found.accuracy.graphs, **dict.fromkeys(_NUMBERS, float("nan"))}
+    row: dict[str, float | int] = {
+        "n": len(asked),
+        "graphs": found.accuracy.graphs,
+        **dict.fromkeys(_NUMBERS, float("nan")),
+    }
     row |= {"accuracy": found.accuracy.value, "low": found.accuracy.low, "high": found.accuracy.high}
     if found.hard is not None:
         row |= {"hard": found.hard.value, "hard_low": found.hard.low, "hard_high": found.hard.high}
@@ -131,7 +135,7 @@ def verdict(general: pd.DataFrame, knocked: pd.DataFrame) -> pd.DataFrame:
     rows.append(("learned", first["questions"], first["accuracy"], first["low"], first["high"], CHANCE, learned))
     beaten: dict[str, list[bool]] = {part: [] for part in (*TRAINED, *UNTRAINED)}
     for row in general[general["part"] != LEARNED].to_dict("records"):
-        other = max(CHANCE, *(v for v in (row["mention_hard"], row["stated_hard"]) if v == v))
+        other = max((CHANCE, *(v for v in (row["mention_hard"], row["stated_hard"]) if v == v)))
         holds = bool(row["hard_low"] > other) if row["n"] else None
         rows.append(("beats shortcuts", row["questions"], row["hard"], row["hard_low"], row["hard_high"], other, holds))
         beaten[row["part"]].append(holds is True)
