@@ -99,6 +99,15 @@ def study(model, corpus, labelled, tmp_path_factory):
     return made
 
 
+def unmeasured(study, model, corpus, out):
+    """A copy of the study, with its factors and scores, as it was before its mechanisms."""
+    shutil.copytree(study.run.path.parents[2], out, dirs_exist_ok=True)
+    other = open_study(model, corpus, out, how=How(batch_size=8, partition=10), sections=SCORE)
+    shutil.rmtree(other.run.path / "mechanism_scores")
+    other.run.forget(["mechanisms"])
+    return other
+
+
 def test_every_family_has_its_turn_and_effects_are_shares_of_their_operator(labelled):
     found = choose(labelled, neurons=2, heuristics=1)
     assert [c.id for c in found] == ["neuron:+:L1N3", "neuron:+:L2N5", "heuristic:+:op2 = 8 mod 10"]
@@ -139,7 +148,7 @@ def test_hits_are_equations_of_the_operator_that_obey_the_heuristic(study):
 
 
 def test_a_stopped_run_goes_on_to_the_same_numbers(model, corpus, labelled, study, tmp_path, monkeypatch):
-    other = scored(model, corpus, tmp_path)
+    other = unmeasured(study, model, corpus, tmp_path)
     written, real = [], stage.Scorer.scores
 
     def stopping(self, rows):
@@ -167,10 +176,7 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(model, corpus, labelled, stud
 
 
 def test_mechanisms_asked_for_later_join_those_that_are_there(model, corpus, labelled, study, tmp_path, monkeypatch):
-    shutil.copytree(study.run.path.parents[2], tmp_path, dirs_exist_ok=True)
-    other = open_study(model, corpus, tmp_path, how=How(batch_size=8, partition=10), sections=SCORE)
-    shutil.rmtree(other.run.path / "mechanism_scores")
-    other.run.forget(["mechanisms"])
+    other = unmeasured(study, model, corpus, tmp_path)
     first = run(other, labelled, inside=inside, wanted=replace(WANTED, neurons=2, heuristics=0))
     scored_of, real = [], stage.Scorer.scores
     monkeypatch.setattr(stage.Scorer, "scores", lambda self, rows: scored_of.append(real(self, rows)) or scored_of[-1])
@@ -213,8 +219,8 @@ def test_bad_requests_are_one_line(model, labelled, study, tmp_path):
         run(study, labelled, inside=lambda _, p: np.zeros(len(p), bool), wanted=Wanted(neurons=3, heuristics=0))
 
 
-def test_births_are_a_stage_of_the_study(model, corpus, labelled, tmp_path):
-    study = scored(model, corpus, tmp_path)
+def test_births_are_a_stage_of_the_study(model, corpus, labelled, study, tmp_path):
+    study = unmeasured(study, model, corpus, tmp_path)
     found = run(study, labelled, inside=inside, wanted=Wanted(neurons=2, heuristics=1, prompts=6))
     checkpoints = Path(model.network.name_or_path).parent
     made = run_births(study, found, checkpoints, sample=12, inside=inside)
