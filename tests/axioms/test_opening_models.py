@@ -183,7 +183,10 @@ def test_knocked_neurons_are_at_their_means_where_they_are_of_the_class(opened, 
     found = knockouts({"designed": made}, table, seed=0).set_index("class")
     wanted = float((made.margins(edit=edit) > 0).double().mean())
     assert found.loc["reachable", ["accuracy", "random", "neurons"]].tolist() == [wanted, wanted, 64]
+    lost = (made.margins() - made.margins(edit=edit)).mean() / made.margins().mean()
+    assert found.loc["reachable", "lost"] == pytest.approx(float(lost))
     assert (found.loc["mention order", ["accuracy", "random"]] == found["clean"].iloc[0]).all()
+    assert not found.loc["mention order", ["neurons", "lost", "random_lost"]].any()
 
 
 def test_the_premise_does_not_tell_the_answer(opened):

@@ -8,11 +8,11 @@ and feature in all PERMUTATIONS, at least FEWEST_R. A neuron's class is the feat
 below. A neuron of two features has the class of the stronger. One that goes by reachability may compute it or carry on
 an answer that was computed before; the higher its layer, the more likely the latter.
 
-Knock-outs put all neurons of a class to their means, at the question's effect and mark, where they are of the class;
-random neurons, as many in each layer and role, say what that costs anyway.
+Knock-outs put the STRONGEST neurons of a class to their means, at the question's effect and mark, where they are of the
+class; others drawn at random, as many in each layer and role, say what that costs anyway.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from arithcirc.axioms.opening.ablation import Ablated
 from arithcirc.axioms.opening.designed import FEATURES, features
+from arithcirc.axioms.opening.replay import ratio
 from arithcirc.measure.intervals import wilson
 from arithcirc.models.protocol import Edit
 
@@ -30,7 +31,10 @@ CLASSES = FEATURES
 NONE = "none"
 PERMUTATIONS = 20
 FEWEST_R = 0.2
-DRAWS = 5
+STRONGEST = 64
+DRAWS = 8
+COLUMNS = ("mention", "stated", "reachable")
+"""Columns of partial correlations, in the order of FEATURES."""
 
 
 def partial_correlations(
@@ -84,59 +88,71 @@ def neuron_table(
     rate = pd.DataFrame(rates, columns=["role", "layer", "neurons", "permutations", "mean_highest", "threshold"])
     rate["threshold"] = max(FEWEST_R, float(rate["threshold"].max()))
     table = pd.concat(rows, ignore_index=True)
-    table.columns = pd.Index(["mean", "spread", "mention", "stated", "reachable", "role", "layer", "neuron"])
-    strength = table[["mention", "stated", "reachable"]].abs().to_numpy()
+    table.columns = pd.Index(["mean", "spread", *COLUMNS, "role", "layer", "neuron"])
+    strength = table[list(COLUMNS)].abs().to_numpy()
     named = np.array(CLASSES)[strength.argmax(1)]
     table["class"] = np.where(strength.max(1) > rate["threshold"].iloc[0], named, NONE)
-    order = ["role", "layer", "neuron", "mean", "spread", "mention", "stated", "reachable", "class"]
+    order = ["role", "layer", "neuron", "mean", "spread", *COLUMNS, "class"]
     return table[order], rate
 
 
 def knockouts(
     sets: dict[str, Ablated], table: pd.DataFrame, *, seed: int, progress: Callable[[int], None] | None = None
 ) -> pd.DataFrame:
-    """Columns: questions, class, neurons, n, accuracy, low, high, clean, random, random_low, random_high.
+    """Columns: questions, class, of_class, neurons, n, accuracy, low, high, clean, random, lost, se, random_lost,
+    random_lost_high.
 
-    `sets`: name -> questions. `random` is the mean accuracy of DRAWS random sets, low and high the extremes; `clean` is
-    without knock-outs. `progress` counts sets of questions.
+    `sets`: name -> questions. `of_class` neurons have the class, `neurons` of them, the strongest, are knocked out.
+    `clean` is the accuracy without knock-outs, `random` the mean of DRAWS random sets. `lost` is the share of the mean
+    margin towards the answer that is gone, below 0 where the class hurts; `random_lost` the mean of the random sets and
+    `random_lost_high` the most of them. `progress` counts sets of questions.
     """
     rows = []
     for name, made in sets.items():
-        clean = float((made.margins() > 0).double().mean())
+        clean = made.margins()
         rng = np.random.default_rng(seed)
         for label in CLASSES:
-            chosen = _masks(made, table, table["class"] == label)
-            right = made.margins(edit=_knocked(made, chosen)) > 0
-            random = [
-                float((made.margins(edit=_knocked(made, _shuffled(chosen, rng))) > 0).double().mean())
-                for _ in range(DRAWS)
-            ]
-            n, count = len(right), int((table["class"] == label).sum())
-            interval = wilson(int(right.sum()), n)
-            facts = (float(right.double().mean()), *interval, clean, float(np.mean(random)), min(random), max(random))
-            rows.append((name, label, count, n, *facts))
+            masks = strongest(table, label, made.opened.hooked.info.n_layers, made.opened.hooked.info.d_mlp)
+            margins = made.margins(edit=_knocked(made, masks))
+            random = [made.margins(edit=_knocked(made, _others(masks, rng))) for _ in range(DRAWS)]
+            right, gone = int((margins > 0).sum()), [ratio(clean - other, clean)[0] for other in random]
+            facts = (
+                *(int((table["class"] == label).sum()), int(sum(mask.sum() for mask in masks.values())), len(clean)),
+                *(right / len(clean), *wilson(right, len(clean)), float((clean > 0).double().mean())),
+                *(float(np.mean([float((other > 0).double().mean()) for other in random])),),
+                *(*ratio(clean - margins, clean), float(np.mean(gone)), max(gone)),
+            )
+            rows.append((name, label, *facts))
         if progress is not None:
             progress(1)
-    columns = ["questions", "class", "neurons", "n", "accuracy", "low", "high", "clean"]
-    return pd.DataFrame(rows, columns=[*columns, "random", "random_low", "random_high"])
+    columns = ["questions", "class", "of_class", "neurons", "n", "accuracy", "low", "high", "clean", "random"]
+    return pd.DataFrame(rows, columns=[*columns, "lost", "se", "random_lost", "random_lost_high"])
 
 
 Masks = dict[str, Bool[np.ndarray, "layer neuron"]]
 """Role -> which neurons."""
 
 
-def _masks(made: Ablated, table: pd.DataFrame, chosen: Sequence[bool] | pd.Series) -> Masks:
-    info = made.opened.hooked.info
-    found = {role: np.zeros((info.n_layers, info.d_mlp), dtype=bool) for role in ROLES}
-    some = table[np.asarray(chosen)]
+def strongest(table: pd.DataFrame, label: str, n_layers: int, d_mlp: int) -> Masks:
+    """The STRONGEST neurons of a class at most, by |partial correlation| with its feature."""
+    found = {role: np.zeros((n_layers, d_mlp), dtype=bool) for role in ROLES}
+    column = dict(zip(CLASSES, COLUMNS, strict=True))[label]
+    mine = table[table["class"] == label].sort_values(column, key=abs, ascending=False, kind="stable")
+    some = mine.head(STRONGEST)
     for role, layer, neuron in zip(some["role"], some["layer"], some["neuron"], strict=True):
         found[role][layer, neuron] = True
     return found
 
 
-def _shuffled(masks: Masks, rng: np.random.Generator) -> Masks:
-    """As many neurons in each role and layer, drawn at random."""
-    return {role: np.stack([rng.permutation(layer) for layer in mask]) for role, mask in masks.items()}
+def _others(masks: Masks, rng: np.random.Generator) -> Masks:
+    """As many neurons in each role and layer, drawn from those that are not among these as far as there are any."""
+    found = {}
+    for role, mask in masks.items():
+        found[role] = np.zeros_like(mask)
+        for layer, chosen in enumerate(mask):
+            order = np.argsort(chosen + rng.random(len(chosen)) / 2)
+            found[role][layer, order[: int(chosen.sum())]] = True
+    return found
 
 
 def _knocked(made: Ablated, masks: Masks) -> Edit:

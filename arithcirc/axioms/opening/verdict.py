@@ -127,7 +127,7 @@ def verdict(general: pd.DataFrame, knocked: pd.DataFrame) -> pd.DataFrame:
     """Columns: claim, questions, value, low, high, other, holds; the last row is the verdict, in `claim`.
 
     `other` is what the value is compared with. Claims: learned; beats shortcuts, by cell; a class's neurons are needed
-    (accuracy without them below that without any random ones), by class and questions.
+    (the share of the margin that is lost without them is more than without any random ones), by class and questions.
     """
     rows: list[tuple[object, ...]] = []
     first = general[general["part"] == LEARNED].iloc[0]
@@ -140,8 +140,8 @@ def verdict(general: pd.DataFrame, knocked: pd.DataFrame) -> pd.DataFrame:
         rows.append(("beats shortcuts", row["questions"], row["hard"], row["hard_low"], row["hard_high"], other, holds))
         beaten[row["part"]].append(holds is True)
     for row in knocked[knocked["neurons"] > 0].to_dict("records"):
-        needed = bool(row["high"] < row["random_low"])
-        facts = (row["accuracy"], row["low"], row["high"], row["random_low"], needed)
+        lost, width, other = row["lost"], 1.96 * row["se"], row["random_lost_high"]
+        facts = (lost, lost - width, lost + width, other, bool(lost - width > other))
         rows.append((f"neurons of {row['class']} are needed", row["questions"], *facts))
     rows.append((word(learned, beaten), "", *[float("nan")] * 4, None))
     columns = ["claim", "questions", "value", "low", "high", "other", "holds"]
