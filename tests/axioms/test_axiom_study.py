@@ -1,5 +1,6 @@
 """A whole study of tiny models: its tables against asking by hand, what is reused, repeated, refused and left out."""
 
+import multiprocessing
 from dataclasses import replace
 
 import numpy as np
@@ -195,7 +196,7 @@ def test_one_that_fails_does_not_stop_the_others(done, tmp_path, monkeypatch):
     assert study.run.table("bars")["measured"].isna().sum() > 5
 
 
-def test_any_model_is_asked_without_a_study(done, tmp_path):
+def test_any_model_is_asked_without_a_study(done, tmp_path, toy_folder):
     out, run, _ = done
     folder = out / "models/TS2-learned-s0"
     alone = evaluate_folder(folder, tmp_path / "one", evaluation=ASKED)
@@ -210,6 +211,8 @@ def test_any_model_is_asked_without_a_study(done, tmp_path):
         evaluate_folder(out / "models/TS2-none-s0", tmp_path / "one", evaluation=ASKED)
     with pytest.raises(ModelError, match="holds no trained model"):
         evaluate_folder(tmp_path, tmp_path / "two", evaluation=ASKED)
+    with pytest.raises(ModelError, match="another vocabulary"):
+        evaluate_folder(toy_folder, tmp_path / "two", evaluation=ASKED)
 
 
 @pytest.mark.parametrize(
@@ -260,12 +263,22 @@ def test_the_command_plans_without_writing_and_asks_a_model(done, tmp_path, caps
 
 
 @pytest.mark.slow
-def test_processes_give_what_one_gives(done, tmp_path):
+def test_processes_give_what_one_gives_though_one_is_killed(done, tmp_path):
     _, run, _ = done
-    heard = Heard()
+    notices, heard = [], Heard()
+
+    def kill(what, done, total):
+        if not heard:
+            multiprocessing.active_children()[0].kill()
+        heard.tell(what, done, total)
+
+    with pytest.raises(SweepIncomplete, match=r"1 model.s. of the study failed.* was killed .SIGKILL"):
+        run_study(open_study(REQUEST, tmp_path), workers=2, tell=kill, notice=notices.append)
+    assert len([text for text in notices if "was killed" in text]) == 1
+    assert not multiprocessing.active_children()
     again = run_study(open_study(REQUEST, tmp_path), workers=2, tell=heard.tell)
-    for name in ("cells", "hops"):
+    for name, columns in (("cells", [*WHO[:1], *CELLS[:3]]), ("hops", [*WHO[:1], *HOPS[:4]])):
         pd.testing.assert_frame_equal(
-            *(t.table(name).sort_values([*WHO[:1], *HOPS[:4]][:4], ignore_index=True) for t in (again, run))
+            *(table.table(name).sort_values(columns, ignore_index=True) for table in (again, run))
         )
     assert {what for what, _, _ in heard} >= {"TS2-none-s0", "TS2-none-s0 asked", "TS2-learned-s1000"}

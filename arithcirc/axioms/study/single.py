@@ -61,12 +61,12 @@ def evaluate_folder(
     is reused. Raises ModelError for a folder of another model, RunConflictError where `out` is of another one.
     """
     step = step_folder(folder).resolve()
+    model = open_model(step, device=resolve_device(device))
     recipe = recipe_beside(step)
     if recipe is not None:
         evaluation = replace(evaluation, name_lengths=name_lengths or recipe.name_lengths, vocab=recipe.vocab)
     elif name_lengths is not None:
         evaluation = replace(evaluation, name_lengths=name_lengths)
-    model = open_model(step, device=resolve_device(device))
     name = f"{step.parent.name}-{step.name}"
     run = RunFolder.create(
         out or default_out / name, _Asked(weights_of(step), evaluation), sections=("weights", "evaluation"),

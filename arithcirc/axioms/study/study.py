@@ -24,7 +24,7 @@ from arithcirc.axioms.study.answers import CELLS, HOPS, MODEL, SHORTCUT, guess_s
 from arithcirc.axioms.study.jobs import TRAINING, Job, Result, Tell, learned_share, model_name, recipe_of, weights_of
 from arithcirc.axioms.study.questions import Evaluation, question_sets
 from arithcirc.axioms.study.tables import write_tables
-from arithcirc.axioms.study.workers import run_jobs
+from arithcirc.axioms.study.workers import Failure, run_jobs
 from arithcirc.errors import RequestError, RunConflictError, SweepIncomplete
 from arithcirc.store import MANIFEST, RunFolder
 from arithcirc.training.fields import difference
@@ -196,9 +196,13 @@ def run_study(study: Study, *, workers: int = 1, tell: Tell = silent, notice: No
             )
         return again if again is None or not study.settled(again) else None
 
-    failures = run_jobs(study.left(), finished, workers=workers, tell=tell)
-    for failure in failures:
+    failures: list[Failure] = []
+
+    def failed(failure: Failure) -> None:
+        failures.append(failure)
         notice(f"{failure.name} failed: {failure.reason}")
+
+    run_jobs(study.left(), finished, failed, workers=workers, tell=tell)
     write_tables(study.run, demanded=study.request.demanded)
     if failures:
         raise SweepIncomplete(

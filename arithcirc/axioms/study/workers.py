@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -22,6 +22,8 @@ from arithcirc.errors import ArithcircError, RequestError
 
 Finished = Callable[[Job, Result], Job | None]
 """Told of each result; may ask for one more job."""
+Failed = Callable[["Failure"], None]
+"""Told of each job that failed."""
 _PATIENCE = 5.0
 
 
@@ -46,58 +48,53 @@ def check_workers(workers: int) -> None:
         raise RequestError(f"--workers {workers} is too few: give 1 or more, or leave it out")
 
 
-def run_jobs(jobs: Iterable[Job], finished: Finished, *, workers: int, tell: Tell) -> list[Failure]:
-    """Do all jobs and those that `finished` asks for; returns what failed. Raises RequestError below one worker."""
+def run_jobs(jobs: Iterable[Job], finished: Finished, failed: Failed, *, workers: int, tell: Tell) -> None:
+    """Do all jobs and those that `finished` asks for. Raises RequestError below one worker."""
     check_workers(workers)
     waiting = deque(jobs)
     if workers == 1:
-        return _here(waiting, finished, tell)
-    return _apart(waiting, finished, workers, tell)
+        _here(waiting, finished, failed, tell)
+    else:
+        _apart(waiting, finished, failed, workers, tell)
 
 
-def _here(waiting: deque[Job], finished: Finished, tell: Tell) -> list[Failure]:
-    failures = []
+def _here(waiting: deque[Job], finished: Finished, failed: Failed, tell: Tell) -> None:
     while waiting:
         job = waiting.popleft()
         try:
             more = finished(job, do(job, tell))
         except ArithcircError as error:
-            failures.append(Failure(job.name, str(error)))
+            failed(Failure(job.name, str(error)))
         else:
             waiting.extend([more] if more else [])
-    return failures
 
 
-def _apart(waiting: deque[Job], finished: Finished, workers: int, tell: Tell) -> list[Failure]:
-    failures: list[Failure] = []
+def _apart(waiting: deque[Job], finished: Finished, failed: Failed, workers: int, tell: Tell) -> None:
     pool: list[_Worker] = []
     try:
         while waiting or any(worker.job for worker in pool):
             _hand_out(pool, waiting, workers)
-            for pipe in wait([worker.pipe for worker in pool if worker.job]):
-                worker = next(each for each in pool if each.pipe is pipe)
-                job = worker.job
-                if job is None:
-                    continue
+            busy = {worker.pipe: (worker, worker.job) for worker in pool if worker.job}
+            for pipe in wait(list(busy)):
+                worker, job = busy[cast("Connection", pipe)]
                 try:
                     what, said = worker.pipe.recv()
                 except (EOFError, OSError):
                     worker.process.join(_PATIENCE)
                     pool.remove(worker)
-                    failures.append(Failure(job.name, _died(worker.process.exitcode)))
+                    failed(Failure(job.name, _died(worker.process.exitcode)))
                     continue
                 if what == "told":
                     tell(*said)
                     continue
                 worker.job = None
                 if what == "failed":
-                    failures.append(Failure(job.name, said))
+                    failed(Failure(job.name, said))
                 elif (more := finished(job, said)) is not None:
                     waiting.append(more)
     finally:
         for worker in pool:
             _end(worker)
-    return failures
 
 
 def _hand_out(pool: list[_Worker], waiting: deque[Job], workers: int) -> None:
