@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from arithcirc.cli import analyze, check, compare, explore, export, influence, mechanism, models, show, sweep, train
+from arithcirc.cli import analyze, axioms, check, compare, explore, export, influence, mechanism, models, show, sweep, train
 from arithcirc.cli.options import COMMAND_LINE
 from arithcirc.errors import ArithcircError
 
@@ -40,6 +40,7 @@ def build() -> App:
     app.command(sweep.sweep_command, name="sweep")
     app.command(train.train)
     app.command(influence.app)
+    app.command(axioms.app)
     app.command(models.models)
     app.command(check.check)
     return app
