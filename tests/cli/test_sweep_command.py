@@ -29,7 +29,7 @@ FEW = (
     "--operators", "*", "--operands", "0..20", "--stages", "circuit", "--prompts", "2", "--random-circuits", "1",
     "--mean-prompts", "50", "--device", "cpu",
 )  # fmt: skip
-ENDED = {"step0": "no circuit", "step512": "done", "step768": "failed", "step4000": "done"}
+ENDED = {"step0": "no circuit", "step768": "failed", "step4000": "done"}
 MAIN = "import sys; from arithcirc.cli.main import run; sys.exit(run(sys.argv[1:]))"
 
 
@@ -77,9 +77,10 @@ def written(out):
 
 @pytest.fixture(scope="module")
 def swept(checkpoints, tmp_path_factory):
-    """A sweep in this process, which has its libraries loaded: folder, and what it said."""
+    """A sweep of three of them that nobody stops: folder, and what it said."""
     out = tmp_path_factory.mktemp("sweeps") / "swept"
-    return out, to_the_end(checkpoints, out)
+    few = shutil.copytree(checkpoints, out.with_name("mine"), ignore=shutil.ignore_patterns("step512"))
+    return out, to_the_end(few, out)
 
 
 def to_the_end(model, out):
@@ -105,7 +106,7 @@ def test_a_killed_sweep_goes_on_with_what_is_missing(checkpoints, tmp_path):
     before, status = written(out), outcomes(out)
     code, _, err = to_the_end(checkpoints, out)
     assert code == 1
-    assert outcomes(out) == ENDED
+    assert outcomes(out) == ENDED | {"step512": "done"}
     assert 0 < len(status) < 4
     assert status["step4000"] == "done"
     done = [p for p in before if p.with_name("outcome.json") in before]
@@ -121,7 +122,7 @@ def test_a_checkpoint_that_cannot_be_read_is_recorded_and_the_rest_goes_on(swept
     assert outcomes(out) == ENDED
     assert code == 1
     last = err.splitlines()[-1]
-    assert last.startswith("arithcirc: 1 of 4 tasks failed (first: mine step768 *: ")
+    assert last.startswith("arithcirc: 1 of 3 tasks failed (first: mine step768 *: ")
     assert last.endswith("table tasks has the reasons; the same command tries them again")
     tasks = SweepFolder.open(out).table("tasks").set_index("revision")
     assert tasks["status"].to_dict() == outcomes(out)
