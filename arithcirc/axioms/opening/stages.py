@@ -76,7 +76,7 @@ class Bench:
     def sets(self) -> dict[str, Ablated]:
         """Questions that circuits and knock-outs are judged on, none of them used to find these."""
         nodes = self.opened.nodes
-        asked = {"designed": tuple(made.question for made in self.designed(1, 3))}
+        asked = {"designed": tuple(made.question for made in self.designed(1.0, 3))}
         for family in ("sequential", "flipped", "reversal"):
             asked[f"{family}-{nodes:02d}"] = self.cell(family, nodes)
         if fits(self.opened.asked, 2 * nodes, self.opened.characters):
@@ -105,7 +105,7 @@ def _patching(bench: Bench, _: Tables) -> Tables:
 
 def _edge_heads(bench: Bench, _: Tables) -> Tables:
     opened, cut = bench.opened, max(8, bench.questions // 4)
-    asked = {"designed": tuple(made.question for made in bench.designed(1, 4))}
+    asked = {"designed": tuple(made.question for made in bench.designed(1.0, 4))}
     for nodes in (opened.nodes, 2 * opened.nodes):
         if fits(opened.asked, nodes, opened.characters):
             asked[f"shuffled-{nodes:02d}"] = bench.cell("shuffled", nodes)
@@ -114,11 +114,11 @@ def _edge_heads(bench: Bench, _: Tables) -> Tables:
 
 
 def _probes(bench: Bench, _: Tables) -> Tables:
-    return {"reach_probes": reach_probes(bench.opened, bench.designed(10, 0), seed=bench.seed)}
+    return {"reach_probes": reach_probes(bench.opened, bench.designed(10.0, 0), seed=bench.seed)}
 
 
 def _layers(bench: Bench, tables: Tables) -> Tables:
-    curves = layer_curves(bench.opened, bench.designed(2, 1), tables["reach_probes"])
+    curves = layer_curves(bench.opened, bench.designed(2.0, 1), tables["reach_probes"])
     return {"layer_curves": curves, "layers_needed": layers_needed(curves)}
 
 
@@ -140,7 +140,7 @@ def _faithfulness(bench: Bench, tables: Tables) -> Tables:
 
 
 def _neurons(bench: Bench, _: Tables) -> Tables:
-    made = ablated(bench.opened, [one.question for one in bench.designed(4, 5)])
+    made = ablated(bench.opened, [one.question for one in bench.designed(4.0, 5)])
     table, rate = neuron_table(made, seed=bench.seed)
     return {"neurons": table, "neuron_base_rate": rate}
 
