@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from arithcirc.axioms.asking import AxiomModel, ask
+from arithcirc.axioms.asking import BATCH_TOKENS, AxiomModel, ask
 from arithcirc.axioms.evaluation import Cell
 from arithcirc.axioms.graphs import Question
 from arithcirc.axioms.shortcuts import HARD_HOPS, SHORTCUTS, score
@@ -23,6 +23,8 @@ from arithcirc.errors import RequestError
 from arithcirc.training.positions import check_length
 
 MODEL, SHORTCUT = "model", "shortcut"
+CACHED_TOKENS = 4096
+"""Tokens read at once on a processor, whose caches hold the small model's activations then: 1.7 times as fast."""
 WHO = ("model", "mix", "positions", "seed", "asked_seed", "counted", "kind")
 """Columns that say who answered, before those of `CELLS` and `HOPS`."""
 CELLS = (
@@ -61,7 +63,8 @@ def ask_sets(model: AxiomModel, sets: Sets, *, progress: Callable[[int, int], No
         if progress is not None:
             progress(done, len(every))
 
-    answers = ask(model, every, progress=more)
+    tokens = CACHED_TOKENS if model.network.device.type == "cpu" else BATCH_TOKENS
+    answers = ask(model, every, batch_tokens=tokens, progress=more)
     yes, no = answers.said == model.known["Yes"], answers.said == model.known["No"]
     return _answered(asked, answers.right, yes, ~(yes | no), left_out)
 
