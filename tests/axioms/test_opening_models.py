@@ -1,5 +1,6 @@
 """Opening models: patches of everything and nothing, against the suffix engine, a planted head, and whole runs."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -42,6 +43,10 @@ def made(folder, recipe, change=None):
     save_step(model, folder / "step1", dtype="float32", save_tokenizer=save_tokenizer)
     write_json(folder / "recipe.json", recipe.to_json())
     return folder / "step1"
+
+
+class Stopped(Exception):
+    """What a test kills a run with."""
 
 
 @pytest.fixture(scope="module")
@@ -237,8 +242,15 @@ def test_a_run_makes_all_tables_and_none_twice(folder, run):
         open_up(folder, done.path, questions=40, seed=1)
     before = {name: done.table(name) for name in done.tables()}
     (done.path / "circuit.parquet").unlink()
+
+    def stop(stage, *_):
+        if stage == "faithfulness":
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        open_up(folder, done.path, questions=40, progress=stop)
     open_up(folder, done.path, questions=40, progress=lambda *event: again.append(event))
-    assert [name for name, _, _ in again[1:]] == ["circuit", "faithfulness", "walk", ""]
+    assert [name for name, _, _ in again[1:]] == ["faithfulness", "walk", ""]  # of the circuit that was made anew
     for name, table in before.items():
         now = done.table(name)
         numbers = table.select_dtypes("number").astype(float)
@@ -248,7 +260,11 @@ def test_a_run_makes_all_tables_and_none_twice(folder, run):
 @pytest.mark.slow
 def test_two_models_side_by_side(folder, run, tmp_path):
     learned = made(tmp_path / "learned", replace(SHAPE, position_kind="learned"))
-    found = compare(folder, learned, tmp_path / "both", questions=40)
+    shutil.copytree(run[0].path, tmp_path / "both/none")  # found there, not made again
+    told = []
+    found = compare(folder, learned, tmp_path / "both", questions=40, progress=lambda *event: told.append(event[0]))
+    assert told[0] == "none"
+    assert told[1:3] == ["learned patching", "learned edge_heads"]
     table = found.table("comparison")
     assert {"accuracy", "circuit heads", "verdict"} <= set(table["measure"])
     one = run[0].table("generalisation").set_index("questions")["accuracy"]

@@ -44,7 +44,7 @@ class OpeningConfig:
 
     def __post_init__(self) -> None:
         if not FEWEST <= self.questions <= MOST or self.questions % 2:
-            raise RequestError(f"{self.questions} questions: use an even number of {FEWEST} to {MOST}, 240 is usual")
+            raise RequestError(f"{self.questions} questions: use an even number of {FEWEST} to {MOST}, 160 is usual")
 
     def section(self, name: str) -> dict[str, Any]:
         """The only section, `opening`."""
