@@ -118,7 +118,7 @@ def _probes(bench: Bench, _: Tables) -> Tables:
 
 
 def _layers(bench: Bench, tables: Tables) -> Tables:
-    curves = layer_curves(bench.opened, bench.designed(2.0, 1), tables["reach_probes"])
+    curves = layer_curves(bench.opened, bench.designed(3.0, 1), tables["reach_probes"])
     return {"layer_curves": curves, "layers_needed": layers_needed(curves)}
 
 
