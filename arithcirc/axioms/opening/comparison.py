@@ -3,6 +3,7 @@
 import pandas as pd
 
 from arithcirc.axioms.opening.edge_heads import QUERIES
+from arithcirc.axioms.opening.neurons import CLASSES, NONE, ROLES
 from arithcirc.store import RunFolder
 
 
@@ -43,8 +44,10 @@ def _measures(run: RunFolder) -> dict[tuple[str, str], float]:
             found[f"circuit {measure}", row["questions"]] = float(row[measure])
     found |= _heads(run.table("edge_heads"))
     neurons = run.table("neurons")
-    for (role, label), part in neurons.groupby(["role", "class"]):
-        found[f"neurons of {label}", str(role)] = float(len(part))
+    for role in ROLES:
+        for label in (*CLASSES, NONE):
+            number = ((neurons["role"] == role) & (neurons["class"] == label)).sum()
+            found[f"neurons of {label}", role] = float(number)
     return found
 
 

@@ -123,7 +123,7 @@ def _layers(bench: Bench, tables: Tables) -> Tables:
 
 
 def _circuit(bench: Bench, _: Tables) -> Tables:
-    made = ablated(bench.opened, [one.question for one in bench.designed(0.5, 2)])
+    made = ablated(bench.opened, [one.question for one in bench.designed(1.0, 2)])
     return {"circuit": circuit_table(eliminate(made))}
 
 
