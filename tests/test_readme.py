@@ -63,7 +63,7 @@ def test_options_exist(capsys):
         assert run([command, "--help"]) == 0
     for command in ("corpus", "train", "fit", "score", "sweep", "report"):
         assert run(["influence", command, "--help"]) == 0
-    for command in ("data", "train", "study"):
+    for command in ("data", "train", "study", "report", "open"):
         assert run(["axioms", command, "--help"]) == 0
     known = set(re.findall(r"--[a-z][\w-]*", capsys.readouterr().out))
     assert named(r"(--[a-z][\w-]*)") - {"--constraint", "--no-deps", "--strict"} <= known  # of pip and mypy

@@ -1,5 +1,6 @@
 """`arithcirc axioms`: teach a small transformer a causal axiom. Heavy imports stay inside the functions."""
 
+import json
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -220,6 +221,95 @@ def study(
     chosen = _wholes("--seeds", str(base.seed) if seeds is None else seeds)
     request = Request(base, _listed(mixes), _listed(positions), chosen, asked, reseeds, options.device)
     _study(request, options.folder(), workers, plan_only=options.plan_only)
+
+
+@app.command
+def report(folder: Path = DEFAULT_OUT / "axioms" / "small") -> None:
+    """Write the report of a study, or of a model that was asked or opened by itself: is it a rule or a shortcut?
+
+    Parameters
+    ----------
+    folder
+        Folder of the study, with study/ and opening/ in it as far as there are any; or one of these folders.
+    """
+    from arithcirc.report.axioms import axioms_report
+
+    show.out.print(f"report: {axioms_report(folder)}")
+
+
+@app.command(name="open")
+def open_model(
+    folder: Path,
+    *,
+    against: Path | None = None,
+    out: Path | None = None,
+    questions: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> None:
+    """Open a trained model: where, when and by what a question is answered, and whether that is a rule or a shortcut.
+
+    About two minutes of one core for a model of the recipe small. Interrupt at any moment; the same command goes on.
+
+    Parameters
+    ----------
+    folder
+        Step folder of a model that learned axioms, or its model's folder for the last step.
+    against
+        Another one: opens both and compares them. One has no positions, the other has learned ones.
+    out
+        Where the tables go (default: opening/ beside models/, in it the model's name; with --against that folder).
+    questions
+        Questions of a set that accuracy is measured on, an even number (default: 160); time goes with it.
+    seed
+        Seed of the questions.
+    device
+        auto, cpu or cuda.
+    """
+    from arithcirc.axioms.opening.api import QUESTIONS, compare, open_up
+    from arithcirc.axioms.study.single import step_folder
+    from arithcirc.store import RunFolder
+
+    number, where = questions or QUESTIONS, None if device == "auto" else device
+    step = step_folder(folder)
+    home = (step.resolve().parents[2] if step.resolve().parents[1].name == "models" else step) / "opening"
+    with show_axioms.opening() as tell:
+        if against is None:
+            target = out or home / step.resolve().parent.name
+            run = open_up(step, target, questions=number, seed=seed, device=where, progress=tell)
+            runs = [run]
+        else:
+            none, learned = _compared(step, step_folder(against))
+            target = out or home
+            run = compare(none, learned, target, questions=number, seed=seed, device=where, progress=tell)
+            runs = [RunFolder.open(target / name) for name in ("none", "learned")]
+    for opened in runs:
+        show_axioms.verdict(opened)
+    show.out.print(f"opening: {run.path}")
+
+
+def _compared(one: Path, other: Path) -> tuple[Path, Path]:
+    """The model without positions and the one with learned ones, whichever was named first."""
+    from arithcirc.errors import RequestError
+
+    kinds = {_position_kind(step): step for step in (other, one)}
+    if set(kinds) != {"none", "learned"}:
+        raise RequestError(
+            f"{one} has positions {_position_kind(one)!r} and {other} {_position_kind(other)!r}: --against compares a "
+            "model without positions (none) with one of learned positions"
+        )
+    return kinds["none"], kinds["learned"]
+
+
+def _position_kind(step: Path) -> str:
+    """The kind of positions in a step folder's config; learned ones need no saying. Raises ModelError."""
+    from arithcirc.errors import ModelError
+
+    try:
+        config = json.loads((step / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ModelError(f"{step} holds no readable config.json: give the folder of a trained axiom model") from None
+    return str(config.get("position_kind", "learned")) if isinstance(config, dict) else "?"
 
 
 def _study(request: "Request", out: Path, workers: int | None, *, plan_only: bool) -> None:

@@ -149,3 +149,30 @@ def bars(table: "DataFrame") -> None:
     wide(shown)
     if not table["demanded"].all():
         out.print("The bars were set for the recipe `small`; for this one they are only a measure.")
+
+
+@contextmanager
+def opening() -> Iterator[Callable[[str, int, int], None]]:
+    """One bar that names the stage; of two models it starts again."""
+    columns = (TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err) as bars:
+        task = bars.add_task("open", total=None)
+        yield lambda stage, done, all_: bars.update(task, description=stage or "done", completed=done, total=all_)
+
+
+def verdict(run: "RunFolder") -> None:
+    """Rule or shortcut? The word, and the sets that it rests on."""
+    table = run.table("verdict")
+    shown = Table(title="Hard accuracy beside the shortcuts", title_justify="left", box=None, pad_edge=False)
+    for column in ("questions", "hard", "95%", "best shortcut", "beaten"):
+        shown.add_column(column, justify="left" if column in ("questions", "beaten") else "right")
+    for row in table[table["claim"] == "beats shortcuts"].to_dict("records"):
+        if math.isnan(row["value"]):
+            shown.add_row(row["questions"], "", "", "", "not asked: no positions")
+            continue
+        ends = f"{row['low']:.3f} to {row['high']:.3f}"
+        shown.add_row(
+            row["questions"], f"{row['value']:.3f}", ends, f"{row['other']:.3f}", "yes" if row["holds"] else "NO"
+        )
+    wide(shown)
+    out.print(f"{run.path.name}: {table['claim'].iloc[-1]}")

@@ -1,0 +1,1 @@
+"""Figures and words about models that learned a causal axiom: how far they generalise, and what they compute."""

@@ -1,0 +1,137 @@
+"""Tables beside the published numbers: what was measured here, the shortcuts, and what others are said to have.
+
+A cell that does not lie above the better shortcut, as it scores on the questions asked here, is marked. The published
+numbers are of other questions of the same kind.
+"""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from arithcirc.viz import theme
+from arithcirc.viz.axioms import names
+from arithcirc.viz.axioms.cells import over_seeds
+from arithcirc.viz.frames import RunData, has
+from arithcirc.viz.influence.names import in_order
+
+_SHOWN = {
+    "sequential": tuple(range(6, 16)), "flipped": tuple(range(6, 16)), "reversal": (3, 4, 5, 6),
+    "shuffled": tuple(range(3, 10)), "names": tuple(range(3, 10)), "branching 1.4": (5, 8, 10, 12),
+    "branching 2": (5, 8, 10, 12),
+}  # fmt: skip
+"""Sizes that a table shows; the figures have all."""
+_MISSING = "not recovered"
+TASK = "transitivity"
+
+
+@dataclass(frozen=True)
+class Number:
+    """One cell: accuracy, hard accuracy below it, and whether it is not above the better shortcut."""
+
+    text: str
+    hard: str = ""
+    below: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: who, where the numbers are from, and the numbers; `note` instead of numbers."""
+
+    name: str
+    kind: str
+    cells: tuple[Number, ...]
+    source: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """One family of graphs."""
+
+    title: str
+    sizes: tuple[int, ...]
+    rows: tuple[Row, ...]
+
+
+def tables(data: RunData) -> list[Beside]:
+    """A table for each family that was asked here or is published."""
+    if not has(data.tables, "cells", "set"):
+        return []
+    ours, hard = (over_seeds(data.tables["cells"], measure=m) for m in ("accuracy", "hard"))
+    known = _published(data)
+    held = in_order(pd.concat([ours["set"], known["set"]]), names.SETS)
+    return [made for name in held if (made := _table(name, ours, hard, known)) is not None]
+
+
+def _published(data: RunData) -> pd.DataFrame:
+    """The published numbers of this task, with the column `set`; empty where the study has none."""
+    if not has(data.tables, "published", "task", "model", "family", "nodes", "factor", "value", "source"):
+        return pd.DataFrame(columns=["model", "set", "nodes", "value", "source", "note"])
+    table = data.tables["published"]
+    rows = table[table["task"] == TASK].copy()
+    factor = rows["factor"].astype("Float64").to_numpy(dtype=float, na_value=float("nan"))
+    rows["set"] = [names.set_name(str(f), v) for f, v in zip(rows["family"], factor, strict=True)]
+    return rows
+
+
+def _table(name: str, ours: pd.DataFrame, hard: pd.DataFrame, known: pd.DataFrame) -> Beside | None:
+    mine, published = ours[ours["set"] == name], known[known["set"].isin([name, name.split(" ")[0]])]
+    sizes = tuple(n for n in _SHOWN.get(name, sorted(set(mine["nodes"]))) if n in set(mine["nodes"]))
+    if not sizes:
+        return None
+    short = mine[mine["kind"] == "shortcut"].groupby("nodes")["value"].max()
+    hards = hard[hard["set"] == name].set_index(["mix", "who", "nodes"])["value"]
+    rows = []
+    models = mine[mine["kind"] == "model"]
+    for mix in in_order(models["mix"], names.MIXES):
+        part = models[models["mix"] == mix]
+        for who in in_order(part["who"], names.POSITIONS):
+            values = part[part["who"] == who].set_index("nodes")["value"]
+            label = f"{names.MIXES.get(mix, mix)} · {names.position(who)}"
+            cells = [_number(values.get(n), short.get(n), hards.get((mix, who, n))) for n in sizes]
+            rows.append(Row(label, "here", tuple(cells)))
+    shortcuts = mine[mine["kind"] == "shortcut"]
+    for who in in_order(shortcuts["who"], names.SHORTCUTS):
+        values = shortcuts[shortcuts["who"] == who].set_index("nodes")["value"]
+        cells = [_number(values.get(n), None, hards.get(("", who, n))) for n in sizes]
+        rows.append(Row(who, "shortcut", tuple(cells)))
+    for printed, part in published.groupby("model", sort=False):
+        rows.append(_printed(str(printed), part, sizes, short))
+    return Beside(names.set_title(name), sizes, tuple(rows))
+
+
+def _printed(printed: str, part: pd.DataFrame, sizes: tuple[int, ...], short: pd.Series) -> Row:
+    """A published row, numbers as they are printed; or that there are none."""
+    rows = part[part["value"].notna() & part["nodes"].notna()]
+    note = next((str(n) for n in part["note"] if n), "")
+    if rows.empty:
+        return Row(printed, "published", (), _MISSING, f"{_MISSING}{': ' + note if note else ''}")
+    values = dict(zip(rows["nodes"].astype(int), rows["value"], strict=True))
+    cells = tuple(_number(values.get(n), short.get(n), None) for n in sizes)
+    return Row(printed, "published", cells, ", ".join(dict.fromkeys(map(str, rows["source"]))), note)
+
+
+def _number(value: float | None, short: float | None, hard: float | None) -> Number:
+    if value is None or value != value:
+        return Number("–")
+    below = short is not None and short == short and round(float(value), 3) <= round(float(short), 3)
+    return Number(theme.number(value, 2), "" if hard is None or hard != hard else theme.number(hard, 2), below)
+
+
+def elsewhere(data: RunData) -> list[tuple[str, tuple[str, ...], list[tuple[str, list[str]]]]]:
+    """Published numbers of tasks that are not asked here: `(task, columns, [(model, numbers)])`."""
+    if not has(data.tables, "published", "task", "model", "metric", "nodes", "value"):
+        return []
+    table = data.tables["published"]
+    found = []
+    for task in dict.fromkeys(str(t) for t in table["task"] if t != TASK):
+        rows = table[(table["task"] == task) & table["value"].notna()]
+        pairs = zip(rows["nodes"], rows["metric"], strict=True)
+        rows = rows.assign(label=[f"{int(n)} nodes" if pd.notna(n) else str(m) for n, m in pairs])
+        columns = tuple(dict.fromkeys(rows["label"]))
+        lines = []
+        for model, part in rows.groupby("model", sort=False):
+            values = dict(zip(part["label"], part["value"], strict=True))
+            lines.append((str(model), [theme.number(values.get(c), 3 if "d-sep" in task else 2) for c in columns]))
+        found.append((task, columns, lines))
+    return found

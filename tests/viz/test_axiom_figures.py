@@ -1,0 +1,235 @@
+"""Figures and verdicts of an axiom study: the numbers of its tables, and the words that follow from them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from axioms import planted_axioms as planted
+
+from arithcirc.errors import RequestError
+from arithcirc.viz.axioms import beside, opened, words
+from arithcirc.viz.axioms.bars import bars_figure
+from arithcirc.viz.axioms.beaten import beaten
+from arithcirc.viz.axioms.cells import over_seeds
+from arithcirc.viz.axioms.heads import edge_head_map
+from arithcirc.viz.axioms.layers import layer_curves, probe_map
+from arithcirc.viz.axioms.lengths import length_figure
+from arithcirc.viz.axioms.neurons import class_shares, knockouts
+from arithcirc.viz.axioms.patching import patching_heads, patching_map
+from arithcirc.viz.axioms.sets import overview, set_dots
+from arithcirc.viz.axioms.study import AxiomStudy
+from arithcirc.viz.axioms.training import training_figure
+from arithcirc.viz.axioms.walk import walk_attention, walk_margins
+from arithcirc.viz.frames import RunData
+
+NONE = "TS2-none-s0 step200"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> RunData:
+    root = tmp_path_factory.mktemp("axioms") / "small"
+    planted.write_study(root)
+    planted.write_opening(root / "opening" / "none")
+    planted.write_opening(root / "opening" / "learned", model="models/TS2-learned-s0/step200", word="shortcut")
+    return AxiomStudy.find(root).read()
+
+
+@pytest.fixture(scope="module")
+def cells(data):
+    return data.tables["cells"]
+
+
+def trace(figure, name, panel=0):
+    return [t for t in figure.data if t.name == name][panel]
+
+
+# -- verdicts ----------------------------------------------------------------------------------------------------------
+
+
+def test_verdicts_are_those_that_were_planted(data):
+    found = {(m.mix, m.positions): m for m in beaten(data)}
+    assert {key: m.word for key, m in found.items()} == {
+        ("TS2", "none"): "rule in part",
+        ("TS2", "learned"): "rule in part",
+        ("OCC", "none"): "shortcut",
+    }
+    assert {key: m.total for key, m in found.items()} == {key: planted.total(*key) for key in found}
+    assert found["TS2", "none"].failed == ("branching, 2 edges a node, 12 nodes",)
+    assert found["TS2", "none"].inside == found["TS2", "learned"].inside == (4, 4)
+    assert "sequential" not in found["TS2", "none"].by_set, "mention order answers all of them: they cannot tell"
+
+
+@pytest.mark.parametrize(
+    ("value", "word"), [(1.0, "rule"), (0.52, "shortcut"), (0.0, "nothing learned")], ids=["all", "none", "chance"]
+)
+def test_a_model_that_is_equally_good_everywhere(cells, value, word):
+    rows = cells[(cells["mix"] == "TS2") & (cells["positions"] == "none")].copy()
+    for column, shift in (("accuracy", 0), ("low", -0.05), ("high", 0.05)):
+        rows[column] = np.clip(value + shift, 0, 1) if value < 0.52 else rows[column]
+    rows["hard"], rows["hard_low"], rows["hard_high"] = value, value - 0.05, value + 0.05
+    shortcuts = cells[cells["kind"] == "shortcut"]
+    data = RunData({"cells": pd.concat([rows, shortcuts])}, {}, {"recipe": {"chain_lengths": [3, 6]}})
+    assert [m.word for m in beaten(data)] == [word]
+
+
+def test_the_answer_names_shortcut_and_rule(data):
+    said = {who: text for who, text, _ in words.answer(data)}
+    assert said["TS2 · no positions"].startswith("a rule in part. Its hard accuracy lies above guessing")
+    assert "not on branching, 2 edges a node, 12 nodes." in said["TS2 · no positions"]
+    assert "last first it is right in 0.08; who goes by mention order is in 0.08." in said["OCC · no positions"]
+    assert "no positions 0.90, learned 0.52" in words.lengths(data)
+
+
+def test_bars_are_counted_and_what_was_not_measured_is_said(data):
+    said, rows = words.bars(data)
+    bars = data.tables["bars"]
+    assert said.startswith(f"{int(bars['holds'].fillna(False).sum())} of {int(bars['holds'].notna().sum())} bars hold")
+    assert "1 could not be measured" in said  # sinusoidal positions are not there
+    assert [r["measured"] == "not measured" for r in rows] == list(bars["holds"].isna())
+    figure = bars_figure(bars)
+    drawn = sorted(x for t in figure.data for x in t.x)
+    assert drawn == sorted(bars["measured"].dropna())
+
+
+# -- figures of the study ----------------------------------------------------------------------------------------------
+
+
+def test_lengths_are_drawn_as_they_are_and_seeds_apart(cells):
+    more = cells[cells["positions"] == "none"].copy()
+    more[["model", "asked_seed"]] = "TS2-none-s1", 1
+    more[["accuracy", "low", "high"]] -= 0.2
+    both = pd.concat([cells, more[more["mix"] == "TS2"]])
+    figure = length_figure(both, mix="TS2")
+    line = trace(figure, "no positions")
+    assert np.allclose(line.y, 0.8)
+    assert np.allclose(line.error_y.array, 0.15)
+    assert np.allclose(line.error_y.arrayminus, 0.15)
+    seeds = trace(figure, "no positions", 1)
+    assert len(seeds.x) == 2 * len(line.x)
+    assert np.allclose(trace(figure, "mention order").y, 1.0)
+    assert np.allclose(trace(figure, "mention order", 1).y, 0.5)
+    with pytest.raises(RequestError, match="TS1"):
+        length_figure(cells, mix="TS1")
+
+
+def test_the_papers_models_wait_in_the_legend(data):
+    figure = length_figure(data.tables["cells"], data.tables["published"], mix="TS2")
+    printed = trace(figure, "paper: TS2 NoPE")
+    assert printed.visible == "legendonly"
+    assert printed.y[0] == 1.0
+
+
+def test_a_repeated_training_does_not_count(cells):
+    first = cells.copy()
+    first["counted"] = first["positions"] != "learned"
+    assert "learned" not in set(over_seeds(first, measure="accuracy")["who"])
+
+
+def test_every_set_has_its_dots(cells):
+    figure = set_dots(cells, mix="TS2")
+    panels = [a.text for a in figure.layout.annotations]
+    assert panels[0] == "sentences last first"
+    assert len(panels) == 5
+    assert list(trace(figure, "no positions", 4).x) == [0.9, 0.9, 0.9, 0.55]
+    assert list(trace(figure, "mention order").x) == [0.08] * 4
+
+
+def test_the_overview_stars_means_over_part_of_the_sets(cells):
+    kept = cells[~((cells["positions"] == "learned") & (cells["set"] == "names") & (cells["nodes"] > 6))]
+    figure = overview(kept)
+    heat = figure.data[0]
+    names = [x.replace("<br>", " ") for x in heat.x]
+    row = list(heat.y).index("TS2 · learned")
+    assert heat.text[row][names.index("long names")] == "0.52*"
+    assert heat.text[list(heat.y).index("OCC · no positions")][names.index("sentences last first")] == "0.08"
+    assert np.isclose(heat.z[list(heat.y).index("mention order")][0], 0.5)
+
+
+def test_training_has_a_panel_for_each_exam(data):
+    figure = training_figure(data.tables["training"], data.tables["models"], mix="TS2")
+    assert [a.text for a in figure.layout.annotations] == ["loss", "accuracy, sequential 6", "accuracy, flipped 6"]
+    assert list(trace(figure, "learned", 1).y) == [0.5, 0.75, 1.0]
+
+
+def test_tables_beside_published_numbers_mark_what_beats_no_shortcut(data):
+    found = {t.title: t for t in beside.tables(data)}
+    reversal = {r.name: r for r in found["sentences last first"].rows}
+    assert [c.text for c in reversal["GPT-4"].cells] == ["0.97", "0.99", "0.98", "0.92"]
+    assert reversal["GPT-4"].source == "transcription"
+    assert not any(c.below for c in reversal["GPT-4"].cells)
+    assert all(c.below for c in reversal["OCC · no positions"].cells)
+    assert [c.below for c in reversal["Gemini Pro"].cells] == [True] * 4  # literal edge has .75
+    assert reversal["TS2 · no positions"].cells[0].hard == "0.90"
+    assert reversal["TS1 NoPE"].note == "not recovered"
+    assert reversal["TS1 NoPE"].cells == ()
+    branching = {r.name for r in found["branching, 2 edges a node"].rows}
+    assert {"TS2 NoPE", "TS2 SPE", "GPT-4"} <= branching
+    tasks = [task for task, _, _ in beside.elsewhere(data)]
+    assert tasks == ["correlation to causation", "d-separation"]
+
+
+# -- figures of an opened model ----------------------------------------------------------------------------------------
+
+
+def test_maps_show_where_the_difference_is(data):
+    figure = patching_map(data.tables["patching"], opening=NONE, pair="edge turned")
+    heat = figure.data[0]
+    at = {(y, x): heat.z[i][j] for i, y in enumerate(heat.y) for j, x in enumerate(heat.x)}
+    assert at["cause", "L0"] == 1
+    assert at["“?”", "end"] == 1
+    assert sum(at.values()) == 3
+    heads = patching_heads(data.tables["patching"], opening=NONE, pair="edge turned").data[0]
+    assert not any("3 later" in x for x in heads.x)
+    assert np.isclose(heads.z[list(heads.y).index("L1H0")][list(heads.x).index("“?”")], 0.7)
+    assert np.isclose(np.nansum(heads.z), 0.7)
+
+
+def test_the_planted_head_follows_its_edge(data):
+    figure = edge_head_map(data.tables["edge_heads"], opening=NONE, questions="designed")
+    excess, effect = figure.data
+    row, column = list(excess.y).index("L1H0"), list(excess.x).index("asked cause: as cause")
+    assert np.isclose(excess.z[row][column], 0.5)
+    assert np.isclose(effect.z[row][column], 0.6)
+    assert np.isclose(np.sum(np.abs(effect.z)), 0.6)
+
+
+def test_layers_and_probes(data):
+    figure = probe_map(data.tables["reach_probes"], opening=NONE)
+    mark = figure.data[-1]
+    assert [list(row) for row in mark.text] == [[".50", ".95", ".95"], [".50", ".95", ".95"], [".50", ".50", ".95"]]
+    assert np.allclose(figure.data[0].z, 0)
+    rings = [t for t in layer_curves(data.tables["layer_curves"], data.tables["layers_needed"], opening=NONE).data
+             if t.marker.symbol == "circle-open"]  # fmt: skip
+    assert sorted((t.x[0], t.y[0]) for t in rings)[-1] == (2, 0.95)
+    needed = opened.layers_needed(data, NONE)
+    assert needed["rows"] == [("1", ["1", "1", "1"]), ("2", ["2", "2", "2"]), ("all", ["1", "1", "1"])]
+
+
+def test_circuit_neurons_and_knock_outs(data):
+    found = opened.circuit(data, NONE)
+    assert found["counts"] == "3 of 4 heads and 1 of 2 MLPs"
+    assert found["parts"] == "L0H0, L1H0, L1H1, L1MLP"
+    assert found["rows"][0]["faithfulness"] == "0.92"
+    assert found["rows"][0]["random"] == "0.20"
+    shares = class_shares(data.tables["neurons"], opening=NONE)
+    assert list(trace(shares, "reachable").y) == [0, 0.25]
+    figure = knockouts(data.tables["knockouts"], opening=NONE)
+    assert [t.x[0] for t in figure.data if t.name is None] == [0, 0, 0.4]
+
+
+def test_a_question_is_walked(data):
+    figure = walk_attention(data.tables["walk_tokens"], data.tables["walk_attention"], opening=NONE, layer=1)
+    (heat,) = figure.data
+    assert np.isclose(heat.z[9][0], 0.6)
+    assert np.isnan(heat.z[0][9])
+    said = opened.walk(data, NONE)
+    assert said["margin"] == "+6.5"
+    assert said["looks"] == [{"head": "L1H0", "from": "A (asked cause)", "to": "A causes B.", "attention": "0.90"}]
+    assert list(walk_margins(data.tables["walk_margins"], opening=NONE).data[0].y) == [-1, 0.5, 6.5]
+
+
+def test_the_verdict_of_an_opening_names_what_failed(data):
+    said = opened.verdict(data, NONE)
+    assert (said["word"], said["tag"]) == ("a rule in part", "good")
+    assert "on 1 of 2 sets. Not on branching 1.4, 12 nodes (0.55 [0.49, 0.61] against 0.50)." in said["said"]
+    assert "1 could not be asked" in said["said"]
+    assert "those of “reachable” on designed; those of “mention order” on no set." in said["said"]
