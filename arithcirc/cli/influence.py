@@ -187,6 +187,7 @@ def score(
     )  # fmt: skip
     if _planned(opened, study, scoring=True):
         return
+    _wants_mechanisms(opened, mechanisms)
     with show_influence.progress() as report:
         opened.report = report
         finished = run(opened, partitions=options.chosen())
@@ -200,26 +201,47 @@ def score(
 
 
 def _mechanisms(opened: "Study", options: MechanismOptions, model: str, revision: str | None) -> int:
-    """Score the neurons and heuristics of the model's own run, if it has labels; how many."""
+    """Score the neurons and heuristics of the model's own run, if it is wanted; how many."""
     from arithcirc.errors import RequestError
-    from arithcirc.store import MANIFEST, RunFolder
+    from arithcirc.store import RunFolder
 
-    folder = opened.run.path.parent
-    labelled = (folder / MANIFEST).is_file() and "heuristics" in RunFolder.open(folder).tables()
-    if options.mechanisms is False or (options.mechanisms is None and not labelled):
+    if not _wants_mechanisms(opened, options):
         return 0
-    if not labelled:
-        raise RequestError(
-            f"{folder} has no labelled neurons: run 'arithcirc analyze' on this model with this --out, or leave "
-            "--mechanisms out"
-        )
+    folder = opened.run.path.parent
     try:
         return _ask_mechanisms(opened, RunFolder.open(folder), options, model, revision)
     except RequestError as error:
-        if options.mechanisms or options.mechanism or options.births:
+        if _named(options):
             raise
         show.notice("mechanisms", f"left out: {error}")
         return 0
+
+
+def _wants_mechanisms(opened: "Study", options: MechanismOptions) -> bool:
+    """Whether mechanisms are to be scored. Raises RequestError where they are asked for and there are no labels."""
+    from arithcirc.errors import RequestError
+    from arithcirc.store import MANIFEST, RunFolder
+
+    named = _named(options)
+    if options.mechanisms is False:
+        if named:
+            raise RequestError(f"{named} and --no-mechanisms contradict each other: leave one out")
+        return False
+    folder = opened.run.path.parent
+    labelled = (folder / MANIFEST).is_file() and "heuristics" in RunFolder.open(folder).tables()
+    if named and not labelled:
+        raise RequestError(
+            f"{folder} has no labelled neurons, which {named} needs: run 'arithcirc analyze' on this model with this "
+            f"--out first, or leave {named.split()[0]} out"
+        )
+    return labelled
+
+
+def _named(options: MechanismOptions) -> str:
+    """The option that asks for mechanisms, as it was typed; empty where none does."""
+    if options.mechanism:
+        return f"--mechanism {options.mechanism[0]!r}"
+    return "--births" if options.births else "--mechanisms" if options.mechanisms else ""
 
 
 def _ask_mechanisms(

@@ -79,6 +79,11 @@ def test_a_study_from_the_command_line(call, model, given, tmp_path):
     call("score", *options, "--stop", "").refused("--stop is empty")
     call("score", *options, "--layers", "attention").refused("factors:", "layers")
     call("score", *options, "--mechanisms").refused("no labelled neurons", "arithcirc analyze")
+    call("score", *options, "--births").refused("no labelled neurons, which --births needs", "arithcirc analyze")
+    asked = call("score", *options, "--mechanism", "neuron:+:L1N20")
+    asked.refused("--mechanism 'neuron:+:L1N20'", "no labelled neurons", "arithcirc analyze")
+    call("score", *options, "--no-mechanisms", "--births").refused("--births", "--no-mechanisms")
+    call("score", *options, "--partition", 16, "--partitions", "5..9").refused("--partitions 5", "0..1")
 
 
 def test_requests_that_cannot_be_met(call, model, given, tmp_path):

@@ -43,16 +43,17 @@ def score(study: Study, *, partitions: Iterable[int] | None = None) -> bool:
     """Stage `scores`: all partitions that are missing, then the tables; whether the stage is finished.
 
     Given `partitions`, those alone are computed and no table is written, so that several processes can share the work;
-    a last call without them makes the tables. Raises RunConflictError without factors.
+    a last call without them makes the tables. Raises RunConflictError without factors, RequestError for a partition
+    that is not there.
     """
     needs_stage(study, FACTORS, "fit")
+    store = TokenStore.open(study.run.path / TOKENS)
+    wanted = _chosen(partitions, len(portions(study, store)))
     table = answer_queries(study)
     if study.run.finished(SCORES):
         study.notice(SCORES, "finished before, reused")
         return True
     start = time.perf_counter()
-    store = TokenStore.open(study.run.path / TOKENS)
-    wanted = _chosen(partitions, len(portions(study, store)))
     with TemporaryDirectory() as scratch:
         work = _Pass(study, store, table, Path(scratch))
         complete = write_parts(study, store, SCORES, study.hash_of(SCORE), work.arrays, wanted)
