@@ -49,7 +49,7 @@ def test_verdicts_are_those_that_were_planted(data):
     found = {(m.mix, m.positions): m for m in beaten(data)}
     assert {key: m.word for key, m in found.items()} == {
         ("TS2", "none"): "rule in part",
-        ("TS2", "learned"): "rule in part",
+        ("TS2", "learned"): "trained kind only",
         ("OCC", "none"): "shortcut",
     }
     assert {key: m.total for key, m in found.items()} == {key: planted.total(*key) for key in found}
@@ -72,11 +72,16 @@ def test_a_model_that_is_equally_good_everywhere(cells, value, word):
 
 
 def test_the_answer_names_shortcut_and_rule(data):
-    said = {who: text for who, text, _ in words.answer(data)}
-    assert said["TS2 · no positions"].startswith("a rule in part. Its hard accuracy lies above guessing")
-    assert "not on branching, 2 edges a node, 12 nodes." in said["TS2 · no positions"]
-    assert "last first it is right in 0.08; who goes by mention order is in 0.08." in said["OCC · no positions"]
+    said = {who: (word, text) for who, word, _, text in words.answer(data)}
+    assert said["TS2 · no positions"][0] == "a rule in part"
+    assert "not on branching, 2 edges a node, 12 nodes." in said["TS2 · no positions"][1]
+    assert said["OCC · no positions"][0] == "a shortcut"
+    assert "last first it is right in 0.08; who goes by mention order is in 0.08." in said["OCC · no positions"][1]
+    assert said["TS2 · learned"][0] == "trained kind only"
     assert "no positions 0.90, learned 0.52" in words.lengths(data)
+    assert words.in_short(data) == (
+        "A rule in part: TS2 · no positions. Trained kind only: TS2 · learned. A shortcut: OCC · no positions."
+    )
 
 
 def test_bars_are_counted_and_what_was_not_measured_is_said(data):

@@ -4,11 +4,12 @@ A model beats the shortcuts on a set where the lower end of its hard accuracy's 
 both shortcuts there, and above one half, which guessing has. Sets that a shortcut answers nearly wholly (`TELLING`)
 cannot tell, and neither can sets without hard questions: chains in order, with long names too.
 
-    nothing learned   chains in order, of the longest trained length, are not answered above chance
-    rule              the shortcuts are beaten on every set that can tell
-    rule in part      on every set of turned edges up to the longest trained length, but not on all others
-    shortcut in part  on some set
-    shortcut          on none
+    nothing learned    chains in order, of the longest trained length, are not answered above chance
+    rule               the shortcuts are beaten on every set that can tell
+    rule in part       on every set of turned edges up to the longest trained length, and on half of the others or more
+    trained kind only  on those, but on fewer others
+    shortcut in part   on some set
+    shortcut           on none
 
 Of several seeds every one counts as a set of its own.
 """
@@ -90,5 +91,6 @@ def _word(learned: bool, total: tuple[int, int], inside: tuple[int, int]) -> str
     if total[0] == total[1]:
         return "rule"
     if inside[0] == inside[1] and inside[1]:
-        return "rule in part"
+        others = total[0] - inside[0], total[1] - inside[1]
+        return "rule in part" if 2 * others[0] >= others[1] else "trained kind only"
     return "shortcut in part" if total[0] else "shortcut"

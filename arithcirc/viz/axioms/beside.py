@@ -21,6 +21,8 @@ _SHOWN = {
 }  # fmt: skip
 """Sizes that a table shows; the figures have all."""
 _MISSING = "not recovered"
+_MAIN, _BARE = "TS2", "none"
+"""Of other mixes than this one only models without positions are shown, as the paper has them."""
 TASK = "transitivity"
 
 
@@ -85,7 +87,8 @@ def _table(name: str, ours: pd.DataFrame, hard: pd.DataFrame, known: pd.DataFram
     models = mine[mine["kind"] == "model"]
     for mix in in_order(models["mix"], names.MIXES):
         part = models[models["mix"] == mix]
-        for who in in_order(part["who"], names.POSITIONS):
+        kinds = in_order(part["who"], names.POSITIONS)
+        for who in kinds if mix == _MAIN or _BARE not in kinds else [_BARE]:
             values = part[part["who"] == who].set_index("nodes")["value"]
             label = f"{names.MIXES.get(mix, mix)} · {names.position(who)}"
             cells = [_number(values.get(n), short.get(n), hards.get((mix, who, n))) for n in sizes]

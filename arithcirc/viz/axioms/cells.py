@@ -25,7 +25,8 @@ def trained(data: RunData) -> tuple[int, int]:
 def counted(cells: pd.DataFrame) -> pd.DataFrame:
     """Rows of trainings that count and of shortcuts. Raises RequestError for a table without the columns."""
     rows = require(cells, "cells", NEEDED)
-    return rows[column(rows, "counted", True).astype("boolean").fillna(True).to_numpy(dtype=bool)]
+    kept: pd.DataFrame = rows[column(rows, "counted", True).astype("boolean").fillna(True).to_numpy(dtype=bool)]
+    return kept
 
 
 def over_seeds(cells: pd.DataFrame, *, measure: str) -> pd.DataFrame:
@@ -49,10 +50,11 @@ def over_seeds(cells: pd.DataFrame, *, measure: str) -> pd.DataFrame:
     )  # fmt: skip
     made = made[np.isfinite(made["value"])]
     keys = ["kind", "mix", "who", "set", "nodes"]
-    return made.groupby(keys, sort=False, as_index=False).agg(
+    found: pd.DataFrame = made.groupby(keys, sort=False, as_index=False).agg(
         seeds=("value", "size"), values=("value", list), value=("value", "mean"), low=("low", "min"),
         high=("high", "max"), questions=("questions", "sum"),
     )  # fmt: skip
+    return found
 
 
 def of_mix(table: pd.DataFrame, mix: str) -> dict[str, pd.DataFrame]:

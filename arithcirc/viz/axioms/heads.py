@@ -26,7 +26,7 @@ def edge_head_map(edges: pd.DataFrame, *, opening: str, questions: str) -> go.Fi
         name=[f"L{a}H{b}" for a, b in zip(rows["layer"], rows["head"], strict=True)],
         edge=[_edge(q, n, t) for q, n, t in zip(rows["query"], rows["node"], rows["target"], strict=True)],
     )
-    strength = np.maximum(rows["excess"].abs(), rows["effect"].abs()).groupby(rows["name"]).max()
+    strength = rows[["excess", "effect"]].abs().max(axis=1).groupby(rows["name"]).max()
     kept = set(strength.nlargest(MOST).index)
     labels = list(dict.fromkeys(rows.sort_values(["layer", "head"])["name"][lambda names_: names_.isin(kept)]))
     kinds = list(dict.fromkeys(rows["edge"]))
@@ -48,15 +48,15 @@ def edge_head_map(edges: pd.DataFrame, *, opening: str, questions: str) -> go.Fi
         axis = {"cmin": -limit, "cmax": limit, "autocolorscale": True, "colorbar": bar}
         figure.update_layout(**{"coloraxis" if panel == 1 else "coloraxis2": axis})
     figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False, tickmode="linear")
-    figure.update_xaxes(showgrid=False, zeroline=False, tickangle=-40, tickmode="linear")
+    figure.update_xaxes(showgrid=False, zeroline=False, tickangle=-65, tickmode="linear")
     figure.update_layout(
         title=f"Heads that follow edges, {questions.replace('-0', ' ').replace('-', ' ')}",
-        height=250 + 20 * len(labels), margin={"b": 150},
+        height=270 + 20 * len(labels), margin={"b": 170, "l": 60},
     )  # fmt: skip
     return figure
 
 
 def _edge(query: str, node: str, target: str) -> str:
     """`asked cause: its node as cause`; at a full stop or mark, which node is followed."""
-    said = names.role(query)
+    said = names.role(query).removeprefix("full ")
     return f"{said}: {'' if query.endswith(node) else node + ' '}{target}"

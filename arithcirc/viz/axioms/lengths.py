@@ -44,9 +44,9 @@ def length_figure(
     for panel, name in enumerate(held, start=1):
         figure.add_vrect(
             x0=trained[0] * 0.96, x1=trained[1] * 1.04, fillcolor=theme.GREY, opacity=0.12, line_width=0,
-            layer="below", row=1, col=panel,
+            layer="below", row=1, col=panel, exclude_empty_subplots=False,
         )  # fmt: skip
-        figure.add_hline(y=0.5, line_width=1, line_dash="dot", row=1, col=panel)
+        figure.add_hline(y=0.5, line_width=1, row=1, col=panel, exclude_empty_subplots=False)
         for number, (who, part) in enumerate(drawn.items()):
             rows = part[part["set"] == name].sort_values("nodes")
             nodes |= set(rows["nodes"])
@@ -108,12 +108,14 @@ def _published(figure: go.Figure, panel: int, published: pd.DataFrame, name: str
     """The paper's models of the mix, off until they are asked for."""
     rows = published[(published["family"] == name) & (published["mix"] == mix) & (published["metric"] == "accuracy")]
     rows = rows[rows["value"].notna() & rows["nodes"].notna()]
+    shown = {trace.name for trace in figure.data}
     for printed, part in rows.groupby("model", sort=False):
         who = str(part["positions"].iloc[0])
         figure.add_trace(
             go.Scatter(
                 x=part["nodes"].astype(int), y=part["value"], mode="lines+markers", visible="legendonly",
                 name=f"paper: {printed}", legendgroup=f"paper {printed}",
+                showlegend=f"paper: {printed}" not in shown,
                 line={"color": names.colour(who), "width": 1.2, "dash": "dash"},
                 marker={"size": 8, "symbol": f"{names.symbol(who)}-open"},
                 hovertemplate=f"paper: {printed}<br>%{{x}} nodes: %{{y:.2f}}<extra></extra>",

@@ -23,7 +23,10 @@ MIX_HINTS = {
     "TS1": "the same, about 4 to 3",
     "OCC": "only causal chains, in order",
 }
-SHORTCUTS = {"mention order": ("mention order", "dash", "x"), "literal edge": ("literal edge", "dot", "cross-thin")}
+SHORTCUTS = {
+    "mention order": ("mention order", "dash", "x-thin"),
+    "literal edge": ("literal edge", "dot", "cross-thin"),
+}
 """Name, dash, marker; grey, whatever is drawn."""
 SHORTCUT_HINTS = {
     "mention order": "Yes if the cause is mentioned before the effect",
@@ -61,6 +64,7 @@ CIRCUITS = {
 VERDICTS = {
     "rule": ("a rule", "good"),
     "rule in part": ("a rule in part", "good"),
+    "trained kind only": ("trained kind only", "plain"),
     "shortcut in part": ("a shortcut in part", "miss"),
     "shortcut": ("a shortcut", "miss"),
     "nothing learned": ("nothing learned", "plain"),

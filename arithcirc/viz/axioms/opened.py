@@ -47,7 +47,7 @@ def verdict(data: RunData, opening: str) -> dict[str, Any] | None:
         "tag": tag,
         "said": _said(sets) + _neurons(needed),
         "rows": [_claim(row) for row in sets.to_dict("records")],
-        "needed": [_claim(row) for row in needed.to_dict("records")],
+        "needed": [_claim(row, no="plain") for row in needed.to_dict("records")],
     }
 
 
@@ -78,9 +78,9 @@ def _neurons(needed: pd.DataFrame) -> str:
     return f" Neurons are needed more than random ones: {'; '.join(parts)}."
 
 
-def _claim(row: dict[str, Any]) -> dict[str, str]:
+def _claim(row: dict[Any, Any], *, no: str = "miss") -> dict[str, str]:
     known = not pd.isna(row["holds"])
-    word, tag = (("yes", "good") if row["holds"] else ("no", "miss")) if known else ("not asked", "plain")
+    word, tag = (("yes", "good") if row["holds"] else ("no", no)) if known else ("not asked", "plain")
     digits = 2
     return {
         "claim": str(row["claim"]).removeprefix("neurons of ").removesuffix(_NEEDED),
@@ -108,8 +108,8 @@ def circuit(data: RunData, opening: str) -> dict[str, Any] | None:
     counts = [f"{(inside['kind'] == k).sum()} of {(held['kind'] == k).sum()} {t}" for k, t in
               (("head", "heads"), ("mlp", "MLPs"))]  # fmt: skip
     judged = rows(data, "faithfulness", opening, "circuit", "questions", "faithfulness", "completeness", "accuracy")
-    best = judged[judged["circuit"] == "random"].groupby("questions")["faithfulness"].max() if len(judged) else {}
-    full = judged[judged["circuit"] == "full"].set_index("questions")["accuracy"] if len(judged) else {}
+    best = judged[judged["circuit"] == "random"].groupby("questions")["faithfulness"].max()
+    full = judged[judged["circuit"] == "full"].set_index("questions")["accuracy"]
     return {
         "name": opening,
         "counts": " and ".join(counts),
@@ -172,8 +172,8 @@ def _looks(data: RunData, opening: str, tokens: pd.DataFrame) -> list[dict[str, 
     sums = edges.groupby(["layer", "head", "query", "role", "sentence"], as_index=False)["attention"].sum()
     sums = sums[sums["attention"] >= _SEEN].nlargest(_MOST, "attention").sort_values(["layer", "head", "query"])
     texts = {
-        float(number): " ".join(map(str, part["token"])).replace(" .", ".")
-        for number, part in placed[sentence.notna()].groupby("sentence")
+        number: " ".join(map(str, placed.loc[(sentence == number).fillna(value=False), "token"])).replace(" .", ".")
+        for number in sentence.dropna().unique()
     }
     return [
         {

@@ -18,6 +18,8 @@ from arithcirc.viz.panels import colour_axis, heat
 
 NEEDED = ("opening", "pair", "component", "layer", "head", "role", "offset", "effect", "se", "pairs")
 COMPONENTS = {"residual": "residual stream", "attention": "attention outputs", "mlp": "MLP outputs"}
+SEEN = 0.03
+"""Effect that a role of a later sentence must have somewhere to be in the map."""
 _FARTHEST = 2
 """Sentences after the one that differs that are shown in the map of heads."""
 
@@ -38,6 +40,7 @@ def patching_map(patching: pd.DataFrame, *, opening: str, pair: str, component: 
     """Roles in the order of the prompt, layers from left to right."""
     rows = _rows(patching, opening, pair, component)
     places, layers = list(dict.fromkeys(rows["place"])), sorted({int(n) for n in rows["layer"]})
+    places = [p for p in places if " later" not in p or rows.loc[rows["place"] == p, "effect"].abs().max() >= SEEN]
     z, se = (_grid(rows, places, layers, column) for column in ("effect", "se"))
     figure = make_subplots(rows=1, cols=1)
     figure.update_layout(template=theme.template("light"))

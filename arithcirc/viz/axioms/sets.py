@@ -4,6 +4,8 @@
 `overview`   mean accuracy over the sets of a family, less one half: what lies below chance is blue
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -38,7 +40,7 @@ def set_dots(cells: pd.DataFrame, *, mix: str = "TS2", measure: str = "accuracy"
     )
     for panel, name in enumerate(held, start=1):
         sizes = sorted({int(n) for part in drawn.values() for n in part.loc[part["set"] == name, "nodes"]})
-        figure.add_vline(x=0.5, line_width=1, line_dash="dot", row=1, col=panel)
+        figure.add_vline(x=0.5, line_width=1, row=1, col=panel, exclude_empty_subplots=False)
         for who, part in drawn.items():
             rows = part[part["set"] == name].sort_values("nodes")
             shift = _DODGE * (models.index(who) - (len(models) - 1) / 2) if who in models else 0.0
@@ -61,7 +63,7 @@ def _dots(figure: go.Figure, panel: int, who: str, rows: pd.DataFrame, y: list[f
     value, low, high = (rows[c].to_numpy(dtype=float) for c in ("value", "low", "high"))
     shortcut = who in names.SHORTCUTS
     name = who if shortcut else names.position(who)
-    marker = {"color": names.colour(who), "size": 10 if shortcut else 8, "symbol": names.symbol(who)}
+    marker: dict[str, Any] = {"color": names.colour(who), "size": 10 if shortcut else 8, "symbol": names.symbol(who)}
     if shortcut:
         marker |= {"line": {"color": names.colour(who), "width": 2}}
     figure.add_trace(

@@ -3,6 +3,8 @@
 Trainings that were repeated with another seed are dotted; they do not count.
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -56,7 +58,7 @@ def _said(part: str) -> str:
 
 
 def _line(
-    figure: go.Figure, panel: int, rows: pd.DataFrame, model: dict[str, object], column: str, *, legend: bool
+    figure: go.Figure, panel: int, rows: pd.DataFrame, model: dict[Any, Any], column: str, *, legend: bool
 ) -> None:
     who = str(model["positions"])
     step, value = (rows[c].to_numpy(dtype=float) for c in ("step", column))

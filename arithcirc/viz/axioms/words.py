@@ -12,7 +12,8 @@ from arithcirc.viz.axioms.cells import over_seeds, trained
 from arithcirc.viz.frames import RunData, has
 
 _LONG = (11, 13, 15)
-_FEW = 4
+_FEW = 6
+"""Sets that are named where a model does not beat the shortcuts; more are only counted."""
 
 
 def cards(data: RunData) -> list[dict[str, Any]]:
@@ -25,8 +26,8 @@ def cards(data: RunData) -> list[dict[str, Any]]:
     for model in judged:
         word, tag = names.verdict(model.word) if model.word else ("cannot be said", "plain")
         rows = [
-            (f"in order, {longest} nodes", _mean(table, model.mix, model.positions, "sequential", (longest,))),
-            (f"in order, {_list(_LONG)}", _mean(table, model.mix, model.positions, "sequential", _LONG)),
+            (f"in order, {longest}", _mean(table, model.mix, model.positions, "sequential", (longest,))),
+            (f"in order, {_LONG[0]} to {_LONG[-1]}", _mean(table, model.mix, model.positions, "sequential", _LONG)),
             (f"edges turned, {longest}", _mean(table, model.mix, model.positions, "flipped", (longest,))),
             (f"last first, {longest}", _mean(table, model.mix, model.positions, "reversal", (longest,))),
         ]
@@ -42,34 +43,41 @@ def cards(data: RunData) -> list[dict[str, Any]]:
     return found
 
 
-def answer(data: RunData) -> list[tuple[str, str, str]]:
-    """Rule or shortcut? `(who, sentence, tag)` for the model that the study is about, and those beside it."""
+def answer(data: RunData) -> list[tuple[str, str, str, str]]:
+    """Rule or shortcut? `(who, verdict, its tag, why)` for the model that the study is about, and those beside it."""
     judged = beaten(data)
     if not judged:
         return []
     bare = [m for m in judged if m.positions == "none"]
     shown = bare or judged[:1]
     shown += [m for m in judged if m not in shown and m.mix == shown[0].mix]
-    return [(m.title, _judged(data, m), names.verdict(m.word)[1]) for m in shown]
+    return [(m.title, *names.verdict(m.word or "cannot be said"), _why(data, m)) for m in shown]
 
 
-def _judged(data: RunData, model: Beaten) -> str:
-    """One model's verdict with its reasons."""
+def in_short(data: RunData) -> str:
+    """Every model's verdict in one line: `A rule in part: TS2 · no positions. A shortcut: OCC · no positions.`"""
+    found: dict[str, list[str]] = {}
+    for model in beaten(data):
+        found.setdefault(names.verdict(model.word or "cannot be said")[0], []).append(model.title)
+    order = [said for said, _ in names.VERDICTS.values()]
+    words = sorted(found, key=lambda w: order.index(w) if w in order else len(order))
+    return " ".join(f"{w[0].upper()}{w[1:]}: {', '.join(found[w])}." for w in words)
+
+
+def _why(data: RunData, model: Beaten) -> str:
+    """The reasons of one model's verdict."""
     if not model.word:
         return "No set that can tell was asked."
-    word = names.verdict(model.word)[0]
-    seeds = f" ({model.seeds} seeds)" if model.seeds > 1 else ""
     if model.word == "nothing learned":
-        return f"{word}{seeds}: chains in order of {trained(data)[1]} nodes are not answered above chance."
-    text = f"{word}{seeds}. Its hard accuracy lies above guessing and both shortcuts on {model.total[0]} of "
-    text += f"{model.total[1]} sets that can tell"
+        return f"Chains in order of {trained(data)[1]} nodes are not answered above chance."
+    text = f"Hard accuracy lies above guessing and both shortcuts on {model.total[0]} of {model.total[1]} sets that "
+    text += f"can tell{f' (of {model.seeds} seeds)' if model.seeds > 1 else ''}"
     if model.inside[1] and model.total[1] > model.inside[1]:
         rest = model.total[0] - model.inside[0], model.total[1] - model.inside[1]
         text += f": {model.inside[0]} of {model.inside[1]} of chains with turned edges of trained length, "
         text += f"{rest[0]} of {rest[1]} others"
-    if model.failed:
-        more = len(model.failed) - _FEW
-        text += f"; not on {'; '.join(model.failed[:_FEW])}{f' and {more} more' if more > 0 else ''}"
+    if 0 < len(model.failed) <= _FEW:
+        text += f"; not on {'; '.join(model.failed)}"
     return f"{text}.{_reversal(data, model)}"
 
 
