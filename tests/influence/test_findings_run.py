@@ -6,9 +6,11 @@ import pytest
 from influence.planted_scores import FACTS, HOSTILE, PER_TASK, SELDOM, TASKS, planted_study
 
 from arithcirc.errors import NumericsError, RunConflictError
+from arithcirc.influence.findings.correlation import BY_TASK, OTHER_OUTPUT
 from arithcirc.influence.findings.magnitude import SHARES, cumulative, power_law
 from arithcirc.influence.findings.ranking import main_depth, search_depth
 from arithcirc.influence.findings.run import TABLES, run
+from arithcirc.influence.findings.verdict_kinds import BEYOND
 from arithcirc.influence.findings.verdicts import verdicts
 from arithcirc.influence_scores import ScoreStore, part_name, write_part
 from arithcirc.store import RunFolder
@@ -50,6 +52,21 @@ def test_the_stage_writes_every_table_and_is_reused(planted):
     run(planted, progress=lambda *step: steps.append(step))
     assert steps == [("findings", 1, 1)]
     assert (planted.path / "kinds.parquet").stat().st_mtime_ns == before
+
+
+def test_tables_of_older_rules_are_made_anew_and_the_mean_of_each_task_is_told(tmp_path):
+    study = RunFolder.open(planted_study(tmp_path, documents=120))
+    study.manifest["stages"]["findings"]["version"] -= 1
+    steps = []
+    run(study, progress=lambda *step: steps.append(step))
+    assert len(steps) > 1
+    groups = pick(study.table("correlation_groups"), method="ekfac_normed").set_index("relation")
+    tasks = groups[groups.index.str.startswith(BY_TASK)]
+    assert set(tasks.index) == {f"{BY_TASK}{task}" for task in TASKS}
+    assert tasks["n"].sum() == groups["n"][OTHER_OUTPUT]
+    assert np.average(tasks["mean"], weights=tasks["n"]) == pytest.approx(groups["mean"][OTHER_OUTPUT])
+    note = study.table("findings")["note"][0]
+    assert all(f"{task} {tasks['mean'][BY_TASK + task]:z.3f} [" in note for task in TASKS)
 
 
 def test_documents_that_state_a_known_fact_are_found_by_the_method_that_ranks_them_first(planted):
@@ -178,15 +195,18 @@ def test_verdicts_say_what_was_planted(planted):
         "and more than the kinds of documents explain",
         "Reasoning queries rely less on single documents than factual ones",
         "Answers of facts answered right stand in their top documents",
-        "For reasoning queries the answer is seldom there, although the corpus holds it",
+        "The steps of reasoning queries are there less often than that, although the corpus holds them",
         "Documents that state a fact answered right rank above the others",
         "Worked procedures are over-represented at the top of reasoning queries",
     ):
         assert verdict(planted, claim) == "holds", claim
-    source = one(held, claim="Some sources are over-represented at the top of reasoning queries")
+    source = one(held, claim=f"Some sources are over-represented at the top of reasoning queries, {BEYOND}")
     assert source["verdict"] == "does not hold"  # planted on kinds alone
     assert source["numbers"].startswith("no more than their kinds explain: repositories lift")
-    assert verdict(planted, "Some sources are over-represented at the bottom of reasoning queries") == "does not hold"
+    assert (
+        verdict(planted, f"Some sources are over-represented at the bottom of reasoning queries, {BEYOND}")
+        == "does not hold"
+    )
     assert not held[["claim", "verdict", "numbers"]].eq("").any(axis=None)
     assert not held["numbers"].str.contains("nan").any()
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from influence.planted_scores import planted_study
 
-from arithcirc.influence.findings.accuracy import COLUMNS, accuracy, unanswered
+from arithcirc.influence.findings.accuracy import COLUMNS, accuracy, at_chance, unanswered
 from arithcirc.influence.findings.correlation import relations
-from arithcirc.influence.findings.judging import Verdict, holm, p_words, table_of
+from arithcirc.influence.findings.judging import Verdict, differs, ends, holm, p_words, table_of
 from arithcirc.influence.findings.kinds import Lifts, exchanged
 from arithcirc.influence.findings.run import TABLES
 from arithcirc.influence.findings.verdict_kinds import mechanism_claims, source_claims
@@ -48,6 +48,26 @@ def test_only_a_model_that_answers_more_than_chance_is_asked_for_reasons():
     assert alike.iloc[0]["chance"] == 0.5
     assert unanswered(alike, "factual").startswith("6 of 12 factual queries are answered right (chance 50%")
     assert unanswered(alike, "reasoning") == "there are no reasoning queries"
+
+
+def test_a_task_at_chance_is_named_once_beside_the_claims_of_each_finding():
+    known, guessed = asked([f"City{i}" for i in range(8)]), asked(["a"] * 8, answers=["a"] * 2 + ["b"] * 6, task="s")
+    table = measured(pd.concat([known, guessed, asked(["x"], task="t")], ignore_index=True))
+    said = at_chance(table, "factual")
+    assert len(said) == 1
+    assert said[0].startswith("s: 2 of 8 right, at chance (25%, p = 1")
+    some = [Verdict(number, "c", "holds", "n", groups=("factual",)) for number in (1, 1, 3)]
+    first, again, third = table_of(some, table)["note"]
+    assert first == f"{said[0]}; its queries are in these numbers."
+    assert again == ""
+    assert third == f"{said[0]}; its queries answered right are in these numbers."
+
+
+def test_an_interval_is_rounded_like_its_number_and_lower_is_said_of_a_negative_difference():
+    assert ends(pd.Series({"low": -0.0025, "high": 0.0006}), digits=3) == "[-0.003, 0.001]"
+    assert ends(pd.Series({"low": np.nan, "high": np.nan})) == "[no interval]"
+    assert differs(0.0461, 0.0149, 0.0801) == "higher by 0.046 [0.015, 0.080]"
+    assert differs(-0.0271, -0.0482, -0.0033) == "lower by 0.027 [0.003, 0.048]"
 
 
 def test_queries_alone_in_their_task_are_shuffled_among_each_other():
@@ -94,7 +114,7 @@ def test_a_small_p_among_many_claims_does_not_hold_and_an_opposite_one_is_named(
     assert set(table["verdict"][:6]) == {"does not hold"}
     assert table["verdict"][6] == "holds"
     assert table["note"][6] == ""
-    assert table["note"][7].startswith("The opposite is the case here. Corrected for 7 claims")
+    assert table["note"][7].startswith("The opposite is the case here. Corrected for the 7 claims with a p: p < ")
     assert table_of(some[:1], none)["verdict"][0] == "holds"
     kept = table_of([Verdict(1, "c", "holds", "n", p=0.001, groups=("reasoning",))], none).iloc[0]
     assert (kept["verdict"], kept["numbers"]) == ("cannot be said", "n")

@@ -57,6 +57,18 @@ def unanswered(table: pd.DataFrame, group: str) -> str | None:
     )
 
 
+def at_chance(table: pd.DataFrame, group: str) -> list[str]:
+    """The tasks of a group that are answered no more than chance gives, in words; those of few queries cannot be told.
+
+    `slope: 2 of 8 right, at chance (23%, p = 0.61)`.
+    """
+    rows = table[(table["group"] == group) & (table["task"] != "") & (table["queries"] >= ENOUGH)]
+    return [
+        f"{row['task']}: {row['right']} of {row['queries']} right, at chance ({row['chance']:.0%}, p = {row['p']:.2g})"
+        for row in rows[rows["p"] >= LEVEL].to_dict("records")
+    ]
+
+
 def _shuffled(queries: pd.DataFrame, rng: np.random.Generator) -> tuple[float, np.ndarray]:
     """Mean number right over all orders of these completions, and the number in each of ORDERS random ones."""
     right = _right(queries)

@@ -44,6 +44,8 @@ LIKE, MOST = 10, 100
 RANKED_PERMUTATIONS = 1000
 """Random orders for the scores that verdicts read, so that p is known finely enough to be corrected."""
 SAME_OUTPUT, OTHER_OUTPUT = "same task, same output", "same task, other output"
+BY_TASK = "other output: "
+"""Before a task's name: pairs of that task alone with different outputs; there where several tasks have some."""
 ACROSS_OTHER = "across reasoning, other output"
 RELATIONS = (
     "same task", SAME_OUTPUT, OTHER_OUTPUT, "same task, right", "same task, wrong", "across reasoning", ACROSS_OTHER,
@@ -125,7 +127,10 @@ def _one_hot(codes: np.ndarray, cells: int) -> np.ndarray:
 
 
 def relations(queries: pd.DataFrame) -> dict[str, Square]:
-    """Which pairs a < b stand in each of RELATIONS, as 0 and 1 [query, query], in order; empty ones are left out."""
+    """Which pairs a < b stand in each of RELATIONS, as 0 and 1 [query, query], in order; empty ones are left out.
+
+    OTHER_OUTPUT is there for each task too (BY_TASK).
+    """
     group, task, right = (queries[name].to_numpy() for name in ("group", "task", "correct"))
     said = [_output(text) for text in queries["completion"]] if "completion" in queries else None
     n = len(queries)
@@ -141,6 +146,10 @@ def relations(queries: pd.DataFrame) -> dict[str, Square]:
                 kept = {("same task", True): SAME_OUTPUT, ("same task", False): OTHER_OUTPUT}.get((name, shared))
                 if kept or not shared:
                     found[kept or ACROSS_OTHER][a, b] = 1
+    same = found[OTHER_OUTPUT]
+    tasks = list(dict.fromkeys(task[a] for a in np.flatnonzero(same.any(1))))
+    if len(tasks) > 1:
+        found |= {f"{BY_TASK}{name}": same * (task == name)[:, None] for name in tasks}
     return {name: mask for name, mask in found.items() if mask.any()}
 
 

@@ -26,6 +26,8 @@ from arithcirc.influence.findings.verdicts import verdicts
 from arithcirc.influence_scores import MECHANISM_SCORES, SCORES, ScoreStore
 from arithcirc.store import RunFolder, sha256_file
 
+VERSION = 2
+"""Raised with every change of rules, words or tables of the findings: older tables are made anew."""
 STAGE, MECHANISMS, RETRIEVAL = "findings", "mechanisms", "mechanism_retrieval"
 TABLES = (
     "correlation", "correlation_groups", "magnitude", "magnitude_groups", "power_law", "power_law_groups", "answers",
@@ -71,7 +73,9 @@ def run(folder: RunFolder, *, progress: Progress | None = None, seed: int = 0) -
     """
     report = progress or (lambda *_: None)
     read = _files_read(folder)
-    complete = all((folder.path / f"{name}.parquet").is_file() for name in TABLES)
+    complete = folder.manifest["stages"].get(STAGE, {}).get("version") == VERSION and all(
+        (folder.path / f"{name}.parquet").is_file() for name in TABLES
+    )
     if complete and folder.finished(STAGE) and folder.manifest["stages"][STAGE]["inputs"] == _hashes(folder, read):
         report(STAGE, 1, 1)
         return
@@ -88,7 +92,7 @@ def run(folder: RunFolder, *, progress: Progress | None = None, seed: int = 0) -
         names.append("mechanism_kinds")
     outputs = [folder.write_table(name, tables[name]) for name in names]
     facts = {
-        "documents": inputs.corpus.n, "queries": len(inputs.queries), "seed": seed,
+        "version": VERSION, "documents": inputs.corpus.n, "queries": len(inputs.queries), "seed": seed,
         "depths": list(depths(inputs.corpus.n)), "search_depth": search_depth(inputs.corpus.n),
         "fit_depth": magnitude.fit_depth(inputs.corpus.n),
     }  # fmt: skip

@@ -18,6 +18,7 @@ from arithcirc.influence.findings.judging import (
     RANKED,
     UNKNOWN,
     Verdict,
+    differs,
     ends,
     judge,
     p_words,
@@ -25,6 +26,7 @@ from arithcirc.influence.findings.judging import (
 )
 
 RULES = "Documents that obey a mechanism's rule rank above others in its influence"
+BEYOND = "more than the kinds of their documents explain"
 
 
 def kind_claims(kinds: pd.DataFrame, k: int) -> Iterator[Verdict]:
@@ -63,14 +65,14 @@ def source_claims(sources: pd.DataFrame, k: int) -> Iterator[Verdict]:
     judged = 0
     for group in ("reasoning", "factual"):
         for end in ("top", "bottom"):
-            claim = f"Some sources are over-represented at the {end} of {group} queries"
+            claim = f"Some sources are over-represented at the {end} of {group} queries, {BEYOND}"
             rows = mine[(mine["group"] == group) & (mine["end"] == end)].sort_values("lift", ascending=False)
             if count < 2 or rows.empty or rows["n"].iloc[0] < FEW:
                 yield Verdict(5, claim, UNKNOWN, f"fewer than two sources, or fewer than {FEW} {group} queries")
                 continue
             judged += 1
             yield _one_end(claim, group, rows, count, k)
-    claim = "Reasoning and factual queries draw on different sources"
+    claim = f"Reasoning and factual queries draw on different sources, {BEYOND}"
     if judged < 4:
         yield Verdict(5, claim, UNKNOWN, f"fewer than two sources, or fewer than {FEW} queries of a group")
         return
@@ -147,8 +149,8 @@ def mechanism_claims(mechanisms: pd.DataFrame | None, retrieval: pd.DataFrame | 
     higher = int((mine["gap"] > 0).sum())
     yield Verdict(
         6, RULES, judge(low > 0 and p < LEVEL),
-        f"AUC {rules['auc'].mean():.2f} against {rules['auc_others'].mean():.2f} for other mechanisms: higher by "
-        f"{mean:z.3f} [{low:z.3f}, {high:z.3f}] over {len(gaps)} rules ({higher} of {len(mine)} mechanisms higher)",
+        f"AUC {rules['auc'].mean():.2f} against {rules['auc_others'].mean():.2f} for other mechanisms: "
+        f"{differs(mean, low, high)} over {len(gaps)} rules ({higher} of {len(mine)} mechanisms higher)",
         f"0 where documents of the rule rank as for any other mechanism, {p_words(p)}",
         "" if low > 0 or high < 0 else "Not told from chance here.", p=p, opposite=bool(high < 0 and p < LEVEL),
     )  # fmt: skip

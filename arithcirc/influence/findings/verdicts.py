@@ -9,7 +9,7 @@
     2 magnitude     reasoning lower: cumulative influence per nat over the top SHARE of the positive documents,
                     Welch's t on logarithms, p < LEVEL; less volatile: its sd, Brown and Forsythe's test; steeper:
                     Welch's t on slopes
-    3 answers       facts answered right: found in the top k more often than at random ranks, p < LEVEL; seldom for
+    3 answers       facts answered right: found in the top k more often than at random ranks, p < LEVEL; fewer for
                     reasoning: less often than for facts, Fisher's exact test, one-sided; documents that state the
                     fact rank first: AUC above 0.5 with its interval, p < LEVEL; better than the gradient dot product
                     and BM25: paired interval above 0
@@ -34,14 +34,16 @@ import numpy as np
 import pandas as pd
 from scipy.stats import fisher_exact, levene
 
-from arithcirc.influence.findings.correlation import ACROSS_OTHER, OTHER_OUTPUT, SAME_OUTPUT
+from arithcirc.influence.findings.correlation import ACROSS_OTHER, BY_TASK, OTHER_OUTPUT, SAME_OUTPUT
 from arithcirc.influence.findings.judging import (
     FEW,
     LEVEL,
+    MEANS,
     PLAIN,
     RANKED,
     UNKNOWN,
     Verdict,
+    differs,
     ends,
     judge,
     p_words,
@@ -83,7 +85,7 @@ def _correlation(groups: pd.DataFrame) -> Iterator[Verdict]:
         count = 0 if same is None else same["n"]
         yield Verdict(1, first, UNKNOWN, f"{count} pairs of queries of one task with different outputs")
         return
-    mean = f"mean r {same['mean']:z.3f} {ends(same)}"
+    mean = f"mean r {_mean(same)}"
     plain = [
         f"{words} {row['mean']:z.3f} over {row['n']}"
         for name, words in (
@@ -102,7 +104,7 @@ def _correlation(groups: pd.DataFrame) -> Iterator[Verdict]:
         yield Verdict(
             1, claim, judge(same["low"] > high and p < LEVEL), numbers,
             f"{same[prefix + 'null_mean']:.3f} [{low:.3f}, {high:.3f}] with {order}, {p_words(p, int(same['orders']))}",
-            "" if prefix else f"For comparison: {', '.join(others)}." if others else "",
+            "" if prefix else _by_task(groups) + (f"For comparison: {', '.join(others)}." if others else ""),
             p=float(p), groups=("reasoning",), opposite=bool(same["high"] < low and p < LEVEL),
         )  # fmt: skip
     for claim, other, needed in (
@@ -116,9 +118,21 @@ def _correlation(groups: pd.DataFrame) -> Iterator[Verdict]:
         else:
             yield Verdict(
                 1, claim, judge(same["low"] > row["high"]),
-                f"{mean} against {row['mean']:z.3f} {ends(row)} over {row['n']} pairs", "the intervals must be apart",
+                f"{mean} against {_mean(row)} over {row['n']} pairs", "the intervals must be apart",
                 groups=needed, opposite=bool(same["high"] < row["low"]),
             )  # fmt: skip
+
+
+def _mean(row: pd.Series) -> str:
+    return f"{row['mean']:z.3f} {ends(row, digits=3)}"
+
+
+def _by_task(groups: pd.DataFrame) -> str:
+    """The mean of each task, which one mean of all tasks hides; empty where there is one task."""
+    rows = groups[(groups["method"] == RANKED) & groups["relation"].str.startswith(BY_TASK)]
+    rows = rows.sort_values("mean", ascending=False)
+    said = [f"{row['relation'][len(BY_TASK) :]} {_mean(row)} over {row['n']}" for _, row in rows.iterrows()]
+    return f"By task, pairs with different outputs: {'; '.join(said)}. " if said else ""
 
 
 def _magnitude(magnitude: pd.DataFrame, slopes: pd.DataFrame) -> Iterator[Verdict]:
@@ -156,14 +170,15 @@ def _magnitude(magnitude: pd.DataFrame, slopes: pd.DataFrame) -> Iterator[Verdic
         2, claim, judge(bool(x["mean"] < y["mean"] and x["p"] < LEVEL)),
         f"slope {x['mean']:.3f} (sd {x['sd']:.3f}, n {x['n']}) against {y['mean']:.3f} (sd {y['sd']:.3f}, n {y['n']})",
         f"equal slopes where groups do not differ, {p_words(x['p'])}",
-        "The paper found slightly steeper slopes for reasoning and calls it possible noise.",
+        "The paper found slightly steeper slopes for reasoning and calls it possible noise. A flatter slope spreads "
+        "influence over more documents.",
         p=float(x["p"]), groups=BOTH, opposite=bool(x["mean"] > y["mean"] and x["p"] < LEVEL),
     )  # fmt: skip
 
 
 def _answers(groups: pd.DataFrame) -> Iterator[Verdict]:
     first = "Answers of facts answered right stand in their top documents"
-    second = "For reasoning queries the answer is seldom there, although the corpus holds it"
+    second = "The steps of reasoning queries are there less often than that, although the corpus holds them"
     by = "holds" if (groups["by"] == "holds").any() else "text"
     fact, task = (
         row_of(groups, group=group, correct="right", method=RANKED, by=by) for group in ("factual", "reasoning")
@@ -186,7 +201,7 @@ def _answers(groups: pd.DataFrame) -> Iterator[Verdict]:
         f"{_found(task, 'reasoning')} (single steps: {task['steps_found']} of {task['steps']}); "
         f"{_found(fact, 'factual')}",
         f"{task['base_rate']:.0%} at random ranks, {p_words(task['p'])}; fewer than for facts with {p_words(p)}",
-        _by(by), p=p, groups=BOTH,
+        f"{'' if p < LEVEL else _steps(task)}{_by(by)}", p=p, groups=BOTH,
     )  # fmt: skip
 
 
@@ -203,6 +218,16 @@ def _found(row: pd.Series, group: str) -> str:
     return f"found in the top {row['k']} for {row['found_all']} of {row['queries']} {group} queries {ends(row)}"
 
 
+def _steps(row: pd.Series) -> str:
+    """What it means that steps are not found less often than answers of facts."""
+    if not (row["rate"] > row["base_rate"] and row["p"] < LEVEL):
+        return f"{MEANS} that steps are not found less often than answers of facts. "
+    return (
+        f"{MEANS} that the steps are found: all of them for {row['found_all']} of {row['queries']} queries, more "
+        "often than at random ranks. "
+    )
+
+
 def _by(by: str) -> str:
     said = "the documents' own lists" if by == "holds" else "exact matching in the texts"
     return f"What a document states is known from {said}."
@@ -214,10 +239,10 @@ def _retrieval(groups: pd.DataFrame, pairs: pd.DataFrame, said: pd.DataFrame) ->
     if right is None or right["n"] < FEW:
         yield Verdict(3, claim, UNKNOWN, f"{0 if right is None else right['n']} such facts, {FEW} are needed")
     else:
-        apart = "" if wrong is None else f"; answered wrong: AUC {wrong['auc']:.2f} {ends(wrong)} over {wrong['n']}"
+        other = "" if wrong is None else f"; answered wrong: AUC {wrong['auc']:.2f} {ends(wrong)} over {wrong['n']}"
         yield Verdict(
             3, claim, judge(bool(right["low"] > 0.5 and right["p"] < LEVEL)),
-            f"AUC {right['auc']:.2f} {ends(right)} over {right['n']} facts{apart}",
+            f"AUC {right['auc']:.2f} {ends(right)} over {right['n']} facts{other}",
             f"0.5 at random ranks, {p_words(right['p'])}", _said(said),
             p=float(right["p"]), groups=("factual",), opposite=bool(right["high"] < 0.5 and right["p"] < LEVEL),
         )  # fmt: skip
@@ -229,7 +254,7 @@ def _retrieval(groups: pd.DataFrame, pairs: pd.DataFrame, said: pd.DataFrame) ->
         else:
             yield Verdict(
                 3, claim, judge(bool(row["low"] > 0)),
-                f"AUC higher by {row['difference']:z.2f} {ends(row)} over {row['n']} facts",
+                f"AUC {differs(row['difference'], row['low'], row['high'])} over {row['n']} facts",
                 f"0 where they do not differ, {p_words(row['p'])}",
                 p=float(row["p"]), groups=("factual",), opposite=bool(row["high"] < 0),
             )  # fmt: skip
