@@ -32,8 +32,8 @@ MOST = 10
 FEW, STEP = 20, 80
 """Documents shown at first, and how many more at a time."""
 HELP = (
-    "Positive scores: had the model seen more of the document, it would be likelier to say what it says; of a "
-    "mechanism, what a score above 0 means stands with its contrast. "
+    "Positive scores of the gradient methods: had the model seen more of the document, it would be likelier to say "
+    "what it says; of a mechanism, what a score above 0 means stands with its contrast. "
     "Yellow: a statement that the query needs, found in the text however it is spaced. "
     "Dotted: the answer by itself, which may stand there for another reason. "
     "Orange: what the model says, where it is wrong. Scores of different methods have "
@@ -110,7 +110,8 @@ def _ranking(view: View, study: Study, asked: Asked, method: str, end: str) -> A
     found = ranked.ranked(study, asked, method=method, end=end, at_most=max(1, min(most, 10_000)))
     held = ranked.kinds(study, asked, method=method, end=end)
     offered = ranked.methods(study, asked.table)
-    hint = names.END_HINTS[end] if asked.table == QUERY else end_hint(asked.row, end)
+    by_method = asked.table == QUERY or method == "random"
+    hint = names.END_HINTS.get(method, names.END_HINTS[""])[end] if by_method else end_hint(asked.row, end)
     ends = dmc.SegmentedControl(
         id="documents-end", value=end, size="xs", data=[{"value": e, "label": e} for e in names.ENDS]
     )

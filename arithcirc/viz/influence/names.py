@@ -46,10 +46,25 @@ ANSWERED = {"right": "answered right", "wrong": "answered wrong"}
 """In tables of groups, which also have a row `all`."""
 SYMBOLS = {"right": "circle", "wrong": "circle-open"}
 ENDS = {"top": "top", "bottom": "bottom"}
+_STEP = "documents that a training step on would make the completion "
 END_HINTS = {
-    "top": "documents that make the completion likelier",
-    "bottom": "documents that make the completion less likely",
+    "": {
+        "top": "documents that make the completion likelier",
+        "bottom": "documents that make the completion less likely",
+    },
+    "cosine": {"top": f"{_STEP}likelier", "bottom": f"{_STEP}less likely"},
+    "dot": {"top": f"{_STEP}likelier", "bottom": f"{_STEP}less likely"},
+    "bm25": {
+        "top": "documents that share the most words with the query; of equal scores the earlier in the corpus first",
+        "bottom": "documents that share the fewest words with the query, often none: of equal scores the earlier in "
+        "the corpus first",
+    },
+    "random": {
+        "top": "the order has no meaning, it is there to compare",
+        "bottom": "the order has no meaning, it is there to compare",
+    },
 }
+"""What stands at each end of a query's ranking, by method; those that are not named estimate influence."""
 FINDINGS = {
     1: "Queries of one task share their documents",
     2: "Reasoning rests on many documents, a little on each",
