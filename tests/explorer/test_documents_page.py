@@ -119,6 +119,10 @@ def test_methods_ends_and_mechanisms_are_in_the_address(planted, folder):
         rows = top.query(f"query == 'slope-1' and method == '{method}' and end == '{end}'").sort_values("rank")
         places = [text.index(f"d{n:05d}") for n in rows["document"]]
         assert places == sorted(places)
+        said = {"bm25": "share the most words with the query", "random": "the order has no meaning"}
+        assert said.get(method, "documents that make the completion less likely") in text
+        assert ("make the completion" in text) == (method == "ekfac")
+    assert "the order has no meaning" in texts(planted, "/documents?query=neuron%3A-%3AL3N17&method=random")
     text = texts(planted, "/documents?query=neuron%3A-%3AL3N17")
     assert "Mechanism: − L3N17" in text
     assert "step250 (before its birth)" in text
@@ -182,6 +186,18 @@ def test_a_heuristic_leads_to_the_documents_that_built_it(planted, folder, explo
     assert "documents with the largest influence on it" not in texts(asker([explorer_run.path]), address)
     other = f"/heuristics?op={quote(asked['operator'], safe='')}&label=no%20such"
     assert "documents with the largest influence on it" not in texts(planted, other)
+
+
+def test_a_heuristic_that_was_not_asked_about_leads_to_its_neuron_and_says_so(folder, tmp_path):
+    own = tmp_path / "planted" / "step4000"
+    shutil.copytree(folder, own)
+    table = pd.read_parquet(own / "influence" / "mechanisms.parquet")
+    table[table["what"] == "neuron"].to_parquet(own / "influence" / "mechanisms.parquet", index=False)
+    row = table.iloc[0]
+    address = f"/heuristics?op={quote(row['operator'], safe='')}&label={quote(row['heuristic'], safe='')}"
+    text = texts(asker([own]), address)
+    assert "influence on one of its neurons (the heuristic was not asked about):L" in text
+    assert "influence on it:" not in text
 
 
 def test_the_overview_says_that_there_is_a_study(planted):

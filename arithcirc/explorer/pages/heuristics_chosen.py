@@ -63,7 +63,7 @@ def panel(view: View, source: Source, table: pd.DataFrame, heuristic: str, known
 
 
 def built(view: View, source: Source, heuristic: str) -> list[Any]:
-    """Links to the training documents with the largest influence on it, all its neurons together and neuron by neuron.
+    """Links to the training documents with the largest influence on it: the heuristic's own first, then its neurons'.
 
     Empty where the run has no influence study, or the study did not ask about this heuristic.
     """
@@ -77,16 +77,21 @@ def built(view: View, source: Source, heuristic: str) -> list[Any]:
     except ArithcircError as error:
         return [kit.small(str(error))]
     mine = table[(table["operator"] == view.op) & (table["heuristic"].astype(str) == heuristic)]
-    mine = mine.sort_values("what", key=lambda what: what == "neuron", kind="stable")
-    links = [
-        kit.link(
-            str(Neuron(int(row["layer"]), int(row["neuron"]))) if row["what"] == "neuron" else "all its neurons",
-            view.url("documents", query=str(row["query"])),
-        )
-        for row in mine.to_dict("records")
+    of_neuron = mine["what"] == "neuron"
+    whole = [kit.link("all its neurons", view.url("documents", query=str(q))) for q in mine.loc[~of_neuron, "query"]]
+    single = [
+        kit.link(str(Neuron(int(row["layer"]), int(row["neuron"]))), view.url("documents", query=str(row["query"])))
+        for row in mine[of_neuron].to_dict("records")
     ]
-    said = kit.small("training documents with the largest influence on it:")
-    return [dmc.Group([said, *links], gap=10)] if links else []
+    parts = [kit.small("training documents with the largest influence on it:"), *whole] if whole else []
+    if single and whole:
+        parts += [kit.small("on one of its neurons:"), *single]
+    elif single:
+        said = (
+            "training documents with the largest influence on one of its neurons (the heuristic was not asked about):"
+        )
+        parts += [kit.small(said), *single]
+    return [dmc.Group(parts, gap=10)] if parts else []
 
 
 def matched(row: Mapping[Any, Any]) -> str:
