@@ -10,6 +10,8 @@ import pytest
 from influence.planted_scores import planted_study
 
 from arithcirc.errors import RequestError, RunConflictError
+from arithcirc.influence.findings.ranking import main_depth
+from arithcirc.influence_scores import ScoreStore
 from arithcirc.store import RunFolder
 from arithcirc.viz.export import write_figures
 from arithcirc.viz.frames import RunData
@@ -19,7 +21,7 @@ from arithcirc.viz.influence.births import births_figure
 from arithcirc.viz.influence.correlation import correlation_figure
 from arithcirc.viz.influence.lift import counts, lift_figure, mechanism, mechanism_kinds, wilson
 from arithcirc.viz.influence.magnitude import cumulative_curves, rank_influence
-from arithcirc.viz.influence.plates import PLATES, drawn, read_study
+from arithcirc.viz.influence.plates import PLATES, claimed_depth, drawn, in_turn, read_study
 from arithcirc.viz.influence.ranked import as_table, find, hits_by_method, ranked
 from arithcirc.viz.influence.retrieval import retrieval_figure
 from arithcirc.viz.influence.study import NoStudy, Study, command_line
@@ -90,10 +92,54 @@ def test_ranks_are_divided_by_the_nats_of_the_query(data, study):
     nats = data.tables["queries"].set_index("query")["nats"]
     top = study.rows("top", {"method": "ekfac", "end": "top", "rank": 0}).set_index("query")["score"]
     np.testing.assert_allclose(ranks.sort_index(), (top / nats).sort_index())
-    slopes = rank_influence(data.tables["ranks"], data.tables["power_law"])
+    slopes = rank_influence(data.tables["ranks"], data.tables["power_law"], method="ekfac")
     drawn_slopes = np.concatenate([t.x for t in slopes.data if t.text is not None])
     wanted = data.tables["power_law"].query("method == 'ekfac'")["alpha"]
     assert sorted(drawn_slopes) == pytest.approx(sorted(wanted))
+
+
+def test_the_curve_over_ranks_is_drawn_as_deep_as_slopes_are_fitted(data, folder, tmp_path):
+    own = tmp_path / "step1" / "influence"
+    shutil.copytree(folder, own)
+    pd.read_parquet(own / "power_law.parquet").assign(k=90).to_parquet(own / "power_law.parquet", index=False)
+    deep = read_study(Study.find(own.parent)).tables["ranks"].query("method == 'ekfac_normed'")
+    store, queries = ScoreStore.open(own / "scores"), data.tables["queries"]
+    for row, query in enumerate(queries["query"]):
+        wanted = np.sort(store.row(row, "ekfac_normed"))[::-1][:90] / queries["nats"].iloc[row]
+        np.testing.assert_allclose(deep[deep["query"] == query].sort_values("rank")["score"], wanted, rtol=1e-6)
+    figure = rank_influence(deep, data.tables["power_law"].assign(k=90))
+    assert figure.layout.title.text.endswith("the first 90 documents")
+    assert max(max(t.x) for t in figure.data if t.mode == "lines") > data.tables["power_law"]["k"].max()
+    short = rank_influence(data.tables["ranks"], data.tables["power_law"].assign(k=90))
+    assert short.layout.title.text.endswith("the first 90 documents, drawn to 40")
+    fitted = rank_influence(deep, data.tables["power_law"].assign(k=30))
+    assert max(max(t.x) for t in fitted.data if t.mode == "lines") <= 30
+
+
+def test_figures_open_at_what_the_claims_are_judged_by(data):
+    first = {plate.key: plate.choices(data)[0] for plate in PLATES}
+    assert first["influence_power_law"] == ("ekfac_normed",)
+    assert first["influence_magnitude"] == ("positive", "ekfac")
+    for name in ("kinds", "sources"):
+        table = data.tables[name].assign(k=lambda rows: rows["k"].replace({int(rows["k"].max()): 120}))
+        more = pd.concat([table.assign(k=k) for k in (10, 40, 120, 400)])
+        large = RunData({name: more, "corpus": pd.DataFrame({"documents": [3000, 1000]})}, {}, {})
+        plate = next(p for p in PLATES if p.key == f"influence_{name}")
+        assert plate.choices(large)[0] == ("top", "120", "ekfac_normed")
+        assert {values[1] for values in plate.choices(large)} == {"10", "120", "400"}
+    for documents in (1, 5, 19, 20, 333, 4000, 5_000_000):
+        assert claimed_depth(documents) == main_depth(documents)
+
+
+def test_examples_of_mechanisms_are_neurons_and_heuristics_of_several_families():
+    rows = [("neuron", f) for f in "aabbc"] + [("heuristic", f) for f in "aaad"]
+    table = pd.DataFrame(rows, columns=["what", "family"]).assign(query=range(9))
+    found = in_turn(table)
+    assert found["what"].head(6).tolist() == ["neuron", "heuristic"] * 3
+    assert found["query"].head(4).tolist() == [0, 8, 2, 5]
+    assert sorted(found["query"]) == list(range(9))
+    alone = table[table["what"] == "heuristic"]
+    assert sorted(in_turn(alone)["query"]) == [5, 6, 7, 8]
 
 
 def test_the_median_by_chance_is_that_of_draws():

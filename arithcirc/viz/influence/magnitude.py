@@ -103,10 +103,16 @@ def _curve(figure: go.Figure, panel: int, rows: pd.DataFrame, value: str, which:
     )  # fmt: skip
 
 
-def rank_influence(ranks: pd.DataFrame, slopes: pd.DataFrame, *, method: str = "ekfac") -> go.Figure:
-    """Left, mean score per nat against rank; right, the slope of every query. `ranks`: see `plates.read_study`."""
+def rank_influence(ranks: pd.DataFrame, slopes: pd.DataFrame, *, method: str = "ekfac_normed") -> go.Figure:
+    """Left, mean score per nat against rank, over the ranks the slopes are fitted to; right, the slope of every query.
+
+    `ranks`: see `plates.read_study`. Where it is shorter than the fit, the title says to which rank it is drawn.
+    """
     rows = require(ranks, "top", ("group", "correct", "rank", "score"), {"method": method})
     alphas = require(slopes, "power_law", ("query", "group", "correct", "alpha"), {"method": method})
+    k = numbers(alphas, ["k"])[:, 0]
+    fitted = int(np.nanmax(k)) if np.isfinite(k).any() else 0
+    rows = rows[rows["rank"] < fitted] if fitted else rows
     figure = make_subplots(
         rows=1, cols=2, column_widths=[0.5, 0.5], horizontal_spacing=0.16,
         subplot_titles=["influence per nat against rank", "slope α of each query"],
@@ -125,9 +131,10 @@ def rank_influence(ranks: pd.DataFrame, slopes: pd.DataFrame, *, method: str = "
             row=1, col=1,
         )  # fmt: skip
     _slopes(figure, alphas)
-    k = numbers(alphas, ["k"])[:, 0]
     title = f"Does influence fall with rank as a power law? {names.method(method)}"
-    title += f", slopes fitted to the first {np.nanmedian(k):.0f} documents" if np.isfinite(k).any() else ""
+    title += f", slopes fitted to the first {fitted} documents" if fitted else ""
+    reached = int(rows["rank"].max()) + 1
+    title += f", drawn to {reached}" if reached < fitted else ""
     figure.update_layout(template=theme.template("light"), title=title)
     figure.update_annotations(font_size=theme.FONT_SIZE)
     legend_below(figure, 430)

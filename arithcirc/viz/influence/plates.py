@@ -1,16 +1,18 @@
 """The figures of an influence study as data, and what they are drawn from.
 
 `embed.plate_groups` puts these plates on the report's page and `export.write_figures` writes them to files, as it does
-with a run's. What grows with the corpus is not read: of the top documents only the scores of one method, of the
-documents only how many there are.
+with a run's. What grows with the corpus is not held: of each query only the highest scores of two methods, of the
+documents only how many there are. Each opens at the method and depth that the claims are judged by.
 """
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from arithcirc.errors import RequestError
+from arithcirc.influence_scores import SCORES, ScoreStore
 from arithcirc.viz.frames import RunData, has
 from arithcirc.viz.influence import names
 from arithcirc.viz.influence.answers import answer_ranks, answer_rates
@@ -42,12 +44,58 @@ def read_study(study: Study) -> RunData:
     if study.has("documents"):
         tables["corpus"] = study.corpus("kind")
         tables["corpus_sources"] = study.corpus("source")
+    if has(tables, "mechanisms", "query", "what", "family"):
+        tables["mechanisms"] = in_turn(tables["mechanisms"])
     if study.has("top") and has(tables, "queries", "query", "group", "correct", "nats"):
-        tops = [study.rows("top", {"method": method, "end": "top"}) for method in RANKED]
-        scores = pd.concat(tops)[["query", "method", "rank", "score"]]
+        scores = _ranked(study, tables)
         ranks = scores.merge(tables["queries"][["query", "group", "correct", "nats"]], on="query")
         tables["ranks"] = ranks.assign(score=ranks["score"] / ranks["nats"].where(ranks["nats"] > 0))
     return RunData(tables, {}, dict(study.config))
+
+
+def _ranked(study: Study, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The highest scores of every query, as deep as slopes were fitted: columns query, method, rank, score.
+
+    Where the study's scores are not there, as deep as its table `top` goes.
+    """
+    k = int(tables["power_law"]["k"].max()) if has(tables, "power_law", "k") else 0
+    held = study.rows("top", {"end": "top"})[["query", "method", "rank", "score"]]
+    held = held[held["method"].isin(RANKED)]
+    if k <= int(held["rank"].max() if len(held) else 0) + 1 or not (study.path / SCORES).is_dir():
+        return held
+    store, queries = ScoreStore.open(study.path / SCORES), tables["queries"]["query"].to_numpy()
+    frames = []
+    for method in (m for m in RANKED if m in store.methods):
+        best = np.empty((store.n_queries, 0), np.float32)
+        for _, _, block in store.blocks(method):
+            best = np.concatenate([best, block], axis=1)
+            if best.shape[1] > k:
+                best = -np.partition(-best, k - 1, axis=1)[:, :k]
+        best, n = -np.sort(-best, axis=1), best.shape[1]
+        frames.append(
+            pd.DataFrame(
+                {
+                    "query": np.repeat(queries, n),
+                    "method": method,
+                    "rank": np.tile(np.arange(n), len(queries)),
+                    "score": best.ravel(),
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True) if frames else held
+
+
+def in_turn(mechanisms: pd.DataFrame, most: int = 6) -> pd.DataFrame:
+    """The table with `most` examples first: neurons and heuristics in turn, of families not yet among them first."""
+    rows = list(zip(mechanisms["what"].astype(str), mechanisms["family"].astype(str), strict=True))
+    left, first, families = list(range(len(rows))), list[int](), set[str]()
+    while left and len(first) < most:
+        wanted = ("neuron", "heuristic")[len(first) % 2]
+        chosen = min(left, key=lambda i: (rows[i][0] != wanted, rows[i][1] in families, i))
+        first.append(chosen)
+        left.remove(chosen)
+        families.add(rows[chosen][1])
+    return mechanisms.iloc[[*first, *left]].reset_index(drop=True)
 
 
 def drawn(data: RunData) -> Iterator[tuple[str, tuple[str, ...], go.Figure]]:
@@ -73,14 +121,20 @@ def _options(table: str, column: str, known: dict[str, str]) -> Options:
 
 
 def _tops(table: str) -> Options:
-    """At most three depths: the first, the middle one, the last; the table has them all."""
+    """At most three depths: the one of the claims, the first, the last; the table has them all."""
 
     def options(data: RunData) -> dict[str, str]:
         held = sorted({int(k) for k in data.tables[table]["k"]}) if has(data.tables, table, "k") else []
-        kept = sorted({held[0], held[len(held) // 2], held[-1]}) if held else []
-        return {str(k): f"{k:,}" for k in kept}
+        claims = claimed_depth(_documents(data))
+        first = [claims] if claims in held else held[len(held) // 2 :][:1]
+        return {str(k): f"{k:,}" for k in dict.fromkeys([*first, *held[:1], *held[-1:]])}
 
     return options
+
+
+def claimed_depth(documents: int) -> int:
+    """How many top documents the claims about kinds and sources read: 3% of the corpus, 10 or more, half at most."""
+    return min(max(1, documents // 2), max(10, round(documents * 0.03)))
 
 
 def _number(text: str) -> int:
@@ -98,6 +152,8 @@ _METHODS = {name: words[0] for name, words in names.METHODS.items()}
 _SIGNS = {"positive": "positive", "negative": "negative"}
 _SUMS = ("ekfac", "ekfac_normed")
 """Raw EK-FAC first: its sums are log-likelihood."""
+_SLOPES = ("ekfac_normed", "ekfac")
+"""Normed first: its slopes are what the claim compares."""
 _FEW = ("ekfac_normed", "ekfac", "dot", "random")
 """Where figures are many, so that the page stays light."""
 _MEANT = ("ekfac_normed", "ekfac", "dot", "cosine", "bm25", "random")
@@ -148,7 +204,7 @@ PLATES: tuple[Plate, ...] = (
     Plate(
         "influence_power_law", "Influence against rank", ("power_law", "ranks"),
         lambda d, method: rank_influence(_ranks(d), d.tables["power_law"], method=method),
-        (_method("power_law", _SUMS),),
+        (_method("power_law", _SLOPES),),
     ),
     Plate(
         "influence_answers", "Ranks of documents that hold the answer", ("answers",),
