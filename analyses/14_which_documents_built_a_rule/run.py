@@ -2,9 +2,11 @@
 
 `make influence` first (corpus, model, labels, curvature, scores), then
 `python analyses/14_which_documents_built_a_rule/run.py [MODEL [CORPUS [OUT]]]`: mechanisms of the labelled model, and
-their influence at the checkpoints around their birth. Prints what README.md quotes.
+their influence at the checkpoints around their birth. Works on a copy of the study, OUT/which_rule, so that the study
+and its report stay as they are. Prints what README.md quotes.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,13 +17,14 @@ from arithcirc.heuristics.names import parse_heuristic
 from arithcirc.influence.mechanisms.births_stage import run_births
 from arithcirc.influence.mechanisms.equations import Equations, rank_correlation
 from arithcirc.influence.mechanisms.run import Wanted, run
-from arithcirc.influence.study.study import SCORE, open_study
+from arithcirc.influence.study.study import SCORE, SCORES, needs_stage, open_study, study_folder
 from arithcirc.influence_scores import MECHANISM_SCORES, ScoreStore
 from arithcirc.models.plain import load_plain
 from arithcirc.store import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULTS = ("runs/models/neox-corpus", "runs/corpus", "runs")
+COPY = "which_rule"
 CHECKPOINTS = 6
 DRAWS, SEED = 10_000, 0
 
@@ -29,6 +32,20 @@ DRAWS, SEED = 10_000, 0
 def inside(name, prompts):
     """Which prompts belong to a heuristic."""
     return parse_heuristic(name).mask(prompts)
+
+
+def copied(model, corpus, out):
+    """The study's copy to work on, made when it is not there, and the labelled run beside the study itself."""
+    original = study_folder(model, out)
+    held = open_study(model, corpus, out, sections=SCORE, write=False)
+    needs_stage(held, SCORES, "score")
+    copy = study_folder(model, out / COPY)
+    if not copy.is_dir():
+        part = copy.with_name(f"{copy.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(original, part)
+        part.rename(copy)
+    return open_study(model, corpus, out / COPY, sections=SCORE), RunFolder.open(original.parent)
 
 
 def interval(values: pd.Series) -> str:
@@ -84,8 +101,8 @@ def main() -> None:
     given = [*sys.argv[1:], *DEFAULTS[len(sys.argv) - 1 :]]
     folder, corpus, out = (ROOT / path for path in given)
     steps = sorted(folder.glob("step*"), key=lambda path: int(path.name[4:]))
-    study = open_study(load_plain(str(steps[-1])), corpus, out, sections=SCORE)
-    mechanisms = run(study, RunFolder.open(study.run.path.parent), inside=inside, wanted=Wanted())
+    study, analysed = copied(load_plain(str(steps[-1])), corpus, out)
+    mechanisms = run(study, analysed, inside=inside, wanted=Wanted())
     found = run_births(study, mechanisms, folder, at_most=CHECKPOINTS, inside=inside)
     pd.set_option("display.width", 200, "display.max_columns", 20, "display.max_rows", 200)
 
