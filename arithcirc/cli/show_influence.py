@@ -106,13 +106,15 @@ def plan(planned: "StudyPlan", name: str) -> None:
 
 
 def scored(run: "RunFolder") -> None:
-    """How many queries are answered right, by group, and where the scores are."""
+    """How many queries are answered right of those whose answer is known, by group, and where the scores are."""
     queries = run.table("queries")
     for group, rows in queries.groupby("group", sort=False):
-        out.print(
-            f"{str(group) or 'queries':<18} {int(rows['correct'].sum())} of {len(rows)} completed right, "
-            f"{rows['nats'].mean():.2f} nats on average"
-        )
+        known = rows["correct"].dropna()
+        said = f"{int(known.astype(bool).sum())} of {len(known)} completed right" if len(known) else ""
+        if len(known) < len(rows):
+            unknown = f"{len(rows) - len(known)} without a known answer"
+            said = f"{said}, {unknown}" if said else unknown
+        out.print(f"{str(group) or 'queries':<18} {said}, {rows['nats'].mean():.2f} nats on average")
     out.print(f"scores: {run.path}")
 
 

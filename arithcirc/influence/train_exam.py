@@ -83,7 +83,7 @@ class Exam:
         done, skipped = complete(network, self.encoder, self.queries, max_new_tokens=self.max_new_tokens)
         answers = [self._answer(query) for query in self.queries]
         costs = dict(zip((q.id for q in self.queries), read(network, answers)[0], strict=True))
-        said = {item.query.id: item.correct for item in done} | {name: False for name, _ in skipped}
+        said = {item.query.id: bool(item.correct) for item in done} | {name: False for name, _ in skipped}
         for query in self.queries:
             _add(tallies, query.group or "queries", query.task, 1, int(said[query.id]), float(costs[query.id]))
         return tuple(

@@ -7,14 +7,20 @@ import pytest
 import torch
 from studied import toy
 
-from arithcirc.influence.config import CorpusConfig
+from arithcirc.cli import show_influence
+from arithcirc.config import ModelConfig
+from arithcirc.influence.config import CorpusConfig, InfluenceConfig
 from arithcirc.influence.documents import Query
 from arithcirc.influence.study.baselines import K1, B, bm25, count_words, noise
-from arithcirc.influence.study.completions import complete, is_correct, run_on
+from arithcirc.influence.study.completions import Completed, complete, is_correct, run_on
 from arithcirc.influence.study.cost import Job, study_cost
 from arithcirc.influence.study.encode import make_encoder, states
+from arithcirc.influence.study.queries import _table
+from arithcirc.influence.study.study import FIT
 from arithcirc.influence.study.top import best
 from arithcirc.influence_scores import ScoreStore, write_part
+from arithcirc.store import RunFolder
+from arithcirc.viz.influence import names
 
 TEXTS = ["the slope is 3", "3+4=7 and 7*2=14", "", "The THE river of Zoran is Melvu", "4+3=7 4 4 4"]
 ASKED = ["the slope of 3", "4+3=7", "nothing here"]
@@ -117,6 +123,27 @@ def test_a_full_context_leaves_nothing_to_complete(model, encoder):
 )
 def test_right_answers(said, answer, right):
     assert is_correct(said, answer) is right
+
+
+@pytest.mark.parametrize(("answer", "correct"), [("5", True), ("6", False), ("", None), (" \n", None)])
+def test_whether_a_completion_is_right_is_unknown_without_an_answer(answer, correct):
+    assert Completed(Query("q", "2+3=", answer), (1,), (2,), "5").correct is correct
+
+
+def test_unknown_is_told_apart_from_wrong_on_the_screen_and_in_the_table(tmp_path, capsys):
+    done = [Completed(Query(a or "none", "2+3=", a), (1,), (2,), "5") for a in ("5", "6", "")]
+    run = RunFolder.create(
+        tmp_path / "influence", InfluenceConfig(ModelConfig("toy", "main", "", "", "float32")), sections=FIT, facts={}
+    )
+    for some, said in (
+        (done, "1 of 2 completed right, 1 without a known answer, 1.00 nats"),
+        (done[:2], "1 of 2 completed right, 1.00 nats"),
+        (done[2:], "queries            1 without a known answer, 1.00 nats"),
+    ):
+        run.write_table("queries", _table(some, np.ones(len(some)), np.ones(len(some))))
+        assert [names.answered(c) for c in run.table("queries")["correct"]] == [c.correct for c in some]
+        show_influence.scored(run)
+        assert said in capsys.readouterr().out
 
 
 def test_bm25_equals_its_formula():

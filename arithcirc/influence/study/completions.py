@@ -3,7 +3,8 @@
 A completion ends before the end token, before the stop text (a line break where none is given), or after
 `max_new_tokens`: a token that would complete the stop text is left out whole. Influence is asked about this
 text and no other, as Ruis et al. (arXiv 2411.12580) do. `correct`: the completion begins with the true answer's words,
-or its last word is the answer's last (a worked answer), without regard to case and punctuation.
+or its last word is the answer's last (a worked answer), without regard to case and punctuation; unknown where the query
+has no answer.
 
 Prompts of equal length are completed together with a key-value cache, so nothing is padded.
 """
@@ -37,9 +38,9 @@ class Completed:
     """Whether it took all the tokens it was given, without an end."""
 
     @property
-    def correct(self) -> bool:
-        """Whether the completion gives the true answer."""
-        return is_correct(self.text, self.query.answer)
+    def correct(self) -> bool | None:
+        """Whether the completion gives the true answer; None where that is not known."""
+        return is_correct(self.text, self.query.answer) if _words(self.query.answer) else None
 
     @property
     def row(self) -> Row:
