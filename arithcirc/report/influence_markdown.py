@@ -14,7 +14,7 @@ from arithcirc.viz.influence import names
 from arithcirc.viz.influence.highlight import excerpt, shows
 from arithcirc.viz.influence.plates import PLATES, read_study
 from arithcirc.viz.influence.study import Study
-from arithcirc.viz.theme import count, number, percent
+from arithcirc.viz.theme import count, number, p_value, percent
 
 __all__ = ["MARKDOWN", "render_markdown"]
 DOCUMENTS = 3
@@ -45,7 +45,11 @@ def render_markdown(study: Study) -> str:
 
 def _summary(said: dict[str, Any]) -> list[str]:
     """What is answered right first; what can be said; what cannot, with the reason."""
-    parts = [f"**{md.escape(said['accuracy'])}**" if said["accuracy"] else "", md.escape(said["in_short"])]
+    parts = [
+        f"**{md.escape(said['accuracy'])}**" if said["accuracy"] else "",
+        md.escape(said["in_short"]),
+        md.escape(said["levels"]),
+    ]
     parts.append(md.escape(said["together"]))
     reasons = [md.escape(f"{reason}: {claims}.") for reason, claims in said["unsayable"]]
     return [*parts, *(["Cannot be said here:", md.listing(reasons)] if reasons else [])]
@@ -53,25 +57,43 @@ def _summary(said: dict[str, Any]) -> list[str]:
 
 def _claims(finding: Any) -> str:
     rows = [
-        (md.escape(c.text), f"**{md.escape(c.verdict)}**", md.escape(c.numbers), md.escape(c.base_rate))
-        for c in finding.claims
+        (
+            md.escape(c.text) + (f" *{md.escape(note)}*" if note else ""),
+            f"**{md.escape(c.verdict)}**",
+            md.escape(c.numbers),
+            md.escape(c.base_rate),
+        )
+        for c, note in finding.noted
     ]
     return md.table(("claim", "here", "numbers", "against"), rows, left=4)
 
 
 def _material(said: dict[str, Any]) -> list[str]:
     rows = [
-        (md.escape(r["group"]), str(r["queries"]), str(r["right"]), percent(r["share"]), number(r["nats"], 2))
+        (_who(r), str(r["queries"]), str(r["right"]), percent(r["share"]), *_known(r), number(r["nats"], 2))
         for r in said["answered"]
     ]
     parts = ["## Model and corpus"]
     if rows:
-        parts.append(md.table(("queries", "asked", "right", "share", "nats"), rows))
+        parts.append(md.table(("queries", "asked", "right", "share", "chance", "p", "every step", "nats"), rows))
     for title, held in said["corpus"]:
         if held:
             kinds = [(md.escape(r["name"]), count(r["documents"]), percent(r["share"])) for r in held[:20]]
             parts.append(md.table((title, "documents", "share"), kinds))
     return parts
+
+
+def _who(row: dict[str, Any]) -> str:
+    """A group, or one of its tasks."""
+    text = f"– {row['task']}{' (at chance)' if row['at_chance'] else ''}" if row["task"] else row["group"]
+    return md.escape(text)
+
+
+def _known(row: dict[str, Any]) -> tuple[str, str, str]:
+    """Chance, p and completions with every step right, as far as they are known."""
+    chance, p, steps = row["chance"], row["p"], row["steps"]
+    said = ("–" if chance is None else percent(chance), "–" if p is None else p_value(p))
+    return *said, "–" if steps is None else str(steps)
 
 
 def _examples(said: dict[str, Any]) -> list[str]:

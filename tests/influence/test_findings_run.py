@@ -195,7 +195,7 @@ def test_verdicts_say_what_was_planted(planted):
         "and more than the kinds of documents explain",
         "Reasoning queries rely less on single documents than factual ones",
         "Answers of facts answered right stand in their top documents",
-        "The steps of reasoning queries are there less often than that, although the corpus holds them",
+        "The steps of reasoning queries stand there less often than answers of facts, although the corpus holds them",
         "Documents that state a fact answered right rank above the others",
         "Worked procedures are over-represented at the top of reasoning queries",
     ):

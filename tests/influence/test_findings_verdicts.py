@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 from influence.planted_scores import planted_study
 
+from arithcirc.influence.findings import accuracy as accuracies
+from arithcirc.influence.findings import judging
 from arithcirc.influence.findings.accuracy import COLUMNS, accuracy, at_chance, unanswered
 from arithcirc.influence.findings.correlation import relations
 from arithcirc.influence.findings.judging import Verdict, differs, ends, holm, p_words, table_of
@@ -15,6 +17,7 @@ from arithcirc.influence.findings.run import TABLES
 from arithcirc.influence.findings.verdict_kinds import mechanism_claims, source_claims
 from arithcirc.influence.findings.verdicts import verdicts
 from arithcirc.store import RunFolder
+from arithcirc.viz.influence import words
 
 
 def asked(said, *, group="factual", task="capital", answers=None):
@@ -61,6 +64,12 @@ def test_a_task_at_chance_is_named_once_beside_the_claims_of_each_finding():
     assert first == f"{said[0]}; its queries are in these numbers."
     assert again == ""
     assert third == f"{said[0]}; its queries answered right are in these numbers."
+
+
+def test_the_levels_that_pages_say_are_those_of_the_verdicts():
+    said = (words.LEVEL, words.HOLM, words.AT_CHANCE, words.ENOUGH)
+    assert said == (judging.LEVEL, judging.HOLM, accuracies.LEVEL, accuracies.ENOUGH)
+    assert all(begin.startswith(words.REMARKS) for begin in (judging.OPPOSITE, judging.MEANS))
 
 
 def test_an_interval_is_rounded_like_its_number_and_lower_is_said_of_a_negative_difference():

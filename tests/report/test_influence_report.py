@@ -49,6 +49,7 @@ def test_every_claim_stands_there_with_its_verdict_and_base_rate(page, folder):
         assert row["claim"] in text
         start = text.index(row["claim"])
         assert row["verdict"] in text[start : start + 900]
+    assert text.count("The opposite is the case here.") >= 2 * table["note"].str.startswith("The opposite").sum()
     table = table[table["finding"] <= 5]
     held = (table["verdict"] == "holds").sum()
     assert f"Of {len(table)} claims about the paper’s five findings, {held} hold here" in text
@@ -62,6 +63,7 @@ def test_it_shows_figures_examples_mechanisms_and_settings(page):
     text = words(page)
     assert "0.1 × the mean eigenvalue of each layer." in text
     assert "seed 0" in text
+    assert "Levels: a claim holds if" in text
     assert "true answer:" in text
     assert "gpt_neox.layers.0.mlp.dense_h_to_4h" in text
     assert "− L3N17" in text

@@ -378,6 +378,42 @@ def test_a_summary_leads_with_what_is_answered_and_gives_the_reason_for_what_can
     assert words.in_short(found).endswith("4 claims about the paper’s five findings none can be judged here.")
 
 
+def test_tasks_stand_under_their_group_and_one_at_chance_is_named():
+    table = pd.DataFrame({
+        "group": "reasoning", "task": ["", "a_b", "c", "d"], "queries": [17, 8, 8, 1], "right": [10, 8, 2, 0],
+        "chance": [0.2, 0.1, 0.23, 0.0], "p": [0.0005, 0.001, 0.61, 1.0], "steps": [9, 8, 1, 0],
+    })  # fmt: skip
+    queries = pd.DataFrame({
+        "query": range(17), "group": "reasoning", "task": ["a_b"] * 8 + ["c"] * 8 + ["d"],
+        "correct": [True] * 10 + [False] * 7, "nats": 1.0, "tokens": 4,
+        "prompt": [f"Add {i}+{2 * i}:" for i in range(17)],
+    })  # fmt: skip
+    data = RunData({"accuracy": table, "queries": queries}, {}, {})
+    said = words.accuracy(data)
+    assert "10 of 17 reasoning queries (chance 20" in said
+    assert "; 9 with every step right; c 2 of 8, at chance) right." in said
+    rows = words.asked(data)
+    assert [(r["task"], r["right"], r["steps"], r["at_chance"]) for r in rows] == [
+        ("", 10, 9, False), ("a b", 8, 8, False), ("c", 2, 1, True), ("d", 0, 0, False),
+    ]  # fmt: skip
+    assert [r["task"] for r in words.answered(data)] == [""]
+    assert "one wording" in words.not_shown(data)[1]
+    queries.loc[0, "prompt"] = "Sum of 1 and 2:"
+    assert words.not_shown(RunData({"queries": queries}, {}, {})) == words.NOT_SHOWN
+
+
+def test_a_summary_keeps_the_remark_of_a_verdict_and_says_its_levels():
+    opposite = "The opposite is the case here. In nats. Corrected for the 2 claims with a p: p < 0.0001."
+    table = pd.DataFrame({
+        "finding": [1, 1, 6], "claim": ["a", "b", "c"], "verdict": ["does not hold", "holds", "holds"], "numbers": "n",
+        "note": [opposite, "", "Corrected for the 2 claims with a p: p = 0.02."],
+    })  # fmt: skip
+    found = words.findings(RunData({"findings": table}, {}, {}))
+    assert [c.remark for f in found for c in f.claims] == ["The opposite is the case here.", "", ""]
+    assert "have a p, 2 of the 3 judged claims (2 about the paper’s findings, 1 beyond them)" in words.levels(found)
+    assert words.levels([]) == ""
+
+
 def test_a_lift_that_chance_gives_too_has_no_colour():
     table = pd.DataFrame({
         "query": ["m", "m"], "method": "ekfac", "end": "top", "k": 10, "kind": ["code", "fact"], "lift": [0.0, 4.0],

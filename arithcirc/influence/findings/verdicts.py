@@ -132,7 +132,8 @@ def _by_task(groups: pd.DataFrame) -> str:
     rows = groups[(groups["method"] == RANKED) & groups["relation"].str.startswith(BY_TASK)]
     rows = rows.sort_values("mean", ascending=False)
     said = [f"{row['relation'][len(BY_TASK) :]} {_mean(row)} over {row['n']}" for _, row in rows.iterrows()]
-    return f"By task, pairs with different outputs: {'; '.join(said)}. " if said else ""
+    above = f"{int((rows['low'] > 0).sum())} of {len(rows)} intervals lie above 0"
+    return f"By task, pairs with different outputs: {'; '.join(said)}: {above}. " if said else ""
 
 
 def _magnitude(magnitude: pd.DataFrame, slopes: pd.DataFrame) -> Iterator[Verdict]:
@@ -178,7 +179,9 @@ def _magnitude(magnitude: pd.DataFrame, slopes: pd.DataFrame) -> Iterator[Verdic
 
 def _answers(groups: pd.DataFrame) -> Iterator[Verdict]:
     first = "Answers of facts answered right stand in their top documents"
-    second = "The steps of reasoning queries are there less often than that, although the corpus holds them"
+    second = (
+        "The steps of reasoning queries stand there less often than answers of facts, although the corpus holds them"
+    )
     by = "holds" if (groups["by"] == "holds").any() else "text"
     fact, task = (
         row_of(groups, group=group, correct="right", method=RANKED, by=by) for group in ("factual", "reasoning")

@@ -67,10 +67,10 @@ END_HINTS = {
 """What stands at each end of a query's ranking, by method; those that are not named estimate influence."""
 FINDINGS = {
     1: "Queries of one task share their documents",
-    2: "Reasoning rests on many documents, a little on each",
+    2: "Reasoning relies less on each document than facts do",
     3: "Answers stand in the top documents of facts, not of reasoning",
     4: "Documents that show the procedure rank high for reasoning",
-    5: "Some sources count for more than their share",
+    5: "Some sources count for more than the kinds of their documents",
     6: "Documents that obey a neuron’s heuristic rank high for it",
 }
 """What the paper found, in a line each, and from 6 on questions of ours; the table of findings says what holds."""

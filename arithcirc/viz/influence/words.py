@@ -12,9 +12,13 @@ from typing import Any
 import pandas as pd
 
 from arithcirc.viz import theme
-from arithcirc.viz.frames import RunData, has, numbers
+from arithcirc.viz.frames import RunData, column, has, numbers
 from arithcirc.viz.influence import names
 
+LEVEL, HOLM, AT_CHANCE, ENOUGH = 0.01, 0.05, 0.05, 5
+"""Levels of the verdicts, as they are said: a claim's own p, p after correction, and when a task is at chance."""
+REMARKS = ("The opposite is the case here", "Not holding means here", "By task")
+"""How the first sentence of a note begins that a verdict must not be read without."""
 PAPER = 5
 """How many findings are the paper's; those after them are ours."""
 HOW_TO_READ = {
@@ -72,6 +76,11 @@ class Claim:
     def tag(self) -> str:
         """The style of the verdict: good, miss or plain."""
         return names.VERDICT_TAGS.get(self.verdict, "plain")
+
+    @property
+    def remark(self) -> str:
+        """The sentence of its note that a summary must not leave out; empty where there is none."""
+        return f"{self.note.split('. ')[0].rstrip('.')}." if self.note.startswith(REMARKS) else ""
 
     @property
     def reason(self) -> str:
@@ -150,6 +159,40 @@ def in_short(found: list[Finding]) -> str:
     return f"{text}, and of {unsaid} nothing can be said." if unsaid else f"{text}."
 
 
+def levels(found: list[Finding]) -> str:
+    """By which levels claims are judged, with how many were corrected for each other; empty where none was judged."""
+    judged = [(f, c) for f, claims in sayable(found) for c in claims]
+    corrected = sum("Corrected for" in c.note for _, c in judged)
+    if not judged:
+        return ""
+    beyond = sum(f.number > PAPER for f, _ in judged)
+    count = f"{len(judged)} judged claims"
+    count += f" ({len(judged) - beyond} about the paper’s findings, {beyond} beyond them)" if beyond else ""
+    return (
+        f"Levels: a claim holds if its own rule is met (p < {LEVEL:g}, for a source divided by the number of sources; "
+        f"or an interval that leaves out no difference, or intervals apart) and p stays below {HOLM:g} after Holm’s "
+        f"correction over the claims that have a p, {corrected} of the {count}. A p between {LEVEL:g} and {HOLM:g} "
+        "alone is not enough. Claims judged by intervals alone have no p and are not corrected."
+    )
+
+
+def not_shown(data: RunData) -> dict[int, str]:
+    """NOT_SHOWN, with what this study's own queries cannot tell."""
+    if not has(data.tables, "queries", "group", "task", "prompt"):
+        return NOT_SHOWN
+    mine = data.tables["queries"]
+    mine = mine[mine["group"] == "reasoning"]
+    wordings = mine["prompt"].astype(str).map(lambda text: " ".join(re.findall(r"[^\W\d_]+", text)))
+    several = wordings.groupby(mine["task"].fillna("")).nunique()
+    if several.empty or several.max() > 1:
+        return NOT_SHOWN
+    same = (
+        " Here all queries of a reasoning task have one wording, numbers aside: whether they share a procedure or a "
+        "format cannot be told apart."
+    )
+    return NOT_SHOWN | {1: NOT_SHOWN[1] + same}
+
+
 def sayable(found: list[Finding]) -> list[tuple[Finding, list[Claim]]]:
     """The findings with the claims that could be judged; findings without one are left out."""
     held = [(f, [c for c in f.claims if c.verdict in names.VERDICT_TAGS]) for f in found]
@@ -173,48 +216,77 @@ def unsayable(found: list[Finding]) -> list[tuple[str, str]]:
 def accuracy(data: RunData) -> str:
     """What the model answers right, in one sentence, with what chance gives where the study knows it."""
     said = []
-    for group, right, queries, chance in _accuracies(data):
-        base = f" (chance {theme.percent(chance)})" if chance is not None else ""
-        said.append(f"{right} of {queries} {group} queries{base}")
+    for group, right, queries, chance, notes in _accuracies(data):
+        remarks = [f"chance {theme.percent(chance)}"] if chance is not None else []
+        base = "; ".join(remarks + notes)
+        said.append(f"{right} of {queries} {group} queries{f' ({base})' if base else ''}")
     if not said:
         return ""
     *first, last = said
     return f"The model answers {', '.join(first)}{' and ' if first else ''}{last} right."
 
 
-def _accuracies(data: RunData) -> list[tuple[str, int, int, float | None]]:
-    """Group, right, queries, chance: from table `accuracy`, a group's own row or else its tasks together."""
+def _accuracies(data: RunData) -> list[tuple[str, int, int, float | None, list[str]]]:
+    """Group, right, queries, chance, remarks: from table `accuracy`, a group's own row or else its tasks together."""
     if not has(data.tables, "accuracy", "group", "task", "queries", "right", "chance"):
-        return [(r["group"], r["right"], r["queries"], None) for r in answered(data) if "control" not in r["group"]]
+        return [(r["group"], r["right"], r["queries"], None, []) for r in answered(data) if "control" not in r["group"]]
     table = data.tables["accuracy"]
-    found: list[tuple[str, int, int, float | None]] = []
+    found: list[tuple[str, int, int, float | None, list[str]]] = []
     for group in names.in_order(table["group"], names.GROUPS):
         if group.startswith("control"):
             continue
         rows = table[table["group"] == group]
         whole = rows["task"].isna() | rows["task"].astype(str).isin(["", "all"])
-        queries, right, chance = numbers(rows[whole] if whole.any() else rows, ["queries", "right", "chance"]).T
+        mine = rows[whole] if whole.any() else rows
+        queries, right, chance = numbers(mine, ["queries", "right", "chance"]).T
         total = int(queries.sum())
         expected = float((queries * chance).sum() / total) if total else float("nan")
         base = None if pd.isna(expected) else expected
-        found.append((names.group(group), int(right.sum()), total, base))
+        steps = numbers(mine, ["steps"])[:, 0]
+        notes = [f"{int(steps.sum())} with every step right"] if (steps >= 0).all() else []
+        tasks = [_measured(row) for row in rows[~whole].to_dict("records")]
+        notes += [f"{one['task']} {one['right']} of {one['queries']}, at chance" for one in tasks if one["at_chance"]]
+        found.append((names.group(group), int(right.sum()), total, base, notes))
     return found
+
+
+def _measured(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """A row of table `accuracy`: None for what it does not know; `at_chance` where enough queries tell that."""
+    chance, p, steps = (float(row.get(name, float("nan"))) for name in ("chance", "p", "steps"))
+    return {
+        "task": str(row["task"]).replace("_", " "), "queries": int(row["queries"]), "right": int(row["right"]),
+        "chance": None if pd.isna(chance) else chance, "p": None if pd.isna(p) else p,
+        "steps": int(steps) if steps >= 0 else None,
+        "at_chance": bool(row["task"]) and int(row["queries"]) >= ENOUGH and p >= AT_CHANCE,
+    }  # fmt: skip
 
 
 def answered(data: RunData) -> list[dict[str, Any]]:
     """Per group of queries: how many, how many answered rightly, and the mean size of the completions."""
+    return [row for row in asked(data) if not row["task"]]
+
+
+def asked(data: RunData) -> list[dict[str, Any]]:
+    """`answered` with each group's tasks after it (of controls none), and chance, p and steps where they are known."""
     if not has(data.tables, "queries", "query", "group", "correct"):
         return []
     table = data.tables["queries"]
+    table = table.assign(task=column(table, "task", default="").fillna("").astype(str))
+    held = data.tables["accuracy"].fillna({"task": ""}).to_dict("records") if "accuracy" in data.tables else []
+    known = {(row["group"], row["task"]): _measured(row) for row in held}
     rows = []
     for group in names.in_order(table["group"], names.GROUPS):
-        part = table[table["group"] == group]
-        nats, tokens = numbers(part, ["nats", "tokens"]).mean(axis=0)
-        right = int(part["correct"].astype("boolean").fillna(False).sum())
-        rows.append({
-            "group": names.group(group), "queries": len(part), "right": right, "share": right / len(part),
-            "nats": nats, "tokens": tokens,
-        })  # fmt: skip
+        mine = table[table["group"] == group]
+        tasks = [] if group.startswith("control") else names.in_order(set(mine["task"]) - {""}, {})
+        for task in ["", *(tasks if len(tasks) > 1 else [])]:
+            part = mine[mine["task"] == task] if task else mine
+            nats, tokens = numbers(part, ["nats", "tokens"]).mean(axis=0)
+            right = int(part["correct"].astype("boolean").fillna(False).sum())
+            unknown = {"chance": None, "p": None, "steps": None, "at_chance": False}
+            rows.append(known.get((group, task), unknown) | {
+                "group": names.group(group), "task": task.replace("_", " "), "queries": len(part), "right": right,
+                "share": right / len(part), "nats": nats, "tokens": tokens,
+            })  # fmt: skip
     return rows
 
 
