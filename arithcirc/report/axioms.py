@@ -75,6 +75,7 @@ def content(study: AxiomStudy, data: RunData) -> dict[str, Any]:
         "needed": _each(opened.layers_needed, data, models),
         "walks": _each(opened.walk, data, models),
         "comparison": opened.comparison(data),
+        "differences": opened.differences(data),
         "opened": models,
         "open_command": open_command(study, data),
         "study_command": STUDY_COMMAND,

@@ -124,6 +124,7 @@ def write_comparison(root):
     run = RunFolder.create(root / "opening", Plain({"opening": {"questions": 160}}), sections=("opening",), facts={})
     rows = [
         ("accuracy", "flipped-09", 0.9, 0.5, -0.4, None, None),
+        ("accuracy", "flipped-15", 0.9, np.nan, np.nan, None, None),
         ("verdict", "", np.nan, np.nan, np.nan, "rule in part", "shortcut"),
     ]
     columns = ["measure", "questions", "none", "learned", "difference", "text_none", "text_learned"]

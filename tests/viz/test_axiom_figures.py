@@ -30,6 +30,7 @@ def data(tmp_path_factory) -> RunData:
     planted.write_study(root)
     planted.write_opening(root / "opening" / "none")
     planted.write_opening(root / "opening" / "learned", model="models/TS2-learned-s0/step200", word="shortcut")
+    planted.write_comparison(root)
     return AxiomStudy.find(root).read()
 
 
@@ -238,3 +239,12 @@ def test_the_verdict_of_an_opening_names_what_failed(data):
     assert "on 1 of 2 sets. Not on branching 1.4, 12 nodes (0.55 [0.49, 0.61] against 0.50)." in said["said"]
     assert "1 could not be asked" in said["said"]
     assert "those of “reachable” on designed; those of “mention order” on no set." in said["said"]
+
+
+def test_two_models_are_told_apart(data):
+    assert opened.differences(data) == [
+        "Without positions: a rule in part. With learned positions: a shortcut.",
+        "Accuracy, most apart on flipped, 9 nodes: 0.90 without positions, 0.50 with learned.",
+        "The table of learned positions is too short for flipped, 15 nodes.",
+    ]
+    assert [title for title, _ in opened.comparison(data)] == ["accuracy", "verdict"]

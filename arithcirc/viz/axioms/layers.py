@@ -94,7 +94,7 @@ def layer_curves(curves: pd.DataFrame, needed: pd.DataFrame | None = None, *, op
         template=theme.template("light"), annotations=[{"font": {"size": theme.FONT_SIZE}} for _ in held]
     )
     for panel, (curve, scope, _) in enumerate(held, start=1):
-        figure.add_hline(y=0.5, line_width=1, row=1, col=panel, exclude_empty_subplots=False)
+        figure.add_hline(y=0.5, line_width=1, opacity=0.5, row=1, col=panel, exclude_empty_subplots=False)
         for distance, colour in colours.items():
             part = rows[(rows["curve"] == curve) & (rows["scope"] == scope) & (rows["distance"] == distance)]
             _curve(figure, panel, part.sort_values("layers"), distance, colour)

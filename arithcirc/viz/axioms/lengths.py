@@ -46,7 +46,7 @@ def length_figure(
             x0=trained[0] * 0.96, x1=trained[1] * 1.04, fillcolor=theme.GREY, opacity=0.12, line_width=0,
             layer="below", row=1, col=panel, exclude_empty_subplots=False,
         )  # fmt: skip
-        figure.add_hline(y=0.5, line_width=1, row=1, col=panel, exclude_empty_subplots=False)
+        figure.add_hline(y=0.5, line_width=1, opacity=0.5, row=1, col=panel, exclude_empty_subplots=False)
         for number, (who, part) in enumerate(drawn.items()):
             rows = part[part["set"] == name].sort_values("nodes")
             nodes |= set(rows["nodes"])

@@ -14,6 +14,8 @@ _NEEDED = " are needed"
 _SEEN = 0.35
 """Attention on a sentence that is worth a line."""
 _MOST = 14
+_NAMED = 4
+"""Sets that are named where shortcuts are not beaten; more are only counted."""
 
 
 def openings(data: RunData) -> list[str]:
@@ -55,7 +57,7 @@ def _said(sets: pd.DataFrame) -> str:
     known = sets[sets["holds"].notna()]
     held = flags(known, "holds")
     text = f"Hard accuracy beats both shortcuts on {int(held.sum())} of {len(known)} sets."
-    if not held.all():
+    if 0 < (~held).sum() <= _NAMED:
         lost = []
         for name, *values in known.loc[~held, ["questions", "value", "low", "high", "other"]].to_numpy():
             value, low, high, other = (theme.number(v, 2) for v in values)
@@ -94,7 +96,9 @@ def _claim(row: dict[Any, Any], *, no: str = "miss") -> dict[str, str]:
 
 
 def _set(text: Any) -> str:
-    """`branching-1.4-08` -> `branching 1.4, 8 nodes`; `designed` as it is."""
+    """`branching-1.4-08` -> `branching 1.4, 8 nodes`, `distance 0` -> `all distances`; `designed` as it is."""
+    if text == "distance 0":
+        return "all distances"
     name, _, nodes = str(text).rpartition("-")
     return f"{name.replace('-', ' ')}, {int(nodes)} nodes" if name and nodes.isdecimal() else str(text)
 
@@ -205,3 +209,42 @@ def comparison(data: RunData) -> list[tuple[str, list[dict[str, str]]]]:
             }
         )
     return list(found.items())
+
+
+def differences(data: RunData) -> list[str]:
+    """What tells the two models of the comparison apart, in sentences; none where they were not compared."""
+    if not has(data.tables, "comparison", "measure", "questions", "none", "learned", "difference", "text_none"):
+        return []
+    table = data.tables["comparison"]
+    said = []
+    last = table[table["measure"] == "verdict"]
+    if len(last):
+        words = [names.verdict(str(last[f"text_{k}"].iloc[0]))[0] for k in ("none", "learned")]
+        said.append(f"Without positions: {words[0]}. With learned positions: {words[1]}.")
+    for measure, text in _TOLD:
+        rows = table[(table["measure"] == measure) & table["difference"].notna()]
+        if rows.empty:
+            continue
+        row = rows.iloc[int(rows["difference"].abs().to_numpy().argmax())]
+        digits = 0 if measure.startswith(("layers", "neurons")) else 2
+        first, second = (theme.number(row[k], digits) for k in ("none", "learned"))
+        said.append(
+            f"{text}, most apart on {_set(row['questions'])}: {first} without positions, {second} with learned."
+        )
+    unasked = table[(table["measure"] == "accuracy") & table["none"].notna() & table["learned"].isna()]
+    if len(unasked):
+        sets = ", ".join(_set(q) for q in unasked["questions"])
+        said.append(f"The table of learned positions is too short for {sets}.")
+    return said
+
+
+_TOLD = (
+    ("accuracy", "Accuracy"),
+    ("hard accuracy", "Hard accuracy"),
+    ("layers needed: read mark", "Layers after which reachability is read at “?”"),
+    ("layers needed: attention premise", "Layers for which the premise must be worked through"),
+    ("circuit faithfulness", "Faithfulness of the circuit"),
+    ("strongest cut: asked cause", "Margin lost without the edges that one head follows from the asked cause"),
+    ("neurons of reachable", "Neurons that go by reachability"),
+)
+"""Measure of the table `comparison`, and the start of its sentence."""

@@ -21,7 +21,7 @@ def rule_figure(general: pd.DataFrame) -> go.Figure:
     order = list(dict.fromkeys(rows["questions"]))
     models = list(dict.fromkeys(rows["opening"]))
     figure = go.Figure(layout={"template": theme.template("light")})
-    figure.add_vline(x=0.5, line_width=1)
+    figure.add_vline(x=0.5, line_width=1, opacity=0.5)
     for number, model in enumerate(models):
         part = rows[(rows["opening"] == model) & (rows["n"] > 0)]
         value, low, high = (part[c].to_numpy(dtype=float) for c in ("hard", "hard_low", "hard_high"))

@@ -40,7 +40,7 @@ def set_dots(cells: pd.DataFrame, *, mix: str = "TS2", measure: str = "accuracy"
     )
     for panel, name in enumerate(held, start=1):
         sizes = sorted({int(n) for part in drawn.values() for n in part.loc[part["set"] == name, "nodes"]})
-        figure.add_vline(x=0.5, line_width=1, row=1, col=panel, exclude_empty_subplots=False)
+        figure.add_vline(x=0.5, line_width=1, opacity=0.5, row=1, col=panel, exclude_empty_subplots=False)
         for who, part in drawn.items():
             rows = part[part["set"] == name].sort_values("nodes")
             shift = _DODGE * (models.index(who) - (len(models) - 1) / 2) if who in models else 0.0

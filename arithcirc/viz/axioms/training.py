@@ -35,7 +35,8 @@ def training_figure(training: pd.DataFrame, models: pd.DataFrame, *, mix: str = 
         template=theme.template("light"), annotations=[{"font": {"size": theme.FONT_SIZE}} for _ in panels]
     )
     named: set[str] = set()
-    for model in mine.to_dict("records"):
+    order = {kind: place for place, kind in enumerate(names.POSITIONS)}
+    for model in mine.sort_values("positions", key=lambda c: c.map(order), kind="stable").to_dict("records"):
         for panel, part in enumerate(panels, start=1):
             of = rows[(rows["model"] == model["model"]) & (rows["part"] == part)].sort_values("step")
             if len(of):
