@@ -10,7 +10,20 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from arithcirc.cli import analyze, axioms, check, compare, explore, export, influence, mechanism, models, show, sweep, train
+from arithcirc.cli import (
+    analyze,
+    axioms,
+    check,
+    compare,
+    explore,
+    export,
+    influence,
+    mechanism,
+    models,
+    show,
+    sweep,
+    train,
+)
 from arithcirc.cli.options import COMMAND_LINE
 from arithcirc.errors import ArithcircError
 
