@@ -169,7 +169,7 @@ def train(
 
         show_axioms.training_plan(recipe, measure_rate(recipe, device=options.device), folder)
         return
-    with show_axioms.training(recipe.steps) as report:
+    with show_influence.training(recipe.steps, show_axioms.exam) as report:
         done = train_model(recipe, folder, device=options.device, threads=threads, report=report)
     show_axioms.trained(done)
 

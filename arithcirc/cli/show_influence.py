@@ -45,8 +45,9 @@ def counted(name: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def training(steps: int) -> Iterator[Callable[[Any], None]]:
-    """A bar with the loss, and a line of accuracies for each checkpoint."""
+def training(steps: int, words: Callable[[Any], str] | None = None) -> Iterator[Callable[[Any], None]]:
+    """A bar with the loss, and a line for each checkpoint: what its rows say in `words` (by default, by subject)."""
+    said = words or _accuracies
     columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("loss {task.fields[loss]}"), console=err) as bars:
         task = bars.add_task("training", total=steps, loss="-")
@@ -55,7 +56,7 @@ def training(steps: int) -> Iterator[Callable[[Any], None]]:
             if event.loss is not None:
                 bars.update(task, completed=event.step, loss=f"{event.loss:.4f}")
             if event.accuracies:
-                bars.console.print(f"step {event.step}, {event.seconds:.0f} s: {_accuracies(event.accuracies)}")
+                bars.console.print(f"step {event.step}, {event.seconds:.0f} s: {said(event.accuracies)}")
 
         yield report
 
