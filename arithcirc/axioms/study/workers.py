@@ -5,13 +5,11 @@ died: its job has then failed and the rest goes on in a new process. Ctrl-C reac
 the others; a process whose parent is gone ends by itself. Jobs write whole files only, so nothing is lost at any time.
 """
 
-import os
 import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any, cast
 
@@ -19,6 +17,7 @@ import torch
 
 from arithcirc.axioms.study.jobs import THREADS, Job, Result, Tell, do
 from arithcirc.errors import ArithcircError, RequestError
+from arithcirc.training.processes import end_with_parent
 
 Finished = Callable[[Job, Result], Job | None]
 """Told of each result; may ask for one more job."""
@@ -140,7 +139,7 @@ def _died(code: int | None) -> str:
 def _serve(pipe: Connection) -> None:
     """In a new process: do jobs until the pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asked decides when to stop
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(THREADS)
     while True:
         try:
@@ -157,9 +156,3 @@ def _outcome(job: Job, tell: Tell) -> tuple[str, Any]:
         return "failed", str(error)
     except Exception as error:
         return "failed", f"unexpected {type(error).__name__}: {error}"
-
-
-def _end_with_parent() -> None:
-    if parent := parent_process():
-        parent.join()
-        os._exit(1)

@@ -10,13 +10,11 @@ Cost: one training each, in the share of documents that is kept; with `workers` 
 
 import hashlib
 import json
-import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +25,7 @@ from arithcirc.influence.rows import Rows, fingerprint
 from arithcirc.influence.train_exam import read
 from arithcirc.store import write_json
 from arithcirc.training.plan import cpu_threads
+from arithcirc.training.processes import end_with_parent
 from arithcirc.training.retrain import retrain
 from arithcirc.training.text_data import Texts
 from arithcirc.training.text_recipe import TextRecipe
@@ -137,14 +136,7 @@ _shared: list[Retraining] = []
 def _begin(shared: Retraining) -> None:
     """In a new process: what all trainings share, and an end when the process that asked ends."""
     _shared[:] = [shared]
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A killed parent cannot stop its processes, which would wait for work without end. Files are whole at any time."""
-    if parent := parent_process():
-        parent.join()
-        os._exit(1)
+    end_with_parent()
 
 
 def _work(left: Left) -> None:
