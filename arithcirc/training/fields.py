@@ -24,8 +24,8 @@ Made = TypeVar("Made")
 
 
 @runtime_checkable
-class Shape(Protocol):
-    """The shape of a GPT-NeoX as Pythia's: rotary positions on a share of each head, untied embeddings."""
+class DecoderShape(Protocol):
+    """What every decoder trained here has."""
 
     @property
     def layers(self) -> int:
@@ -44,16 +44,21 @@ class Shape(Protocol):
         """Neurons of a block."""
 
     @property
-    def rotary_share(self) -> float:
-        """Share of a head's dimensions that are rotated."""
-
-    @property
     def positions(self) -> int:
-        """Longest sequence in tokens."""
+        """Longest sequence in tokens: rows of a table of positions where there is one."""
 
     @property
     def init_std(self) -> float:
         """Standard deviation of the untrained weights."""
+
+
+@runtime_checkable
+class Shape(DecoderShape, Protocol):
+    """The shape of a GPT-NeoX as Pythia's: rotary positions on a share of each head, untied embeddings."""
+
+    @property
+    def rotary_share(self) -> float:
+        """Share of a head's dimensions that are rotated."""
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ nothing, so that order is told by the causal mask alone, and `rotary` turns quer
 from typing import Any, Protocol, runtime_checkable
 
 from arithcirc.errors import RequestError
+from arithcirc.training.fields import DecoderShape
 
 POSITION_KINDS = ("none", "learned", "sinusoidal", "rotary")
 TABLE_KINDS = ("learned", "sinusoidal")
@@ -14,36 +15,12 @@ TABLE_KINDS = ("learned", "sinusoidal")
 
 
 @runtime_checkable
-class PositionedShape(Protocol):
+class PositionedShape(DecoderShape, Protocol):
     """The shape of a pre-norm decoder with sequential blocks, untied embeddings and one of POSITION_KINDS."""
-
-    @property
-    def layers(self) -> int:
-        """Blocks."""
-
-    @property
-    def width(self) -> int:
-        """Width of the residual stream."""
-
-    @property
-    def heads(self) -> int:
-        """Attention heads of a block."""
-
-    @property
-    def mlp_width(self) -> int:
-        """Neurons of a block."""
 
     @property
     def position_kind(self) -> str:
         """One of POSITION_KINDS."""
-
-    @property
-    def positions(self) -> int:
-        """Rows of the table of positions: tokens that a prompt may have."""
-
-    @property
-    def init_std(self) -> float:
-        """Standard deviation of the untrained weights."""
 
     @property
     def embedding_std(self) -> float:
