@@ -4,8 +4,10 @@
 
 A line is `{"text": "A causes B. B causes C. Does A cause C?", "label": "Yes", "hops": 2}`; hops is the length of the
 shortest path from cause to effect, 0 for none. dataset.json says what was asked, and of each finished file its hash,
-how many questions it has, and for evaluation sets what the shortcuts score there. A stopped command goes on where it
-was: finished files are kept, a file begun is continued behind its last whole line, and the bytes are those of one go.
+how many questions it has, for evaluation sets what the shortcuts score there, and of validation how many questions
+stand in train too. Other tasks have folders of their own in this one (`question_sets`). A stopped command goes on
+where it was: finished files are kept, a file begun is continued behind its last whole line, and the bytes are those of
+one go.
 """
 
 import json
@@ -17,17 +19,16 @@ from typing import Any
 from arithcirc.axioms.data_spec import DataSpec
 from arithcirc.axioms.evaluation import evaluation_set
 from arithcirc.axioms.graphs import Question
-from arithcirc.axioms.mixes import Stream
+from arithcirc.axioms.lines import continue_lines, in_train
 from arithcirc.axioms.shortcuts import SHORTCUTS, score
 from arithcirc.axioms.text import answer, parse, write
-from arithcirc.axioms.tokenizer import save_tokenizer
+from arithcirc.axioms.tokenizer import TASKS, save_tokenizer
 from arithcirc.config import differing_fields
 from arithcirc.errors import PromptError, RequestError, RunConflictError
-from arithcirc.store import sha256_file, write_atomic, write_json, write_text
+from arithcirc.store import sha256_file, write_json, write_text
 
 MANIFEST, SCHEMA = "dataset.json", 1
 TOKENIZER = "tokenizer"
-_REPORTED = 1000
 Progress = Callable[[str, int, int], None]
 """Called with what is written, how many of its questions are done, and how many there are."""
 
@@ -144,7 +145,8 @@ def _begun(spec: DataSpec, folder: Path) -> dict[str, dict[str, Any]]:
                 f"{folder} holds other data ({'; '.join(different)}): choose another --out, or delete the folder"
             )
         return files
-    if folder.exists() and (not folder.is_dir() or any(p.name != f"{MANIFEST}.part" for p in folder.iterdir())):
+    own = {f"{MANIFEST}.part", *TASKS}
+    if folder.exists() and (not folder.is_dir() or any(p.name not in own for p in folder.iterdir())):
         raise RunConflictError(f"{folder} holds something that is no axiom data: choose another --out")
     _save(spec, folder, {})
     return {}
@@ -161,6 +163,8 @@ def _read_manifest(folder: Path) -> tuple[DataSpec, dict[str, dict[str, Any]]]:
         raise RunConflictError(f"{folder} is no axiom data (no {MANIFEST}): make some with 'arithcirc axioms data'")
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
+        if (task := data["spec"].get("task", TASKS[0])) != TASKS[0]:
+            raise RunConflictError(f"{folder} holds questions of {task}, not of {TASKS[0]}: choose another folder")
         schema, spec = data["schema"], DataSpec.from_json(data["spec"])
         files = {str(name): {"sha256": str(facts["sha256"]), **facts} for name, facts in data["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RequestError) as error:
@@ -185,9 +189,17 @@ def _write(spec: DataSpec, folder: Path, name: str, progress: Progress | None) -
         return {"questions": len(questions), "shortcuts": shortcut_scores(questions)}
     start, number = (0, spec.train) if part == "train" else (spec.train, spec.validation)
     stream = spec.stream(file.removesuffix(".jsonl"))
-    write_atomic(folder / name, lambda path: _continue(path, stream, start, number, title, progress))
+    continue_lines(
+        folder / name,
+        lambda done: map(to_line, stream.examples(start + done, start + number)),
+        number,
+        progress=lambda done: _tell(progress, title, done, number),
+    )
     kinds = [stream.mix.kind(index // 2) for index in range(start, start + number)]
-    return {"questions": number, "kinds": {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}}
+    facts = {"questions": number, "kinds": {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}}
+    if part == "validation" and spec.train:
+        facts["in_train"] = in_train(folder / name, folder / "train" / file)
+    return facts
 
 
 def shortcut_scores(questions: tuple[Question, ...]) -> dict[str, dict[str, float | None]]:
@@ -197,23 +209,6 @@ def shortcut_scores(questions: tuple[Question, ...]) -> dict[str, dict[str, floa
         name: {"accuracy": each.accuracy.value, "hard": each.hard.value if each.hard else None}
         for name, each in found.items()
     }
-
-
-def _continue(path: Path, stream: Stream, start: int, number: int, title: str, progress: Progress | None) -> None:
-    """Write examples behind the last whole line that is there, if it is as it should be; else from the beginning."""
-    with path.open("a+b") as file:
-        file.seek(0)
-        done, end, last = 0, 0, b""
-        for line in file:
-            if line.endswith(b"\n"):
-                done, end, last = done + 1, end + len(line), line
-        if done > number or (done and last != to_line(stream.example(start + done - 1)).encode()):
-            done = end = 0
-        file.truncate(end)
-        for index in range(done, number):
-            file.write(to_line(stream.example(start + index)).encode())
-            if (index + 1) % _REPORTED == 0 or index + 1 == number:
-                _tell(progress, title, index + 1, number)
 
 
 def _tell(progress: Progress | None, what: str, done: int, total: int) -> None:

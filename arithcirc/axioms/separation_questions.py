@@ -15,7 +15,7 @@ on Yes and on No without an edge (`SeparationQuestion.adjacent`), which it does 
 
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,12 +25,20 @@ from arithcirc.axioms.draws import check_seed, generator, whole
 from arithcirc.axioms.dseparation import d_separated, parent_masks, separated
 from arithcirc.axioms.evaluation import Cell
 from arithcirc.axioms.graphs import Graph
+from arithcirc.axioms.mixes import LENGTHS
 from arithcirc.axioms.names import Names
 from arithcirc.axioms.text import answer, parse, premise
 from arithcirc.errors import PromptError, RequestError
 
-TRAINING_CELLS = tuple(Cell(family, nodes) for nodes in (3, 4, 5, 6) for family in ("sequential", "flipped"))
-"""What the paper trained on is not known in full; half of these chains are flipped."""
+
+def training_cells(lengths: Sequence[int]) -> tuple[Cell, ...]:
+    """Training graphs of these numbers of nodes. What the paper trained on is not known in full; half of these chains
+    are flipped. Raises RequestError for a chain of fewer than two nodes."""
+    return tuple(Cell(family, nodes) for nodes in lengths for family in ("sequential", "flipped"))
+
+
+TRAINING_CELLS = training_cells(LENGTHS)
+"""Chains of 3 to 6 nodes."""
 EVALUATION = (
     *((Cell("flipped", nodes), 4) for nodes in range(7, 16)),
     *((Cell("branching", nodes, 1.4), 3) for nodes in (5, 8, 10, 12)),
@@ -83,7 +91,7 @@ def write_separation(asked: SeparationQuestion) -> str:
 
 
 def separation_row(asked: SeparationQuestion) -> dict[str, Any]:
-    """The question as a line of a file (`lines.write_lines`); its text says all but nodes without edges; `shortcut`
+    """The question as a line of a file (`lines.continue_lines`); its text says all but nodes without edges; `shortcut`
     is the answer by stated edges alone."""
     return {
         "text": write_separation(asked),
@@ -122,7 +130,7 @@ class SeparationStream:
 
     `cells`: kinds of graphs, each equally likely. `most_given`: given nodes are 0 (1 for unflipped chains) to this
     many, each number equally likely, two nodes always left to ask about. Raises RequestError for graphs of fewer than
-    three nodes, where every pair has one answer only.
+    three nodes, where every pair has one answer only, and for more nodes than there are names.
     """
 
     cells: tuple[Cell, ...] = TRAINING_CELLS
@@ -139,6 +147,8 @@ class SeparationStream:
                 raise RequestError(f"{cell.name}: pairs of {cell.nodes} nodes are never d-separated, use 3 or more")
             lowest = int(cell.family in _CONNECTED)
             whole(f"most given nodes of {cell.name}", self.most_given, lowest, 1000)
+            if cell.family != "names":
+                self.names.check(cell.nodes)
 
     def question(self, index: int) -> SeparationQuestion:
         """Question `index`. Raises RequestError when none was found in many graphs of its kind."""

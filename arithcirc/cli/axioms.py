@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
-from rich.table import Table
 
 from arithcirc.cli import show, show_axioms, show_influence
+from arithcirc.cli.axioms_data import data
 from arithcirc.cli.options import COMMAND_LINE, DEFAULT_OUT
+from arithcirc.cli.ranges import ends, listed, wholes
 
 if TYPE_CHECKING:
     from arithcirc.axioms.recipe import AxiomRecipe
@@ -24,63 +25,7 @@ app = App(
 )
 
 
-@app.command
-def data(
-    *,
-    out: Path = DEFAULT_OUT / "axioms" / "data",
-    mixes: str = "TS1,TS2,OCC",
-    train: int = 157_500,
-    validation: int = 17_500,
-    evaluation: int = 500,
-    families: str = "sequential,flipped,reversal,shuffled,names,branching",
-    longest: int = 50,
-    lengths: str = "3..6",
-    name_length: str = "1..3",
-    vocab: int = 70,
-    seed: int = 0,
-) -> None:
-    """Write questions of transitivity: training mixes and evaluation sets as JSON lines, and their tokenizer.
-
-    Interrupt at any moment; the same command goes on.
-
-    Parameters
-    ----------
-    out
-        Folder of train/, validation/, evaluation/, tokenizer/ and dataset.json.
-    mixes
-        Training sets among TS1, TS2 and OCC, with commas; "" for none.
-    train
-        Training examples of each mix, an even number; half are answered Yes.
-    validation
-        Examples of each mix held out, an even number.
-    evaluation
-        Questions of each evaluation set, an even number, each about a graph of its own; 0 for none.
-    families
-        Families of evaluation sets, with commas.
-    longest
-        Largest graphs of the evaluation sets, in nodes.
-    lengths
-        Nodes of the training chains, a range.
-    name_length
-        Characters of the nodes' names, a range.
-    vocab
-        Tokens of the vocabulary: 70, or 69 without the letter y.
-    seed
-        Seed of everything; equal options give equal bytes.
-    """
-    from arithcirc.axioms.data_spec import DataSpec
-    from arithcirc.axioms.dataset import make_data
-
-    chains, names = _range("--lengths", lengths), _range("--name-length", name_length)
-    spec = DataSpec(
-        mixes=_listed(mixes), train=train, validation=validation, evaluation=evaluation, families=_listed(families),
-        longest=longest, lengths=tuple(range(chains[0], chains[1] + 1)), shortest_name=names[0],
-        longest_name=names[1], vocab=vocab, seed=seed,
-    )  # fmt: skip
-    with show_influence.progress() as report:
-        made = make_data(spec, out, progress=report)
-    _show(made.files)
-    show.out.print(f"data: {made.path}")
+app.command(data)
 
 
 @Parameter(name="*")
@@ -114,7 +59,7 @@ class RecipeOptions:
 
     def lengths(self) -> tuple[int, int] | None:
         """The range of names, where one is given."""
-        return None if self.name_length is None else _range("--name-length", self.name_length)
+        return None if self.name_length is None else ends("--name-length", self.name_length)
 
     def folder(self) -> Path:
         """Where models and tables go: other names than the recipe's have a folder of their own."""
@@ -147,6 +92,8 @@ def train(
 ) -> None:
     """Train one model on chains, or resume a run that was stopped; a study finds it where it lies.
 
+    On several GPUs: torchrun --nproc-per-node 8 -m arithcirc axioms train, or accelerate launch; a step is shared out.
+
     Parameters
     ----------
     mix
@@ -160,10 +107,15 @@ def train(
     """
     from arithcirc.axioms.mixes import find_mix
     from arithcirc.axioms.study.jobs import model_name, recipe_of, train_model
+    from arithcirc.training.processes import first_process
 
     base = options.recipe()
     recipe = recipe_of(base, find_mix(mix).name, positions, base.seed if seed is None else seed)
     folder = options.folder() / "models" / model_name(recipe)
+    if not first_process():  # of several that train together; this one has nothing to say
+        if not options.plan_only:
+            train_model(recipe, folder, device=options.device, threads=threads)
+        return
     if options.plan_only:
         from arithcirc.axioms.study.plan import measure_rate
 
@@ -211,6 +163,9 @@ def study(
     evaluate
         Train nothing and ask this model: the folder of any model that learned axioms, or of a step.
     """
+    from arithcirc.training.processes import check_alone
+
+    check_alone("a study")
     asked = options.evaluation(questions, longest)
     if evaluate is not None:
         _evaluate(evaluate, asked, options)
@@ -218,8 +173,8 @@ def study(
     from arithcirc.axioms.study.study import Request
 
     base = options.recipe()
-    chosen = _wholes("--seeds", str(base.seed) if seeds is None else seeds)
-    request = Request(base, _listed(mixes), _listed(positions), chosen, asked, reseeds, options.device)
+    chosen = wholes("--seeds", str(base.seed) if seeds is None else seeds)
+    request = Request(base, listed(mixes), listed(positions), chosen, asked, reseeds, options.device)
     _study(request, options.folder(), workers, plan_only=options.plan_only)
 
 
@@ -344,40 +299,3 @@ def _evaluate(folder: Path, asked: "Evaluation", options: RecipeOptions) -> None
         )  # fmt: skip
     show_axioms.results(run)
     show.out.print(f"tables: {run.path}")
-
-
-def _wholes(option: str, text: str) -> tuple[int, ...]:
-    """`0,2` or `0..2` -> its numbers."""
-    found: list[int] = []
-    for part in _listed(text):
-        low, high = _range(option, part)
-        found += range(low, high + 1)
-    return tuple(found)
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(filter(None, (part.strip() for part in text.split(","))))
-
-
-def _range(option: str, text: str) -> tuple[int, int]:
-    """`3..6` or `4` -> its ends."""
-    from arithcirc.errors import RequestError
-
-    low, dots, high = (part.strip() for part in text.partition(".."))
-    high = high if dots else low
-    if not (low.isdecimal() and high.isdecimal() and int(low) <= int(high)):
-        raise RequestError(f"{option} is {text!r}: write a range LOW..HIGH, for example 3..6")
-    return int(low), int(high)
-
-
-def _show(files: dict[str, dict[str, object]]) -> None:
-    """What was written, and what needs no transitivity there."""
-    table = Table(title="Questions, and accuracy of the shortcuts", title_justify="left", box=None, pad_edge=False)
-    for column in ("file", "questions", "mention order", "literal edge"):
-        table.add_column(column, justify="left" if column == "file" else "right")
-    for name, facts in files.items():
-        if "questions" in facts:
-            scores = facts.get("shortcuts")
-            found = [s["accuracy"] for s in scores.values()] if isinstance(scores, dict) else []
-            table.add_row(name, f"{facts['questions']:,}", *(f"{value:.3f}" for value in found))
-    show.wide(table)

@@ -56,6 +56,7 @@ def test_the_manifest_says_what_is_there(made):
     for name, facts in made.files.items():
         assert facts["sha256"] == hashlib.sha256((made.path / name).read_bytes()).hexdigest()
     assert made.files["train/TS1.jsonl"]["kinds"] == {"flipped": 18, "sequential": 22}
+    assert made.files["validation/TS1.jsonl"]["in_train"] == {"questions": 0, "share": 0}
     facts = made.files["evaluation/reversal-06.jsonl"]["shortcuts"]
     asked = list(made.questions("evaluation/reversal-06"))
     assert facts["mention order"]["accuracy"] == sum(mention_order(q) == q.label for q in asked) / 10
@@ -170,6 +171,18 @@ def test_a_line_that_is_no_question_is_named(tmp_path, line, message):
 def test_a_spec_that_cannot_be_made_is_refused(fields, message):
     with pytest.raises(RequestError, match=message):
         DataSpec(**fields)
+
+
+def test_questions_of_validation_that_train_has_too_are_counted(tmp_path):
+    spec = DataSpec(("OCC",), train=2000, validation=1000, evaluation=0, lengths=(2,), longest_name=1)
+    made = make_data(spec, tmp_path / "data")
+    trained, held = (
+        [(q.graph.edges, q.cause) for q in made.questions(f"{part}/OCC")] for part in ("train", "validation")
+    )
+    known = set(trained)
+    seen = sum(asked in known for asked in held)
+    assert 150 < seen < 300  # 2,000 drawn of 7,564 leave 77 in 100 out
+    assert made.files["validation/OCC.jsonl"]["in_train"] == {"questions": seen, "share": seen / 1000}
 
 
 def test_the_smaller_vocabulary_gives_names_without_its_letter(tmp_path):

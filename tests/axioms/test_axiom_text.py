@@ -49,7 +49,8 @@ def test_the_vocabulary_is_the_papers():
     assert list(KNOWN.values()) == list(range(70))
     assert set(KNOWN) - set(vocabulary(vocab=69)) == {"y"}
     assert len(vocabulary(vocab=69)) == 69
-    assert len(vocabulary(d_separation=True)) == 77
+    assert len(vocabulary(task="d-separation")) == 77
+    assert len(vocabulary(task="correlation")) == 100
     assert CORE.get_vocab() == KNOWN
 
 
@@ -72,7 +73,7 @@ def test_the_split_is_the_papers(written, tokens):
 
 
 def test_d_separation_has_tokens_of_its_own():
-    core = build_core(d_separation=True)
+    core = build_core(task="d-separation")
     written = "1 causes V. are EaT and jbj d-separated given {1, Tm2, rBz}? Yes"
     split = "1 causes V . are E a T and j b j d-separated g i v e n { 1 , T m 2 , r B z } ? Yes"
     assert core.encode(written.replace("are", "Are")).tokens == split.split()
@@ -103,6 +104,8 @@ def test_a_character_without_a_token_is_refused(core, written, message):
         encode(core, written)
     with pytest.raises(TokenizerError, match="name 'ay' has 'y'"):
         tokenizer.premise_ids(chain(("ay", "b")), vocabulary(vocab=69))
+    with pytest.raises(TokenizerError, match="no vocabulary of the task 'chess': use transitivity, d-separation"):
+        vocabulary(task="chess")
     with pytest.raises(TokenizerError, match="no vocabulary of 71 tokens: use 70 or 69"):
         vocabulary(vocab=71)
 

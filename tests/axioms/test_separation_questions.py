@@ -9,7 +9,7 @@ import pytest
 
 from arithcirc.axioms.evaluation import Cell
 from arithcirc.axioms.graphs import Graph
-from arithcirc.axioms.lines import read_lines, write_lines
+from arithcirc.axioms.lines import continue_lines, read_lines, row_line
 from arithcirc.axioms.names import Names
 from arithcirc.axioms.separation_questions import (
     EVALUATION,
@@ -52,7 +52,7 @@ def test_any_even_number_of_questions_is_balanced_whatever_can_be_counted(traine
 
 
 def test_answers_and_texts_agree_with_networkx_and_the_tokenizer(trained):
-    core = build_core(d_separation=True)
+    core = build_core(task="d-separation")
     for asked in trained[::5]:
         read = parse_separation(write_separation(asked))
         assert (read.graph.edges, read.given, read.label) == (asked.graph.edges, asked.given, asked.label)
@@ -93,7 +93,9 @@ def test_evaluation_sets_share_no_graph_and_no_order_of_answers():
 def test_lines_come_back_and_damage_is_named(tmp_path, trained):
     path = tmp_path / "questions.jsonl"
     told = []
-    assert write_lines(path, map(separation_row, trained[:50]), progress=told.append) == 50
+    lines = [row_line(separation_row(asked)) for asked in trained[:50]]
+    continue_lines(path, lambda start: lines[start:], 50, progress=told.append)
+    assert told == [50]
     rows = list(read_lines(path))
     assert [row["label"] for row in rows] == ["Yes" if q.label else "No" for q in trained[:50]]
     assert [parse_separation(row["text"]).label for row in rows] == [q.label for q in trained[:50]]
@@ -103,12 +105,13 @@ def test_lines_come_back_and_damage_is_named(tmp_path, trained):
         list(read_lines(path))
 
 
-def test_a_file_that_cannot_be_finished_leaves_nothing(tmp_path):
+def test_a_file_that_cannot_be_finished_leaves_only_its_part(tmp_path):
+    stream = SeparationStream((Cell("branching", 4, 1.5),))
     with pytest.raises(RequestError, match="in 300 graphs"):
-        write_lines(
-            tmp_path / "q.jsonl", map(separation_row, SeparationStream((Cell("branching", 4, 1.5),)).questions(0, 9))
+        continue_lines(
+            tmp_path / "q.jsonl", lambda start: map(row_line, map(separation_row, stream.questions(start, 9))), 9
         )
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["q.jsonl.part"]
 
 
 @pytest.mark.parametrize(
@@ -118,6 +121,7 @@ def test_a_file_that_cannot_be_finished_leaves_nothing(tmp_path):
         (lambda: SeparationStream(()), "no kind of graph is given"),
         (lambda: SeparationStream(most_given=0), "most given nodes of sequential-03 is 0: use 1"),
         (lambda: SeparationStream(seed=-1), "seed is -1"),
+        (lambda: SeparationStream((Cell("flipped", 4),), names=Names(1, 1, "ABC")), "4 names are asked"),
         (lambda: separation_set(Cell("flipped", 7), number=7), "7 questions cannot be half"),
         (lambda: separation_set(Cell("flipped", 3), number=40, names=Names(1, 1, "ABC")), "hardly more than"),
         (lambda: separation_question(COLLIDER, "A", "D"), "'D' is no node"),

@@ -94,7 +94,7 @@ def shortcut(asked: CorrelationQuestion) -> bool:
 
 
 def correlation_row(asked: CorrelationQuestion) -> dict[str, Any]:
-    """The question as a line of a file (`lines.write_lines`), with one graph of the class as edges."""
+    """The question as a line of a file (`lines.continue_lines`), with one graph of the class as edges."""
     nodes = range(len(asked.dag))
     return {
         "text": asked.text,
