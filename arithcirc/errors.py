@@ -8,6 +8,7 @@
     │   ├── NumericsError          the model's numbers are not usable (NaN, infinite)
     │   └── RunConflictError       the run folder holds something else
     ├── SweepIncomplete            some tasks of a sweep failed or did not run; the rest is there (exit code 1)
+    ├── TrainingStopped            a training was stopped as asked, and can go on (exit code 1)
     └── EnvironmentFailure         the machine failed us: disk, permissions, memory (exit code 1)
 
 Every message says what was given, what is allowed and what to do next, in one line.
@@ -57,5 +58,11 @@ class EnvironmentFailure(ArithcircError):
 
 class SweepIncomplete(ArithcircError):
     """Some tasks of a sweep failed or did not run; what the others found is on disk."""
+
+    exit_code = 1
+
+
+class TrainingStopped(ArithcircError):
+    """A training was stopped as asked before its end; it goes on from there."""
 
     exit_code = 1

@@ -75,6 +75,11 @@ class AxiomCourse:
 
     recipe: AxiomRecipe
 
+    @property
+    def rows(self) -> int:
+        """A row a graph, so that several processes may share a step (`training.course.Rowed`)."""
+        return self.recipe.graphs_per_step
+
     @cached_property
     def _exam(self) -> Exam:
         return make_exam(self.recipe, names_of(self.recipe))

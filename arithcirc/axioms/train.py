@@ -1,5 +1,6 @@
 """Train a small model on an axiom, through the trainer that all small models here go through."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from arithcirc.axioms.course import AxiomCourse
@@ -16,9 +17,10 @@ def train_axiom(
     device: str = "auto",
     threads: int | None = None,
     report: Report[AxiomGrade] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Trained[AxiomGrade]:
     """Train, measure and write a model folder `out/step<N>/`; resume it when half done, return it when done.
 
     Raises as `training.trainer.run_course` does.
     """
-    return run_course(AxiomCourse(recipe), out, device=device, threads=threads, report=report)
+    return run_course(AxiomCourse(recipe), out, device=device, threads=threads, report=report, stop=stop)

@@ -67,7 +67,7 @@ def run(arguments: Sequence[str]) -> int:
     except CycloptsError as error:
         return _fail(f"{error} (see 'arithcirc --help')", 2)
     except ArithcircError as error:
-        return _fail(str(error), error.exit_code)
+        return error.exit_code if _said_already(error) else _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted: finished stages are kept, the same command goes on where this stopped", 1)
     except BrokenPipeError:
@@ -78,6 +78,14 @@ def run(arguments: Sequence[str]) -> int:
         kind = type(error).__name__
         return _fail(f"unexpected {kind}: {error} - please report it; ARITHCIRC_DEBUG=1 shows where", 1)
     return 0
+
+
+def _said_already(error: ArithcircError) -> bool:
+    """Whether this is a bad request to several processes that torchrun or accelerate launch started.
+
+    It is the same for all of them, and the first says it.
+    """
+    return error.exit_code == 2 and os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
 
 
 def _fail(message: str, code: int) -> int:

@@ -71,6 +71,19 @@ class Course(Protocol[Grade]):
         """Write README.md and card.json, whose `wall_seconds` are these seconds."""
 
 
+@runtime_checkable
+class Rowed(Protocol):
+    """A course whose steps several processes may share, by rows (ranks.py).
+
+    Every tensor of its batches has the rows first, every row has a label, and its loss is the mean over the labels
+    that are not -100. A course without `rows` trains in one process.
+    """
+
+    @property
+    def rows(self) -> int:
+        """Rows of every step's batch."""
+
+
 @dataclass(frozen=True)
 class Progress(Generic[Grade]):
     """One report of a run: the loss every few steps, or the rows of a checkpoint just measured."""

@@ -21,11 +21,12 @@ class Machine:
     threads: int
 
     @classmethod
-    def this(cls, device: str, threads: int) -> "Machine":
-        """The machine this runs on."""
+    def this(cls, device: str, threads: int, processes: int = 1) -> "Machine":
+        """The machine this runs on, as one of so many processes with so many threads each."""
         gpu = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+        gpu = f"{processes} x {gpu}" if device == "cuda" and processes > 1 else gpu
         memory = round(psutil.virtual_memory().total / 2**30)
-        return cls(_processor(), os.cpu_count() or 1, memory, gpu, threads)
+        return cls(_processor(), os.cpu_count() or 1, memory, gpu, threads * processes)
 
     def __str__(self) -> str:
         device = "" if self.device == "cpu" else f", {self.device}"

@@ -7,13 +7,15 @@ this run's own making, read back with torch's weights-only loader, and the folde
 point counts once its clock.json is there, which is written last.
 
 At each checkpoint step the weights are rounded, written, read back and measured (model.py). Folders of steps that
-`Recipe.keep` leaves out are measured too, then dropped. One process and one device: where several GPUs are visible the
-first is used, and a start as one of several processes is refused, since each would write the same folder.
+`Recipe.keep` leaves out are measured too, then dropped.
+
+One process uses one device: where several GPUs are visible, the first. Several processes, as torchrun and accelerate
+launch start them, share out the rows of each step of a course that says how many it has (ranks.py); the first of them
+alone writes folders, examines and reports. Any other course is refused there.
 """
 
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -34,16 +36,18 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils.generic import ModelOutput
 
-from arithcirc.errors import EnvironmentFailure, NumericsError, RequestError, RunConflictError
+from arithcirc.errors import EnvironmentFailure, NumericsError, RequestError, RunConflictError, TrainingStopped
 from arithcirc.store import write_json
 from arithcirc.training.arithmetic_course import ArithmeticCourse
-from arithcirc.training.course import Batch, Course, Grade, Progress, Report, Trained
+from arithcirc.training.course import Batch, Course, Grade, Progress, Report, Rowed, Trained
 from arithcirc.training.evaluate import Accuracy
 from arithcirc.training.fields import Schedule
 from arithcirc.training.machine import Machine
 from arithcirc.training.model import load_step, save_step, without_progress_bars
 from arithcirc.training.optim import build_optimizer
 from arithcirc.training.plan import cpu_threads, resolve_device
+from arithcirc.training.processes import check_alone
+from arithcirc.training.ranks import Ranks, SharedBatches, joined, weighted
 from arithcirc.training.recipe import Recipe
 
 WORK = ".work"
@@ -69,36 +73,45 @@ def run_course(
     device: str = "auto",
     threads: int | None = None,
     report: Report[Grade] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Trained[Grade]:
     """Train, measure and write a model folder; resume it when it is half done, return it when it is done.
 
-    Raises RunConflictError when `out` holds another recipe or other files, EnvironmentFailure when it cannot be
-    written, NumericsError when the loss is not finite, RequestError as one of several processes.
+    `stop` is asked after every step, in the first process; at True the run leaves a resume point and raises
+    TrainingStopped. Raises RunConflictError when `out` holds another recipe or other files, EnvironmentFailure when it
+    cannot be written, NumericsError when the loss is not finite, RequestError as one of several processes that cannot
+    share a step.
     """
-    _check_alone()
+    ranks = Ranks.started()
+    _check_shared(course, ranks)
     where = resolve_device(device)
-    with _disk_failures(out), cpu_threads(threads):
-        done = _open(course, out)
+    with joined(ranks, where), _disk_failures(out), cpu_threads(threads):
+        done = _claim(course, out, ranks)
         if done is not None:
             return done
         clock = _Clock(_resume_point(out))
-        recorder = _Recorder(course, out, clock, where, report or _silent)
+        recorder = _Recorder(course, out, clock, where, report or _silent, ranks, stop)
         if clock.step < course.recipe.steps:
             _fit(course, out, where, recorder)
         seconds = clock.seconds()
+        if ranks.first:
+            machine = Machine.this(where, torch.get_num_threads(), ranks.number)
+            course.write_card(out, course.read_grades(out), seconds, machine)
+            shutil.rmtree(out / WORK)
+        ranks.wait()
         rows = course.read_grades(out)
-        machine = Machine.this(where, torch.get_num_threads())
-        course.write_card(out, rows, seconds, machine)
-        shutil.rmtree(out / WORK)
     return Trained(out, out / f"step{course.recipe.steps}", rows, seconds)
 
 
-def _check_alone() -> None:
-    """Refuse to be one of several processes. Raises RequestError."""
-    if (started := os.environ.get("WORLD_SIZE", "1")) not in ("", "1"):
+def _check_shared(course: Course[Any], ranks: Ranks) -> None:
+    """Refuse to be one of several processes that cannot share this course's steps. Raises RequestError."""
+    if ranks.number == 1:
+        return
+    if not isinstance(course, Rowed):
+        check_alone("this training")
+    elif course.rows < ranks.number:
         raise RequestError(
-            f"this is one of {started} processes (WORLD_SIZE) and training runs in one: start it without torchrun or "
-            "accelerate launch"
+            f"{ranks.number} processes cannot share a step of {course.rows} row(s): start {course.rows} at most"
         )
 
 
@@ -118,6 +131,22 @@ def _disk_failures(out: Path) -> Iterator[None]:
         ) from error
 
 
+def _claim(course: Course[Grade], out: Path, ranks: Ranks) -> Trained[Grade] | None:
+    """As `_open`, by the first process; the others wait for it, and find what it found."""
+    if not ranks.first:
+        if not ranks.hear(False):
+            raise RequestError(f"the first of {ranks.number} processes could not start: its message says why")
+        return _finished(course, out)
+    ready = False
+    try:
+        done = _open(course, out)
+        _resume_point(out)
+        ready = True
+    finally:
+        ranks.hear(ready)
+    return done
+
+
 def _open(course: Course[Grade], out: Path) -> Trained[Grade] | None:
     """Claim the folder for this course's recipe; the finished run if that is what it holds already."""
     path = out / "recipe.json"
@@ -126,12 +155,20 @@ def _open(course: Course[Grade], out: Path) -> Trained[Grade] | None:
             raise RunConflictError(f"{out} was trained by another recipe ({text}): choose another --out or that recipe")
     elif out.is_dir() and any(out.iterdir()):
         raise RunConflictError(f"{out} holds other files and no recipe.json: choose an empty or new folder")
-    if (card := out / "card.json").is_file() and not (out / WORK).exists():
-        seconds = float(json.loads(card.read_text(encoding="utf-8"))["wall_seconds"])
-        return Trained(out, out / f"step{course.recipe.steps}", course.read_grades(out), seconds)
+    if (done := _finished(course, out)) is not None:
+        return done
     (out / WORK).mkdir(parents=True, exist_ok=True)
     write_json(path, course.recipe.to_json())
     return None
+
+
+def _finished(course: Course[Grade], out: Path) -> Trained[Grade] | None:
+    """The run in a folder, where it is done."""
+    card = out / "card.json"
+    if not card.is_file() or (out / WORK).exists():
+        return None
+    seconds = float(json.loads(card.read_text(encoding="utf-8"))["wall_seconds"])
+    return Trained(out, out / f"step{course.recipe.steps}", course.read_grades(out), seconds)
 
 
 def _resume_point(out: Path) -> Path | None:
@@ -160,29 +197,46 @@ class _Clock:
 # the Trainer calls these with all arguments by position or name, used or not
 # ruff: noqa: ARG002
 class _Recorder(TrainerCallback):
-    """Saves and measures the checkpoint steps, keeps the clock, and reports."""
+    """Saves and measures the checkpoint steps, keeps the clock, and reports: all of that in the first process."""
 
     def __init__(
-        self, course: Course[Grade], out: Path, clock: _Clock, device: str, report: Callable[[Progress[Any]], None]
+        self,
+        course: Course[Grade],
+        out: Path,
+        clock: _Clock,
+        device: str,
+        report: Callable[[Progress[Any]], None],
+        ranks: Ranks,
+        stop: Callable[[], bool] | None,
     ) -> None:
         self.course, self.out, self.clock = course, out, clock
-        self.device, self.report = device, report
+        self.device, self.report, self.ranks = device, report, ranks
+        self._stop, self.stopped = stop, False
         self.wanted, self.kept = set(course.recipe.checkpoint_steps()), set(course.recipe.kept_steps())
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Measure the untrained model."""
+        """Measure the untrained model; each process drops out places of its own."""
+        if self.ranks.number > 1:
+            torch.manual_seed(args.seed + self.ranks.rank)
         if state.global_step == 0:
             self._measure(0, kwargs["model"])
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Measure a checkpoint step."""
+        """Measure a checkpoint step, and stop where that is asked."""
         if state.global_step in self.wanted:
             self._measure(state.global_step, kwargs["model"])
+        if self._stop is None or state.global_step == state.max_steps:
+            return
+        if self.ranks.hear(self.ranks.first and self._stop()):
+            self.stopped = control.should_save = control.should_training_stop = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Mark the Trainer's resume folder as whole."""
+        """Mark the Trainer's resume folder as whole, which every process has written to."""
+        self.ranks.wait()
+        if not self.ranks.first:
+            return
         folder = self.out / WORK / f"checkpoint-{state.global_step}"
         write_json(folder / "clock.json", {"step": state.global_step, "seconds": self.clock.seconds()})
 
@@ -202,10 +256,13 @@ class _Recorder(TrainerCallback):
             raise NumericsError(
                 f"the loss is {loss} at step {state.global_step}: lower learning_rate or muon_learning_rate"
             )
-        self.report(Progress(state.global_step, self.course.recipe.steps, self.clock.seconds(), loss=loss))
+        if self.ranks.first:
+            self.report(Progress(state.global_step, self.course.recipe.steps, self.clock.seconds(), loss=loss))
 
     def _measure(self, step: int, model: PreTrainedModel) -> None:
         """Round, write, read back, measure; the folder goes where it belongs."""
+        if not self.ranks.first:
+            return
         home = self.out if step in self.kept else self.out / WORK
         folder = home / f"step{step}"
         save_step(model, folder, dtype=self.course.recipe.disk_dtype, save_tokenizer=self.course.save_tokenizer)
@@ -239,6 +296,8 @@ def _arguments(recipe: Schedule, work: Path, device: str) -> TrainingArguments:
         disable_tqdm=True,
         report_to="none",
         dataloader_pin_memory=False,
+        average_tokens_across_devices=True,
+        ddp_find_unused_parameters=False,
         remove_unused_columns=False,
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # with more, the Trainer reads a batch for each and keeps the first
@@ -250,14 +309,15 @@ def _first(items: list[Batch]) -> Batch:
     return items[0]
 
 
-def _loss_of(course: Course[Any]) -> Callable[..., Tensor]:
-    """The Trainer's call of the course's loss; a step is one batch, so the count of items is not needed."""
+def _loss_of(course: Course[Any], ranks: Ranks) -> Callable[..., Tensor]:
+    """The Trainer's call of the course's loss; `num_items_in_batch` counts the answers of all processes' shares."""
 
-    def loss(outputs: ModelOutput, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:  # noqa: ARG001
+    def loss(outputs: ModelOutput, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
         logits: Tensor | None = outputs.get("logits")
         if logits is None:
             raise NumericsError("the model returned no logits")
-        return course.loss(logits, labels)
+        found = course.loss(logits, labels)
+        return found if ranks.number == 1 else weighted(found, labels, num_items_in_batch)
 
     return loss
 
@@ -276,18 +336,22 @@ class _Resuming(Trainer):
 
 
 def _fit(course: Course[Any], out: Path, device: str, recorder: _Recorder) -> None:
-    """Run the Trainer from the resume point, or from the start."""
-    model, recipe = course.model(), course.recipe
+    """Run the Trainer from the resume point, or from the start. Raises TrainingStopped."""
+    model, recipe, ranks = course.model(), course.recipe, recorder.ranks
+    batches = course.batches()
     trainer = _Resuming(
         model=model,
         args=_arguments(recipe, out / WORK, device),
-        train_dataset=course.batches(),
+        train_dataset=batches if ranks.number == 1 else SharedBatches(batches, recipe.steps, ranks.number),
         data_collator=_first,
         callbacks=[recorder],
         optimizers=(build_optimizer(model, recipe), None),
-        compute_loss_func=_loss_of(course),
+        compute_loss_func=_loss_of(course, ranks),
     )
     trainer.remove_callback(PrinterCallback)
     point = recorder.clock.point
     with without_progress_bars():
         trainer.train(resume_from_checkpoint=str(point) if point else None)
+    if recorder.stopped:
+        step = int(trainer.state.global_step)
+        raise TrainingStopped(f"stopped as asked at step {step:,} of {recipe.steps:,}: the same command goes on there")

@@ -81,6 +81,7 @@ def train_model(
     device: str = "auto",
     threads: int | None = None,
     report: Report[AxiomGrade] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Trained[AxiomGrade]:
     """As `train_axiom`, keeping losses and times in `curve.json`."""
     curve = _Curve(folder)
@@ -90,7 +91,7 @@ def train_model(
         if report is not None:
             report(event)
 
-    return train_axiom(recipe, folder, device=device, threads=threads, report=hear)
+    return train_axiom(recipe, folder, device=device, threads=threads, report=hear, stop=stop)
 
 
 def do(job: Job, tell: Tell) -> Result:
