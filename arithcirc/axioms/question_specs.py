@@ -113,7 +113,9 @@ class CorrelationSpec:
         characters(self.vocab)
         if self.evaluation and not self._unseen():
             given = ", ".join(map(str, self.variables))
-            raise RequestError(f"{given} variables leave no class for evaluation: add 4, 5 or 6, or evaluate on 0")
+            raise RequestError(
+                f"{given} variables leave no class for evaluation: add 4, 5 or 6, or ask 0 evaluation questions"
+            )
 
     def sizes(self) -> dict[str, int]:
         """Files, without `.jsonl`, and the number of their questions."""

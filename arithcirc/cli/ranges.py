@@ -1,5 +1,8 @@
 """Lists and ranges as they are typed: `a,b`, `3..6`, `0,2..4`."""
 
+MOST = 10_000
+"""Numbers of a range."""
+
 
 def listed(text: str) -> tuple[str, ...]:
     """`a, b` -> its parts; empty ones are left out."""
@@ -18,8 +21,12 @@ def ends(option: str, text: str) -> tuple[int, int]:
 
 
 def between(option: str, text: str) -> tuple[int, ...]:
-    """`3..6` or `4` -> its numbers. Raises RequestError as `ends`."""
+    """`3..6` or `4` -> its numbers. Raises RequestError as `ends`, and for more than `MOST` numbers."""
+    from arithcirc.errors import RequestError
+
     low, high = ends(option, text)
+    if high - low >= MOST:
+        raise RequestError(f"{option} is {text!r}: write a range of at most {MOST:,} numbers")
     return tuple(range(low, high + 1))
 
 

@@ -190,6 +190,8 @@ def test_the_command_writes_every_task_in_a_folder_of_its_own(tmp_path, capsys):
         run("--tasks", "d-seperation", *small)
     with pytest.raises(RequestError, match="--tasks is ',': name one or more"):
         run("--tasks", ",", *small)
+    with pytest.raises(RequestError, match=r"--lengths is '3\.\.999999': write a range of at most 10,000"):
+        run("--lengths", "3..999999")
     with pytest.raises(RequestError, match="number of variables is 7"):
         run("--tasks", "transitivity,correlation", "--variables", "4..7")
     assert sorted(path.name for path in out.iterdir()) == ["correlation", "d-separation"]  # checked before written
