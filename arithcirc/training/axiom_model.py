@@ -6,8 +6,8 @@
 
 or fixed at zero, which leaves the causal mask alone to tell order (Haviv 2022; Kazemnejad 2023). `rotary` is a GPT-NeoX
 with the same sequential blocks, all dimensions of a head rotated (Su 2021). All have the same blocks: LayerNorm before,
-biases, gelu_new, MLP, and embeddings that are not tied, drawn with `embedding_std`. The table's kind is kept in
-config.json as `position_kind`.
+biases, GELU in its tanh form (GPT-2's gelu_new, computed by one kernel), MLP, and embeddings that are not tied, drawn
+with `embedding_std`. The table's kind is kept in config.json as `position_kind`.
 """
 
 from typing import Any
@@ -46,7 +46,7 @@ def positioned_config(shape: PositionedShape, *, vocabulary: int, pad: int) -> G
             max_position_embeddings=shape.positions,
             rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0},
             use_parallel_residual=False,
-            hidden_act="gelu_new",
+            hidden_act="gelu_pytorch_tanh",
             hidden_dropout=shape.dropout,
             attention_dropout=shape.dropout,
             **shared,
@@ -57,7 +57,7 @@ def positioned_config(shape: PositionedShape, *, vocabulary: int, pad: int) -> G
         n_head=shape.heads,
         n_inner=shape.mlp_width,
         n_positions=shape.positions,
-        activation_function="gelu_new",
+        activation_function="gelu_pytorch_tanh",
         resid_pdrop=shape.dropout,
         embd_pdrop=shape.dropout,
         attn_pdrop=shape.dropout,
@@ -77,9 +77,6 @@ def positioned_model(shape: PositionedShape, *, vocabulary: int, pad: int, seed:
         model: Decoder = GPT2LMHeadModel(config) if isinstance(config, GPT2Config) else GPTNeoXForCausalLM(config)
         tokens: Any = model.get_input_embeddings()
         tokens.weight.normal_(0.0, shape.embedding_std)
-        for name, weight in model.named_parameters():
-            if name.endswith(("attn.c_attn.weight", "attention.query_key_value.weight")):
-                weight.mul_(shape.qkv_scale)
         _set_table(model, shape)
     return model
 

@@ -27,10 +27,6 @@ class PositionedShape(DecoderShape, Protocol):
         """Standard deviation of the untrained token embeddings."""
 
     @property
-    def qkv_scale(self) -> float:
-        """Factor on the untrained weights of queries, keys and values."""
-
-    @property
     def dropout(self) -> float:
         """Share dropped of embeddings, attention and what blocks write, in training."""
 
