@@ -144,7 +144,7 @@ class KnockoutConfig:
 
 @dataclass(frozen=True)
 class MapsConfig:
-    """Whose activation maps are kept: the `top` labelled neurons of each operator by size of effect; 0: none."""
+    """How many neurons' activation maps are kept per operator, half of them the strongest, half labelled; 0: none."""
 
     top: int = 500
 

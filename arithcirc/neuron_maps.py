@@ -2,8 +2,9 @@
 
 For each stored neuron of an operator: its activation h_n at `=` on every legal prompt (K, float16), what one unit of it
 writes into each number's logit (float32; K times that of the prompt's answer is KV), the exact effect of patching it on
-every discover pair (nats), and what zeroing it does to the evaluate prompts. One neuron is read without the others, so
-a file of any size opens at once. Both arms use this module: the stage `maps` writes, the pages read.
+every discover pair (nats), and what zeroing it does to the evaluate prompts. An answer's lead is its logit less the
+largest other one; older files do not have it. One neuron is read without the others, so a file of any size
+opens at once. Both arms use this module: the stage `maps` writes, the pages read.
 
     neurons          int32   (neuron, 2)       layer, index
     k                float16 (neuron, prompt)
@@ -12,7 +13,9 @@ a file of any size opens at once. Both arms use this module: the stage `maps` wr
     effects          float32 (neuron, pair)    the numbers whose mean is `effect` of table neurons
     pairs            int32   (pair, 2)         op1, op2 of the clean prompt
     drops            float32 (neuron, case)    fall of the answer's log probability when the neuron is zeroed
+    falls            float32 (neuron, case)    fall of the answer's lead when the neuron is zeroed
     after            int32   (neuron, case)    what is said then; -1: no number
+    leads            float32 (case)            the answer's lead with nothing replaced
     cases            int32   (case, 3)         op1, op2, answer
 """
 
@@ -31,18 +34,26 @@ from arithcirc.errors import RunConflictError
 ROWS = ("k", "value", "effects", "drops", "after")
 """Arrays with a row per neuron."""
 SHARED = ("neurons", "prompts", "pairs", "cases")
+LEADS = ("leads", "falls")
+"""Arrays that older files lack."""
 _TIE_SEED = 20_260_101
 
 
 @dataclass(frozen=True)
 class Cases:
-    """What zeroing one neuron does to prompts answered correctly before it."""
+    """What zeroing one neuron does to prompts answered correctly before it.
+
+    `drop` is the fall of the answer's log probability, `fall` that of its lead (its logit less the largest other one),
+    and `lead` is what it was; both None in older files. All in nats.
+    """
 
     op1: Int[np.ndarray, "case"]
     op2: Int[np.ndarray, "case"]
     answer: Int[np.ndarray, "case"]
     after: Int[np.ndarray, "case"]
     drop: Float[np.ndarray, "case"]
+    lead: Float[np.ndarray, "case"] | None = None
+    fall: Float[np.ndarray, "case"] | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +131,8 @@ class StoredMaps:
         rows = self._row(int(found[0]))
         prompts, cases = self._shared("prompts"), self._shared("cases")
         k, answer = on_plane(prompts, rows["k"].astype(np.float32), self.first, self.size)
-        broken = Cases(cases[:, 0], cases[:, 1], cases[:, 2], rows["after"], rows["drops"])
+        leads = rows.get("leads"), rows.get("falls")
+        broken = Cases(cases[:, 0], cases[:, 1], cases[:, 2], rows["after"], rows["drops"], *leads)
         return NeuronMap(self.operator, neuron, self.first, k, answer, rows["value"], rows["effects"], broken)
 
     def on_prompt(
@@ -154,7 +166,11 @@ class StoredMaps:
     def _row(self, i: int) -> Mapping[str, np.ndarray]:
         try:
             with safe_open(self.path, framework="numpy") as file:
-                return {name: np.asarray(file.get_slice(name)[i]) for name in ROWS}
+                found = {name: np.asarray(file.get_slice(name)[i]) for name in ROWS}
+                if set(LEADS) <= set(file.keys()):
+                    found["falls"] = np.asarray(file.get_slice("falls")[i])
+                    found["leads"] = np.asarray(file.get_tensor("leads"))
+                return found
         except (OSError, SafetensorError) as error:
             raise self._damaged(error) from None
 

@@ -95,7 +95,8 @@ class Explanation:
 class Knockout:
     """What replacing some neurons at `=` does to prompts answered correctly before: one entry per prompt.
 
-    `after` is the number said afterwards (-1: no number); `drop` is the fall of the answer's log probability (nats).
+    `after` is the number said afterwards (-1: no number); `drop` is the fall of the answer's log probability, `lead`
+    what its logit was above the largest other one, `fall` the fall of that (nats).
     """
 
     operator: str
@@ -104,6 +105,8 @@ class Knockout:
     answer: Int[np.ndarray, "prompt"]
     after: Int[np.ndarray, "prompt"]
     drop: Float[np.ndarray, "prompt"]
+    lead: Float[np.ndarray, "prompt"]
+    fall: Float[np.ndarray, "prompt"]
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from arithcirc.measure.answers import predictions
 from arithcirc.measure.knockout import Knockouts, NeuronSets, Values, knock_out, mean_values, zero_values
 from arithcirc.measure.maps import Maps, activation_maps, value_logits
 from arithcirc.measure.means import Means
+from arithcirc.measure.metrics import verdicts
 from arithcirc.models.protocol import CleanRun, Edit, HookedModel
 from arithcirc.neuron_maps import NeuronMap, on_plane
 from arithcirc.questions import ABLATIONS, NOTHING, Ablation, Explanation, Guess, Knockout, LiveInfo, Off, Reply
@@ -215,10 +216,10 @@ class LiveHooked:
         with self._asking():
             prompts = self._answered(operator_of(operator), n)
             found = self._replaced(prompts, neurons, ablation)
-        (before, _), (after, said) = found.reshape(2, len(prompts), 2).transpose(0, 2, 1)
-        numbers = self.encoder.numbers(said.astype(np.int64))
-        symbol = operator_of(operator).symbol
-        return Knockout(symbol, prompts.op1, prompts.op2, prompts.answer, numbers, before - after)
+        (log_p, lead, said) = found.reshape(2, len(prompts), 3).transpose(2, 0, 1)
+        numbers = self.encoder.numbers(said[1].astype(np.int64))
+        falls = log_p[0] - log_p[1], lead[0], lead[0] - lead[1]
+        return Knockout(operator_of(operator).symbol, prompts.op1, prompts.op2, prompts.answer, numbers, *falls)
 
     def _answered(self, op: Operator, n: int) -> Prompts:
         """The first n prompts in a fixed random order that are answered correctly; found once."""
@@ -236,8 +237,8 @@ class LiveHooked:
             self._correct[key] = legal[np.array(kept[:n], dtype=np.int64)]
         return self._correct[key]
 
-    def _replaced(self, prompts: Prompts, neurons: Sequence[Neuron], ablation: Ablation) -> Float[np.ndarray, "row 2"]:
-        """(log probability of the answer, token said): rows with nothing replaced, then rows with these neurons."""
+    def _replaced(self, prompts: Prompts, neurons: Sequence[Neuron], ablation: Ablation) -> Float[np.ndarray, "row 3"]:
+        """(log probability and lead of the answer, token said): rows with nothing replaced, then with these neurons."""
         n = len(prompts)
         members = np.array(sorted({(m.layer, m.index) for m in neurons}), dtype=np.int64).reshape(-1, 2)
         sets = NeuronSets.of([np.empty((0, 2), dtype=np.int64), members])
@@ -245,9 +246,7 @@ class LiveHooked:
         answer = torch.from_numpy(np.tile(self.encoder.answers(prompts.answer), 2))
 
         def read(logits: Float[Tensor, "row vocab"], at: Int[np.ndarray, "row"]) -> Float[Tensor, "row metric"]:
-            right = answer[torch.from_numpy(at)].to(logits.device)
-            log_p = logits.log_softmax(-1).gather(-1, right[:, None])[:, 0]
-            return torch.stack([log_p.double(), logits.argmax(-1).double()], dim=-1)
+            return verdicts(logits, answer[torch.from_numpy(at)].to(logits.device))
 
         tokens = torch.from_numpy(self.encoder.encode(prompts)).to(self.model.device)
         found: np.ndarray = knock_out(self.model, tokens, sets, rows, self._values(ablation), read).numpy()

@@ -59,6 +59,18 @@ def normalized_logit(logits: Float[Tensor, "*row vocab"], answer: Int[Tensor, "*
     return torch.where(largest > 0, _at(centred, answer) / torch.where(largest > 0, largest, 1.0), 0.0)
 
 
+def verdicts(logits: Float[Tensor, "row vocab"], answer: Int[Tensor, "row"]) -> Float[Tensor, "row verdict"]:
+    """Per row: log probability of the answer, its lead (its logit less the largest other one), the token said.
+
+    float64. The log probability stands still where the answer has nearly all of the probability; the lead does not, and
+    is below 0 exactly where another token is said.
+    """
+    log_p = _at(logits.log_softmax(-1), answer)
+    others = logits.scatter(-1, answer[:, None], -torch.inf).amax(-1)
+    lead = _at(logits, answer).double() - others.double()
+    return torch.stack([log_p.double(), lead, logits.argmax(-1).double()], dim=-1)
+
+
 def faithfulness(
     circuit: Float[Tensor, "... prompt"], empty: Float[Tensor, "prompt"], full: Float[Tensor, "prompt"]
 ) -> tuple[Float[Tensor, "... prompt"], Float[Tensor, "..."], Bool[Tensor, "prompt"]]:

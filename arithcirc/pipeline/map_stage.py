@@ -1,14 +1,15 @@
 """Stage `maps`: what single neurons do, prompt by prompt, kept to be looked at (`maps_<operator>.safetensors`).
 
-For the `top` labelled neurons of an operator by size of effect (exact, logit_diff): K on every legal prompt, what a
-unit of it writes into each number's logit, the effect of patching it on every discover pair, and what zeroing it alone
-does to the evaluate prompts answered correctly. Layout: arithcirc.neuron_maps.
+For `top` neurons of an operator: K on every legal prompt, what a unit of it writes into each number's logit, the effect
+of patching it on every discover pair, and what zeroing it alone does to the evaluate prompts answered correctly. Half
+of them are the neurons with the largest |effect| (exact, logit_diff) of all layers, labelled or not; the other half are
+the strongest labelled ones, and where labels run out the strongest of the rest. Layout: arithcirc.neuron_maps.
 Cost: a pass over the legal prompts for each block of neurons, and a replay of `=` for each (neuron, pair) and (neuron,
-evaluate prompt). On disk about 2 bytes per neuron and legal prompt. Neurons without a label, and those beyond `top`,
-have no map here.
+evaluate prompt). On disk about 2 bytes per neuron and legal prompt. The other neurons have no map here.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from arithcirc.circuits.neurons import RANKED_BY, exact_of
 from arithcirc.components import Neuron, Position
 from arithcirc.measure.knockout import Knockouts, NeuronSets, knock_out, zero_values
 from arithcirc.measure.maps import activation_maps, neuron_blocks, value_logits
-from arithcirc.measure.metrics import METRICS
+from arithcirc.measure.metrics import METRICS, verdicts
 from arithcirc.neuron_maps import maps_file
 from arithcirc.pipeline.heuristic_stages import as_half, expected_neurons
 from arithcirc.pipeline.job import Job
@@ -33,7 +34,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def maps_stage(job: Job) -> list[str]:
-    """Write one file of maps for each operator that has prompts and labelled neurons."""
+    """Write one file of maps for each operator that has prompts and neurons to keep."""
     advance = job.counter("maps", count_maps(job).rows)
     written = []
     for op, legal in _wanted(job).items():
@@ -46,22 +47,37 @@ def maps_stage(job: Job) -> list[str]:
 
 
 def expected_maps(job: Job, op: Operator) -> list[Neuron]:
-    """The neurons whose maps are kept, by layer and index; before there are labels, as many as will be labelled."""
-    top = job.config.maps.top
+    """The neurons whose maps are kept, by layer and index; before there are effects and labels, as many as will be."""
+    top, info = job.config.maps.top, job.model.info
     if not job.run.finished("heuristics"):
-        return list(expected_neurons(job, op))[:top]
+        labelled = list(expected_neurons(job, op))[:top]
+        if not labelled or job.neurons is not None:
+            return labelled
+        held = set(labelled)
+        others = (Neuron(layer, i) for layer in range(info.n_layers) for i in range(info.d_mlp))
+        return labelled + list(islice((n for n in others if n not in held), top - len(labelled)))
     ranked = strongest(job.run.table("heuristics"), job.run.table("neurons"), op.symbol, top)
     return sorted(Neuron(int(layer), int(i)) for layer, i in ranked)
 
 
 def strongest(labels: pd.DataFrame, effects: pd.DataFrame, symbol: str, top: int) -> Int[np.ndarray, "neuron 2"]:
-    """(layer, neuron) of the `top` labelled neurons of an operator, largest |effect| first; not patched: last."""
-    mine = labels.loc[labels["operator"] == symbol, ["layer", "neuron"]].drop_duplicates()
+    """(layer, neuron) of `top` neurons of an operator: the strongest half of them, then the strongest labelled ones.
+
+    By |effect|, largest first in each half; labelled neurons that were not patched come after those that were, and last
+    the strongest of the rest. None where no neuron is labelled.
+    """
+    mine = labels.loc[labels["operator"] == symbol, ["layer", "neuron"]].drop_duplicates().assign(labelled=True)
     ranking = (effects["operator"] == symbol) & (effects["method"] == "exact")
     ranking &= effects["metric"] == METRICS[RANKED_BY]
-    sized = mine.merge(effects[ranking][["layer", "neuron", "effect"]], how="left", on=["layer", "neuron"])
+    patched = effects.loc[ranking, ["layer", "neuron", "effect"]]
+    sized = mine.merge(patched, how="outer", on=["layer", "neuron"])
+    if mine.empty:
+        return np.empty((0, 2), dtype=np.int64)
     sized["size"] = sized["effect"].abs()
-    best = sized.sort_values("size", ascending=False, kind="stable", na_position="last").head(top)
+    sized = sized.sort_values("size", ascending=False, kind="stable", na_position="last")
+    half = sized["size"].notna() & (np.arange(len(sized)) < (top + 1) // 2)
+    place = np.select([half, sized["labelled"].notna()], [0, 1], 2)
+    best = sized.iloc[np.argsort(place, kind="stable")].head(top)
     pairs: np.ndarray = best[["layer", "neuron"]].to_numpy(dtype=np.int64)
     return pairs
 
@@ -113,9 +129,7 @@ def _broken(job: Job, op: Operator, neurons: Sequence[Neuron], advance: Advance)
     answer = torch.from_numpy(job.encoder.answers(prompts.answer))
 
     def read(logits: Float[Tensor, "row vocab"], at: Int[np.ndarray, "row"]) -> Float[Tensor, "row metric"]:
-        right = answer[torch.from_numpy(rows.prompt[at])].to(logits.device)
-        log_p = logits.log_softmax(-1).gather(-1, right[:, None])[:, 0]
-        return torch.stack([log_p.double(), logits.argmax(-1).double()], dim=-1)
+        return verdicts(logits, answer[torch.from_numpy(rows.prompt[at])].to(logits.device))
 
     found = knock_out(
         job.model,
@@ -127,10 +141,12 @@ def _broken(job: Job, op: Operator, neurons: Sequence[Neuron], advance: Advance)
         batch_size=job.batch_size,
         progress=advance,
     ).numpy()
-    log_p, said = found.reshape(each, n, 2).transpose(2, 0, 1)
+    log_p, lead, said = found.reshape(each, n, 3).transpose(2, 0, 1)
     right = said[0] == answer.numpy()
     return {
         "drops": (log_p[:1] - log_p[1:])[:, right].astype(np.float32),
+        "falls": (lead[:1] - lead[1:])[:, right].astype(np.float32),
+        "leads": lead[0, right].astype(np.float32),
         "after": job.encoder.numbers(said[1:, right].astype(np.int64)).astype(np.int32),
         "cases": np.stack([prompts.op1, prompts.op2, prompts.answer], axis=1)[right].astype(np.int32),
     }
@@ -170,6 +186,6 @@ def expected_size(job: Job) -> tuple[int, int]:
         n = len(expected_maps(job, op))
         discover, evaluate = _prompts_of(job, op)
         total += n
-        size += n * (2 * len(legal) + 4 * (job.encoder.limit + 1) + 4 * discover + 8 * evaluate + 8)
-        size += 12 * (len(legal) + evaluate) if n else 0
+        size += n * (2 * len(legal) + 4 * (job.encoder.limit + 1) + 4 * discover + 12 * evaluate + 8)
+        size += 12 * len(legal) + 16 * evaluate if n else 0
     return total, size

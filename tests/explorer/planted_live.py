@@ -187,7 +187,17 @@ class PlantedLive:
         order = np.random.default_rng(0).permutation(len(a))
         kept = order[given[order] == r[order]][:n]
         after, then = self.said(operator, a[kept], b[kept], off)
-        return Knockout(operator, a[kept], b[kept], r[kept], after, (sure[kept] - then).astype(np.float32))
+        drop = (sure[kept] - then).astype(np.float32)
+        lead, now = (self.lead(operator, a[kept], b[kept], parts) for parts in (NOTHING, off))
+        return Knockout(operator, a[kept], b[kept], r[kept], after, drop, lead, lead - now)
+
+    def lead(self, operator: str, a: np.ndarray, b: np.ndarray, off: Off) -> np.ndarray:
+        """The true answer's logit less the largest other one, per prompt."""
+        logits = np.array(sum(self._parts(operator, a, b, off).values()))
+        at = np.arange(len(a)), result(operator, a, b)
+        mine = logits[at]
+        logits[at] = -np.inf
+        return (mine - logits.max(axis=1)).astype(np.float32)
 
     def said(self, operator: str, a: np.ndarray, b: np.ndarray, off: Off) -> tuple[np.ndarray, np.ndarray]:
         """The likeliest number and the log probability of the true answer, per prompt."""

@@ -117,13 +117,15 @@ def maps(operator: str) -> dict[str, np.ndarray]:
     held = list(world.ranks(operator))
     at = _spread(len(a), PAIRS, 0)
     table = synthetic_neurons.neuron_effect
-    effects, drops, after, cases = [], [], [], np.empty((0, 3))
+    effects, drops, falls, after, cases, leads = [], [], [], [], np.empty((0, 3)), np.empty(0)
     for neuron in held:
         k = world.activation(operator, neuron, a[at], b[at]).astype(np.float64)
         effects.append(table(operator, neuron.layer, neuron.index) + 0.1 * (np.abs(k) - np.abs(k).mean()))
         broken = world.PlantedLive().knock_out(operator, [neuron], n=CASES)
         cases = np.stack([broken.op1, broken.op2, broken.answer], axis=1)
         drops.append(broken.drop)
+        falls.append(broken.fall)
+        leads = broken.lead
         after.append(broken.after)
     return {
         "neurons": np.array([(n.layer, n.index) for n in held], dtype=np.int32),
@@ -133,6 +135,8 @@ def maps(operator: str) -> dict[str, np.ndarray]:
         "effects": np.array(effects, dtype=np.float32),
         "pairs": np.stack([a[at], b[at]], axis=1).astype(np.int32),
         "drops": np.array(drops, dtype=np.float32),
+        "falls": np.array(falls, dtype=np.float32),
+        "leads": leads.astype(np.float32),
         "after": np.array(after, dtype=np.int32),
         "cases": cases.astype(np.int32),
     }

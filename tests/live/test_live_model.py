@@ -197,17 +197,20 @@ def test_a_knockout_is_every_prompt_answered_again(live: LiveHooked, ablation: s
     off = Off(NEURONS, (), ablation)  # type: ignore[arg-type]
     found = live.knock_out("+", [*NEURONS, NEURONS[0]], off.ablation, n=3)
     assert 1 <= len(found.answer) <= 3
-    for op1, op2, answer, after, drop in zip(*astuple(found)[1:], strict=True):
+    for op1, op2, answer, after, drop, lead, fall in zip(*astuple(found)[1:], strict=True):
         before, now = live.answer(f"{op1}+{op2}"), live.answer(f"{op1}+{op2}", off)
         assert before.correct
         assert before.answer == answer
         assert after == (-1 if now.guesses[0].number is None else now.guesses[0].number)
         expected = np.log(before.answer_guess.probability) - np.log(now.answer_guess.probability)
         assert drop == pytest.approx(expected, abs=1e-4)
+        assert lead == pytest.approx(before.guesses[0].logit - before.guesses[1].logit, abs=1e-4)
+        others = max(g.logit for g in now.guesses if g.number != answer)
+        assert lead - fall == pytest.approx(now.answer_guess.logit - others, abs=1e-4)
     same = live.knock_out("+", [], "zero", n=3)
     np.testing.assert_array_equal(same.op1, found.op1)
     assert (same.after == same.answer).all()
-    assert np.abs(same.drop).max() == 0
+    assert np.abs(same.drop).max() == np.abs(same.fall).max() == 0
 
 
 def test_all_correct_prompts_are_found_where_few_are(live: LiveHooked) -> None:

@@ -29,6 +29,7 @@ ASKED: dict[str, Any] = {
     "prompts": PromptConfig("-", f"{LOW}..{HIGH}", n_discover=2, n_evaluate=2, counterfactual_seeds=1),
     "maps": MapsConfig(TOP),
 }
+FLOATS = {"value", "effects", "drops", "falls", "leads"}
 SECTIONS = ("model", "prompts", "circuit", "probe", "neurons", "heuristics", "maps")
 MAPS = [s for s in stages_for("maps") if s.name == "maps"]
 LABELLED = [(layer, i) for layer in (1, 2) for i in (0, 3, 17, 40, 95)]
@@ -65,9 +66,10 @@ def test_every_array_has_the_shape_and_type_it_is_documented_with(job: Job, arra
     shapes = {
         "neurons": (n, 2), "k": (n, len(legal)), "value": (n, toys.LIMIT + 1), "prompts": (len(legal), 3),
         "effects": (n, 2), "pairs": (2, 2), "drops": (n, cases), "after": (n, cases), "cases": (cases, 3),
+        "falls": (n, cases), "leads": (cases,),
     }  # fmt: skip
     assert {name: array.shape for name, array in arrays.items()} == shapes
-    assert {name for name, array in arrays.items() if array.dtype == np.float32} == {"value", "effects", "drops"}
+    assert {name for name, array in arrays.items() if array.dtype == np.float32} == FLOATS
     assert arrays["k"].dtype == np.float16
     np.testing.assert_array_equal(arrays["prompts"], np.stack([legal.op1, legal.op2, legal.answer], axis=1))
     assert job.run.manifest["stages"]["maps"]["outputs"].keys() == {maps_file("-")}
@@ -82,11 +84,14 @@ def test_the_mean_over_pairs_is_the_effect_of_table_neurons(job: Job, arrays: di
     np.testing.assert_array_equal(arrays["pairs"], prompts[["op1", "op2"]])
 
 
-def test_the_strongest_labelled_neurons_are_kept(job: Job, arrays: dict[str, np.ndarray]) -> None:
-    labelled = job.run.table("heuristics")[["layer", "neuron"]].drop_duplicates()
-    table = job.run.table("neurons").query("method == 'exact' and metric == 'logit_diff'").merge(labelled)
-    best = table.assign(size=table["effect"].abs()).nlargest(TOP, "size")[["layer", "neuron"]]
-    assert sorted(map(tuple, arrays["neurons"].tolist())) == sorted(best.itertuples(index=False, name=None))
+def test_half_are_the_strongest_of_all_and_half_the_strongest_labelled(job: Job, arrays: dict[str, np.ndarray]) -> None:
+    table = job.run.table("neurons").query("method == 'exact' and metric == 'logit_diff'")
+    ranked = table.assign(size=table["effect"].abs()).sort_values("size", ascending=False)
+    every = list(ranked[["layer", "neuron"]].itertuples(index=False, name=None))
+    best = every[: (TOP + 1) // 2]
+    assert not set(best) <= set(LABELLED), "the test needs a strong neuron without a label"
+    best += [n for n in every if n in LABELLED and n not in best][: TOP - len(best)]
+    assert sorted(map(tuple, arrays["neurons"].tolist())) == sorted(best)
     assert arrays["neurons"].tolist() == sorted(arrays["neurons"].tolist())
 
 
@@ -97,6 +102,12 @@ def test_a_neuron_without_an_effect_comes_last() -> None:
     ).assign(method="exact", metric="logit_diff")
     assert strongest(labels, effects, "+", 5).tolist() == [[1, 4], [2, 5], [0, 3]]
     assert strongest(labels, effects, "+", 1).tolist() == [[1, 4]]
+    other = pd.DataFrame([("+", 3, 8, 0.3), ("+", 3, 9, 0.05)], columns=effects.columns[:4]).assign(
+        method="exact", metric="logit_diff"
+    )
+    both = pd.concat([effects, other])
+    assert strongest(labels, both, "+", 5).tolist() == [[1, 4], [3, 8], [2, 5], [0, 3], [3, 9]]
+    assert strongest(labels[:0], both, "+", 5).tolist() == []
 
 
 def test_a_stored_map_is_the_live_map_to_half_precision(job: Job, live: LiveHooked) -> None:
@@ -121,6 +132,11 @@ def test_stored_drops_are_those_of_single_prompts(arrays: dict[str, np.ndarray],
             assert before.answer == answer
             drop = np.log(before.answer_guess.probability) - np.log(after.answer_guess.probability)
             assert arrays["drops"][i, case] == pytest.approx(drop, abs=1e-4)
+            lead = before.guesses[0].logit - before.guesses[1].logit
+            assert arrays["leads"][case] == pytest.approx(lead, abs=1e-4)
+            others = max(g.logit for g in after.guesses if g.number != answer)
+            fall = lead - (after.answer_guess.logit - others)
+            assert arrays["falls"][i, case] == pytest.approx(fall, abs=1e-4)
             assert arrays["after"][i, case] == (-1 if after.guesses[0].number is None else after.guesses[0].number)
 
 
