@@ -6,8 +6,9 @@ STAMP  := $(VENV)/.installed
 RUN    := runs/neox-arith
 CORPUS := runs/corpus
 READER := runs/models/neox-corpus
+AXIOMS := runs/axioms/small
 
-.PHONY: demo influence test test-slow lint bench bench-count bench-gpu bench-explorer explore train wheel clean
+.PHONY: demo influence axioms test test-slow lint bench bench-count bench-gpu bench-explorer explore train wheel clean
 
 # torch is pinned in the lock file: a plain `pip install torch` would fetch another build of several GB.
 $(STAMP): requirements.lock pyproject.toml
@@ -31,6 +32,12 @@ influence: $(STAMP)
 	$(BIN)/arithcirc influence fit $(READER) --corpus $(CORPUS)
 	$(BIN)/arithcirc influence score $(READER) --corpus $(CORPUS) --births
 	$(BIN)/arithcirc influence report $(READER)
+
+# Small models that learn a causal axiom, four kinds of positions on three mixes: trained, asked, two opened, reported.
+axioms: $(STAMP)
+	$(BIN)/arithcirc axioms study
+	$(BIN)/arithcirc axioms open $(AXIOMS)/models/TS2-none-s0 --against $(AXIOMS)/models/TS2-learned-s0
+	$(BIN)/arithcirc axioms report $(AXIOMS)
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -179,6 +179,32 @@ def study(
 
 
 @app.command
+def ask(folder: Path, *questions: str, device: str = "auto") -> None:
+    """Ask a trained model questions of your own, beside the truth and what the shortcuts say.
+
+    Parameters
+    ----------
+    folder
+        Folder of a model that learned axioms, or of a step.
+    questions
+        Each a text of its own: 'A causes B. B causes C. Does A cause C?'
+    device
+        auto, cpu or cuda.
+    """
+    from arithcirc.axioms import asking
+    from arithcirc.axioms.study.single import step_folder
+    from arithcirc.axioms.text import parse
+    from arithcirc.errors import RequestError
+    from arithcirc.training.plan import resolve_device
+
+    if not questions:
+        raise RequestError("no question is given: write one, such as 'A causes B. B causes C. Does A cause C?'")
+    asked = [parse(text) for text in questions]
+    model = asking.open_model(step_folder(folder), device=resolve_device(device))
+    show_axioms.answers(asked, asking.ask(model, asked), model.known)
+
+
+@app.command
 def report(folder: Path = DEFAULT_OUT / "axioms" / "small") -> None:
     """Write the report of a study, or of a model that was asked or opened by itself: is it a rule or a shortcut?
 

@@ -1,7 +1,7 @@
 """What the terminal shows of axioms: the plan of a study, training, accuracies beside shortcuts, and the bars."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,8 @@ from arithcirc.cli.show import duration, err, out, wide
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from arithcirc.axioms.asking import Answers
+    from arithcirc.axioms.graphs import Question
     from arithcirc.axioms.recipe import AxiomRecipe
     from arithcirc.axioms.study.plan import Rate, StudyPlan
     from arithcirc.store import RunFolder
@@ -134,6 +136,22 @@ def bars(table: "DataFrame") -> None:
     wide(shown)
     if not table["demanded"].all():
         out.print("The bars were set for the recipe `small`; for this one they are only a measure.")
+
+
+def answers(asked: "Sequence[Question]", given: "Answers", known: Mapping[str, int]) -> None:
+    """Questions with what the model says, how far it prefers Yes, and what is true."""
+    from arithcirc.axioms.shortcuts import SHORTCUTS
+    from arithcirc.axioms.text import answer, write
+
+    words = {number: word for word, number in known.items()}
+    table = Table(box=None, pad_edge=False)
+    for column in ("question", "model", "Yes - No (nats)", "truth", *SHORTCUTS):
+        table.add_column(column, justify="right" if "nats" in column else "left")
+    for one, said, margin in zip(asked, given.said.tolist(), given.margin.tolist(), strict=True):
+        guesses = (answer(rule(one)) for rule in SHORTCUTS.values())
+        truth = f"{answer(one.label)}, {one.hops} hop(s)" if one.label else answer(one.label)
+        table.add_row(write(one), words[said], f"{margin:+.2f}", truth, *guesses)
+    wide(table)
 
 
 @contextmanager

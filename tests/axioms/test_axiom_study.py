@@ -19,10 +19,10 @@ from arithcirc.axioms.study.questions import Evaluation, prompt_tokens, question
 from arithcirc.axioms.study.single import evaluate_folder
 from arithcirc.axioms.study.study import Request, open_study, run_study
 from arithcirc.axioms.study.tables import TABLES
-from arithcirc.axioms.text import write
+from arithcirc.axioms.text import parse, write
 from arithcirc.axioms.tokenizer import build_core, encode, vocabulary
 from arithcirc.cli import axioms as command
-from arithcirc.errors import ModelError, NumericsError, RequestError, RunConflictError, SweepIncomplete
+from arithcirc.errors import ModelError, NumericsError, PromptError, RequestError, RunConflictError, SweepIncomplete
 
 RECIPE = replace(
     TINY_AXIOM, steps=4, curriculum_steps=2, warmup_steps=1, measure_every=2, exam_questions=4, positions=64
@@ -260,6 +260,28 @@ def test_the_command_plans_without_writing_and_asks_a_model(done, tmp_path, caps
     asked = ["--evaluate", recipe, "--questions", "4", "--longest", "6", "--out", str(tmp_path / "one")]
     command.app(["study", *asked], result_action="return_value")
     assert "mention order" in capsys.readouterr().out
+
+
+def test_questions_of_ones_own_are_answered_beside_the_truth_and_the_shortcuts(done, capsys):
+    out, _, _ = done
+    folder = out / "models/TS2-none-s0"
+    texts = ["B causes A. C causes B. Does C cause A?", "a causes b. c causes b. Does a cause c?"]
+    command.app(["ask", str(folder), *texts], result_action="return_value")
+    first, second = capsys.readouterr().out.splitlines()[1:]
+    answers = ask(open_model(folder / "step4"), [parse(text) for text in texts])
+    for line, text, margin in zip((first, second), texts, answers.margin, strict=True):
+        assert line.startswith(text)
+        assert f"{margin:+.2f}" in line
+    assert first.split()[-4:] == ["2", "hop(s)", "No", "No"]
+    assert second.split()[-3:] == ["No", "Yes", "No"]
+    for odd, match in (
+        ((), "no question is given: write one"),
+        (("A causes B. B causes A. Does A cause B?",), "cycl"),
+        (("A makes B. Does A cause B?",), "write 'A causes B.'"),
+    ):
+        with pytest.raises((RequestError, PromptError), match=match) as caught:
+            command.ask(folder, *odd)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.slow
