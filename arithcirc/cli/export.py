@@ -22,12 +22,13 @@ def export_command(
     run: Path,
     *,
     out: Path,
-    top: Annotated[int, Parameter(help="Neurons that get a page, by effect, the operators in turn.")] = 200,
+    top: Annotated[int, Parameter(help="Strongest neurons, by exact effect, operators in turn: a page each.")] = 200,
     formats: Annotated[str | None, Parameter(help="Figures as files instead: html, png, svg, pdf, by commas.")] = None,
 ) -> None:
     """Write a run as static pages that open from disk; with --formats, or of a sweep, its figures as files.
 
-    The pages need no network: overview, prompts, neurons, a page per top neuron. Each figure file has a .json sidecar
+    The pages need no network: overview, prompts, neurons, a page for each of the strongest neurons whose activation map
+    the run has, tested for heuristics or not. Each figure file has a .json sidecar
     that says where it came from; formats other than html need the extra `figures` and chromium.
 
     Parameters

@@ -49,8 +49,9 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class SitePlan:
-    """What will be written: neurons with a page, about how many bytes, and what is left out and why."""
+    """What will be written: the strongest neurons, those of them with a page, the bytes, what is left out and why."""
 
+    strongest: list[Chosen]
     chosen: list[Chosen]
     maps: dict[str, StoredMaps]
     notes: list[str]
@@ -74,17 +75,24 @@ def plan_site(run: RunFolder, *, top: int = 200) -> SitePlan:
     data = read_data(run, ("neurons",))
     names = list(dict.fromkeys(data.tables["neurons"]["operator"])) if "neurons" in data.tables else []
     maps = site_neurons.stored(run.path, [str(n) for n in names], data.operands)
-    chosen = site_neurons.choose(data, maps, top) if top else []
+    strongest = site_neurons.choose(data, maps, top) if top else []
+    chosen = [one for one in strongest if one.mapped]
     notes = []
+    line = stage_line("maps", run.manifest["config"], _model(run), recorded_line(run.manifest))
     if top and not chosen:
-        line = stage_line("maps", run.manifest["config"], _model(run), recorded_line(run.manifest))
         notes.append(
             f"no neuron pages, since no activation maps are stored: make them with '{line}', then export again"
+        )
+    elif len(chosen) < len(strongest):
+        notes.append(
+            f"{len(strongest) - len(chosen)} of the {len(strongest)} strongest neurons are listed without a page, as "
+            "this run has no activation map of them: 'arithcirc explore' draws them with the live model; or delete the "
+            f"run's maps_*.safetensors and run '{line}', which keeps those of the strongest neurons, then export again"
         )
     documents = site_documents.find(run)
     if documents.note:
         notes.append(documents.note)
-    return SitePlan(chosen, maps, notes, documents, expected_bytes(run, chosen, maps, documents))
+    return SitePlan(strongest, chosen, maps, notes, documents, expected_bytes(run, chosen, maps, documents))
 
 
 def write_site(
@@ -139,11 +147,11 @@ def _write(run: RunFolder, part: Path, plan: SitePlan, command: str, progress: P
         done += 1
         progress("pages", done, total)
 
-    overview = site_overview.content(RunTables(run, data, plan.maps), plan.chosen, labels)
+    overview = site_overview.content(RunTables(run, data, plan.maps), plan.strongest, labels)
     write("index.html", _render("site_index.html", shared, **overview))
     write("report.html", _report(run, data, target, shared))
     write("prompts.html", _render("site_prompts.html", shared, prompts=site_prompts.rows(data, labels, plan.chosen)))
-    write("neurons.html", _render("site_neurons.html", shared, rows=list(site_neurons.rows(plan.chosen, labels))))
+    write("neurons.html", _render("site_neurons.html", shared, rows=list(site_neurons.rows(plan.strongest, labels))))
     if plan.documents.study is not None:
         shown = site_documents.content(plan.documents, plan.chosen)
         write(site_documents.PAGE, _render("site_documents.html", shared, **shown))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from arithcirc.neuron_maps import NeuronMap
+from arithcirc.neuron_maps import Cases, NeuronMap
 from arithcirc.report import site_pack
 from arithcirc.report.site_neurons import MAPPED, Chosen
 from arithcirc.viz import masks, theme
@@ -17,7 +17,7 @@ from arithcirc.viz.marginals import plain_marginals
 from arithcirc.viz.neuron_effects import plain_drops, plain_effects
 from arithcirc.viz.neuron_hits import Hits, hits, where
 from arithcirc.viz.neuron_maps import Marked, plain_maps
-from arithcirc.viz.neuron_words import breaks, inside, matters, where_active, writes
+from arithcirc.viz.neuron_words import NOTHING, breaks, inside, matters, moved, where_active, writes
 from arithcirc.viz.value_tokens import plain_line, plain_tokens
 
 LABELS = 40
@@ -89,8 +89,6 @@ def _words(entry: Chosen, held: NeuronMap, label: Label | None, found: Hits | No
         writes(held.value, active_below=bool((held.k < 0).any()) and bottom),
         matters(entry.effect, entry.rank, entry.of_layer, entry.overall, entry.of_all, entry.neuron.layer),
     ]
-    if held.cases is not None:
-        said.append(breaks(held.cases))
     return [text for text in said if text]
 
 
@@ -117,11 +115,19 @@ def _figures(held: NeuronMap, mark: Marked | None, pairs: np.ndarray | None) -> 
         shown = plain_effects(held.effects, inside, name=name or "the heuristic")
         text = "Exact effect of patching it, prompt by prompt. Positive: it speaks for the answer."
         drawn.append(("effects", "Patching effect over prompts", text, shown))
-    if held.cases is not None and len(held.cases.answer):
-        shown = plain_drops(held.cases.drop, held.cases.after != held.cases.answer)
-        text = "Fall of the answer’s log probability when this neuron alone is zeroed, on prompts answered correctly."
+    if held.cases is not None and len(held.cases.answer) and moved(held.cases):
+        falls, of = fallen(held.cases)
+        shown = plain_drops(falls, held.cases.after != held.cases.answer, of=of)
+        text = f"Fall of the answer’s {of} when this neuron alone is zeroed, on prompts answered correctly."
+        if of == "lead":
+            text += " Lead: its logit less the largest other one; another answer is given where it falls below 0."
         drawn.append(("drops", "Knockout, prompt by prompt", text, shown))
     return drawn
+
+
+def fallen(cases: Cases) -> tuple[np.ndarray, str]:
+    """What zeroing takes from each prompt's answer: its lead, or, in older runs, its log probability; with its name."""
+    return (cases.drop, "log probability") if cases.fall is None else (cases.fall, "lead")
 
 
 def _tall(figure: theme.Plain, height: int) -> theme.Plain:
@@ -140,20 +146,21 @@ def _inside(held: NeuronMap, name: str | None, pairs: np.ndarray | None) -> np.n
 
 
 def broken(held: NeuronMap) -> dict[str, Any] | None:
-    """What zeroing the neuron does: how many answers change, and the prompts that fall most."""
+    """What zeroing the neuron does, in words, and the prompts that fall most where anything moves."""
     cases = held.cases
     if cases is None or not len(cases.answer):
         return None
     changed = cases.after != cases.answer
-    order = [int(i) for i in np.lexsort((-cases.drop, ~changed))]
+    falls, of = fallen(cases)
+    order = [int(i) for i in np.lexsort((-falls, ~changed)) if changed[i] or abs(falls[i]) >= NOTHING]
     sign = theme.OPERATOR_SIGNS.get(held.operator, held.operator)
     lines = [
         {
             "prompt": f"{cases.op1[i]}{sign}{cases.op2[i]}=",
             "answer": int(cases.answer[i]),
             "after": int(cases.after[i]),
-            "fall": float(cases.drop[i]),
+            "fall": float(falls[i]),
         }
         for i in order[:BROKEN]
     ]
-    return {"n": len(cases.answer), "changed": int(changed.sum()), "rows": lines}
+    return {"said": breaks(cases), "of": of, "rows": lines}

@@ -1,11 +1,11 @@
-"""The neurons of a static export: which get a page, their labels, and the lines of their index.
+"""The neurons of a static export: the strongest of them, which get a page, their labels, and the lines of their index.
 
-The neurons with the largest |exact effect| among those with a stored map, taken in turn from the operators so that
-none is left out: effects in nats differ between operators.
+The neurons with the largest |exact effect|, tested for heuristics or not, taken in turn from the operators so that none
+is left out: effects in nats differ between operators. One without a stored map is listed, but has no page.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -24,7 +24,10 @@ FOLDER = "neurons"
 
 @dataclass(frozen=True)
 class Chosen:
-    """A neuron that gets a page; ranks are by effect, in its layer of `of_layer` and in the model of `of_all`."""
+    """A neuron of the list; ranks are by effect, in its layer of `of_layer` and in the model of `of_all`.
+
+    It has a page where it is `mapped`; `untested` says why it was not tested for heuristics, empty where it was.
+    """
 
     operator: str
     neuron: Neuron
@@ -35,6 +38,8 @@ class Chosen:
     of_layer: int = 0
     overall: int = 0
     of_all: int = 0
+    mapped: bool = True
+    untested: str = ""
 
     @property
     def name(self) -> str:
@@ -54,7 +59,7 @@ def stored(run_path: Any, operators: list[str], operands: tuple[int, int]) -> di
 
 
 def choose(data: RunData, maps: Mapping[str, StoredMaps], top: int) -> list[Chosen]:
-    """At most `top` neurons: the operators in turn give their neuron with the next largest |effect|."""
+    """At most `top` neurons: the operators with maps in turn give their neuron with the next largest |effect|."""
     if not has(data.tables, "neurons", "operator", "layer", "neuron", "effect"):
         return []
     lists = []
@@ -65,18 +70,37 @@ def choose(data: RunData, maps: Mapping[str, StoredMaps], top: int) -> list[Chos
             table = table[table["metric"] == "logit_diff"]
         if "method" in table.columns and (table["method"] == "exact").any():
             table = table[table["method"] == "exact"]
-        known = set(held.neurons())
+        known, reasons = set(held.neurons()), _reasons(table)
         table = table.assign(
             size=table["effect"].abs(),
             overall=table["effect"].rank(ascending=False, method="first"),
             of_layer=table.groupby("layer")["effect"].transform("size"),
             of_all=len(table),
         ).sort_values("size", ascending=False, kind="stable")
-        rows = (_chosen(operator, row) for row in table.itertuples(index=False))
-        lists.append([row for row in rows if row.neuron in known][:top])
+        rows = [_chosen(operator, row) for row in table.head(top).itertuples(index=False)]
+        lists.append([
+            replace(row, mapped=row.neuron in known, untested="" if row.important else reasons(row)) for row in rows
+        ])  # fmt: skip
     turn = [row for place in range(top) for part in lists for row in part[place : place + 1]]
     order = {o: i for i, o in enumerate(maps)}
     return sorted(turn[:top], key=lambda c: (order[c.operator], -abs(c.effect)))
+
+
+def _reasons(table: pd.DataFrame) -> Callable[[Chosen], str]:
+    """Why a neuron that does not count as important was not tested for heuristics."""
+    tested = table[table["important"].astype(bool)] if "important" in table.columns else table[:0]
+    layers = [int(layer) for layer in tested["layer"]]
+    first = min(layers, default=None)
+
+    def reason(row: Chosen) -> str:
+        layer = row.neuron.layer
+        if first is None:
+            return ""
+        if layer < first:
+            return f"layer {layer} comes before layer {first}, the first whose neurons are tested"
+        return f"the {layers.count(layer)} strongest of layer {layer} are tested, and its rank there is {row.rank}"
+
+    return reason
 
 
 def _chosen(operator: str, row: Any) -> Chosen:

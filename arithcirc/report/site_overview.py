@@ -35,14 +35,14 @@ NEEDS = {
 
 
 def content(
-    tables: RunTables, chosen: Sequence[Chosen], labels: Mapping[str, Mapping[Neuron, list[dict[str, Any]]]]
+    tables: RunTables, strongest: Sequence[Chosen], labels: Mapping[str, Mapping[Neuron, list[dict[str, Any]]]]
 ) -> dict[str, Any]:
-    """What the template is given."""
+    """What the template is given; neurons without a map are listed without a link."""
     facts = gather(tables)
-    pages = {(c.operator, c.neuron): c for c in chosen}
+    pages = {(c.operator, c.neuron): c for c in strongest if c.mapped}
     figures = {f"{key}-{o}": drawn for o in facts for key, drawn in _figures(tables, o).items()}
     packed, arrays = site_pack.pack_figures(figures)
-    lines = list(site_neurons.rows(list(chosen), labels))
+    lines = list(site_neurons.rows(list(strongest), labels))
     return {
         "operators": [_operator(tables, facts[o], SitePages(o, pages), lines) for o in facts],
         "lacking": {

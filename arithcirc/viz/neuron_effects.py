@@ -3,8 +3,8 @@
 `effect_histogram`  the exact effect of patching it on every discover pair (nats of logit difference; positive: it
                     speaks for the answer), for pairs whose clean prompt is in the chosen heuristic and for the others,
                     with both means
-`drop_histogram`    fall of the answer's log probability (nats) when it is knocked out, over prompts answered correctly
-                    before; those whose answer changes apart
+`drop_histogram`    fall of the answer's log probability (nats), or of its lead (its logit less the largest other one),
+                    when it is knocked out, over prompts answered correctly before; those whose answer changes apart
 
 A share per bar, so that groups of different size compare. One neuron patched alone: neurons that back each other up
 look weak.
@@ -30,9 +30,11 @@ def effect_histogram(
     return theme.figure(plain_effects(effects, inside, name=name))
 
 
-def drop_histogram(drop: Float[np.ndarray, "case"], changed: Bool[np.ndarray, "case"]) -> go.Figure:
-    """Falls of the answer's log probability; `changed` says where another answer is given."""
-    return theme.figure(plain_drops(drop, changed))
+def drop_histogram(
+    drop: Float[np.ndarray, "case"], changed: Bool[np.ndarray, "case"], *, of: str = "log probability"
+) -> go.Figure:
+    """Falls of the answer's log probability, or of what `of` says; `changed` tells where another answer is given."""
+    return theme.figure(plain_drops(drop, changed, of=of))
 
 
 def plain_effects(
@@ -58,11 +60,13 @@ def plain_effects(
     return {"data": _bars(named, "effect %{x:.3g} nats"), "layout": layout}
 
 
-def plain_drops(drop: Float[np.ndarray, "case"], changed: Bool[np.ndarray, "case"]) -> theme.Plain:
+def plain_drops(
+    drop: Float[np.ndarray, "case"], changed: Bool[np.ndarray, "case"], *, of: str = "log probability"
+) -> theme.Plain:
     """`drop_histogram` as plain values."""
     groups = [("answer stays", OUTSIDE, ~changed), ("answer changes", CHANGED, changed)]
-    held = [(f"{label}, n = {int(of.sum())}", colour, drop[of]) for label, colour, of in groups if of.any()]
-    layout = _layout("fall of the answer's log probability (nats)") | {"barmode": "stack"}
+    held = [(f"{label}, n = {int(at.sum())}", colour, drop[at]) for label, colour, at in groups if at.any()]
+    layout = _layout(f"fall of the answer's {of} (nats)") | {"barmode": "stack"}
     return {"data": _bars(held, "falls by %{x:.3g} nats", together=True), "layout": layout}
 
 

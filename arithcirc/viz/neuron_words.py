@@ -15,6 +15,9 @@ from arithcirc.viz.neuron_hits import Hits
 from arithcirc.viz.theme import count, number, p_value
 from arithcirc.viz.value_tokens import extremes
 
+NOTHING = 0.01
+"""Nats below which a move of a logit or a log probability is not worth a figure."""
+
 
 def where_active(name: str, label: Mapping[str, Any] | None, found: Hits | None, *, level: float = 0.01) -> str:
     """Which heuristic's prompts are among its strongest, against what luck gives."""
@@ -112,13 +115,32 @@ def breaks(cases: Cases, *, ablation: str = "zero") -> str:
     changed = int((cases.after != cases.answer).sum())
     how = {"zero": "Setting it to zero", "mean": "Setting it to its mean"}.get(ablation, "Replacing it")
     said = f"{count(changed)} of {count(n)} right answers" if changed else f"none of {count(n)} right answers"
-    largest = float(cases.drop.max())
-    if largest < 0.001:
-        return f"{how} changes {said}; no log probability of one falls by 0.001 nats or more."
-    return (
-        f"{how} changes {said}; their log probability falls by {_nats(float(cases.drop.mean()))} on average, "
-        f"at most by {_nats(largest)}."
-    )
+    text = f"{how} changes {said}"
+    if cases.fall is not None and cases.lead is not None:
+        text += (
+            f". The answer’s lead, its logit less the largest other one, is {_nats(float(cases.lead.mean()))} on "
+            f"average before and {_moves(cases.fall)}"
+        )
+    largest = float(np.abs(cases.drop).max())
+    if largest < NOTHING:
+        return f"{text}; no log probability of one moves by {NOTHING:g} nats or more."
+    return f"{text}; {'their' if cases.fall is None else 'the'} log probability {_moves(cases.drop)}."
+
+
+def moved(cases: Cases) -> bool:
+    """Some answer changes, or some lead or log probability moves by `NOTHING` or more."""
+    falls = [part for part in (cases.drop, cases.fall) if part is not None]
+    return bool((cases.after != cases.answer).any() or any((np.abs(part) >= NOTHING).any() for part in falls))
+
+
+def _moves(falls: Float[np.ndarray, "case"]) -> str:
+    """`falls by 0.48 nats on average, at most by 1.20 nats`."""
+    mean, most = float(falls.mean()), float(falls.max())
+    if np.abs(falls).max() < NOTHING:
+        return f"moves by less than {NOTHING:g} nats"
+    way = "falls" if mean >= 0 else "rises"
+    end = f", at most by {_nats(most)}" if mean >= 0 else f" (it falls most by {_nats(most)})" if most > 0 else ""
+    return f"{way} by {_nats(abs(mean))} on average{end}"
 
 
 def _nats(value: float) -> str:

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from arithcirc.cli.main import run as run_command
 from arithcirc.errors import RequestError
 from arithcirc.explorer.source import open_source
 from arithcirc.explorer.view import View
-from arithcirc.neuron_maps import StoredMaps
-from arithcirc.report import site_pack
+from arithcirc.neuron_maps import Cases, StoredMaps
+from arithcirc.report import site_neuron, site_pack
 from arithcirc.report.site import MARK, Site, plan_site, write_site
 from arithcirc.report.site_documents import Documents
 from arithcirc.report.site_neurons import MAPPED
@@ -182,9 +183,57 @@ def test_a_study_without_scores_is_left_out_with_its_command(tmp_path: Path) -> 
     assert plan.documents.study is None
     assert [note for note in plan.notes if "not scored: make it with 'arithcirc influence score" in note]
     (study / "top.parquet").write_bytes(b"PAR1 cut short")
-    assert "'top' of the influence study cannot be read" in "".join(plan_site(run, top=0).notes)
+    assert "top.parquet of the influence study is damaged: make it again with 'arithcirc influence score" in "".join(
+        plan_site(run, top=0).notes
+    )
     made = write_site(run, tmp_path / "site", plan)
     assert not (made.path / "documents.html").exists()
+
+
+def test_the_strongest_neurons_are_listed_though_untested_and_without_a_map(run: RunFolder, tmp_path: Path) -> None:
+    copy = make_explorer_run(tmp_path / "planted" / "step1", tables=("accuracy", "neurons", "heuristics"))
+    table = pd.read_parquet(copy.path / "neurons.parquet")
+    mine = table[(table["operator"] == "+") & (table["method"] == "exact") & (table["metric"] == "logit_diff")]
+    first = int(mine[mine["important"]]["layer"].min())
+    at = [mine[(mine["layer"] == layer) & ~mine["important"]].index[0] for layer in (first - 1, first)]
+    table.loc[at, "effect"] = [9.0, -8.0]
+    table.to_parquet(copy.path / "neurons.parquet", index=False)
+    plan = plan_site(copy, top=12)
+    early, late, *rest = (c for c in plan.strongest if c.operator == "+")
+    assert [early.effect, late.effect] == [9.0, -8.0]
+    assert f"layer {first - 1} comes before layer {first}" in early.untested
+    assert "strongest of layer" in late.untested
+    assert not early.mapped
+    assert not late.mapped
+    assert all(c.mapped and not c.untested for c in rest)
+    assert len(plan.strongest) == 12
+    assert plan.chosen == [c for c in plan.strongest if c.mapped]
+    assert "2 of the 12 strongest neurons are listed without a page" in "".join(plan.notes)
+    site = write_site(copy, tmp_path / "site", plan)
+    text = (site.path / "neurons.html").read_text(encoding="utf-8")
+    assert f">{early.name}*</span>" in text
+    assert early.file not in text
+    assert "not tested" in text
+    assert len(list((site.path / "neurons").iterdir())) == 10
+
+
+def test_a_knockout_that_moves_nothing_is_said_in_words(run: RunFolder) -> None:
+    entry = plan_site(run, top=TOP).chosen[0]
+    stored = StoredMaps.find(run.path, entry.operator, (0, SIDE - 1))
+    held = stored.read(entry.neuron) if stored is not None else None
+    assert held is not None
+    assert held.cases is not None
+    assert np.array_equal(held.cases.after == held.cases.answer, held.cases.lead - held.cases.fall > 0)
+    still = Cases(*([held.cases.answer[:3]] * 4), np.full(3, 1e-4), np.full(3, 9.0), np.full(3, 5e-3))
+    shown = site_neuron.page(entry, replace(held, cases=still), [], None, level=0.01)
+    assert "drops" not in [f["key"] for f in shown["figures"]]
+    assert shown["broken"]["rows"] == []
+    assert "changes none of 3 right answers" in shown["broken"]["said"]
+    moves = replace(still, fall=np.array([0.0, 0.4, 0.2]))
+    shown = site_neuron.page(entry, replace(held, cases=moves), [], None, level=0.01)
+    assert "drops" in [f["key"] for f in shown["figures"]]
+    assert [row["fall"] for row in shown["broken"]["rows"]] == [0.4, 0.2]
+    assert "falls by 0.200 nats on average, at most by 0.400 nats" in shown["broken"]["said"]
 
 
 def test_it_is_small_and_says_who_made_it(run: RunFolder, site: Site) -> None:
