@@ -47,7 +47,7 @@ class AxiomRecipe(Checkpointed):
     graphs_per_step: int = 32
     questions_per_graph: int = 8
     curriculum_from: int = 2
-    curriculum_steps: int = 600
+    curriculum_steps: int = 900
     # architecture
     position_kind: str = "none"
     layers: int = 6
@@ -60,7 +60,7 @@ class AxiomRecipe(Checkpointed):
     dropout: float = 0.0
     # optimisation; gradient_clip 0: none
     seed: int = 0
-    steps: int = 1600
+    steps: int = 1800
     optimizer: str = "muon"
     muon_learning_rate: float = 0.02
     learning_rate: float = 3e-3
@@ -73,7 +73,7 @@ class AxiomRecipe(Checkpointed):
     precision: str = "fp32"
     # checkpoints
     disk_dtype: str = "float32"
-    measure_every: int = 400
+    measure_every: int = 600
     extra_steps: tuple[int, ...] = ()
     keep: tuple[int, ...] = ()
     resume_every: int = 500
