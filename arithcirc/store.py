@@ -297,11 +297,16 @@ def tables_in(folder: Path) -> list[str]:
 
 
 def query_tables(folder: Path, query: str) -> pd.DataFrame:
-    """Query a folder's tables by name with DuckDB, in memory. Raises RequestError for a query that DuckDB refuses."""
-    tables = tables_in(folder)
+    """Query a folder's tables by name with DuckDB, in memory, those left out that cannot be read.
+
+    Raises RequestError for a query that DuckDB refuses.
+    """
+    tables = []
     with duckdb.connect() as connection:
-        for name in tables:
-            connection.read_parquet(str(folder / f"{name}.parquet")).create_view(name)
+        for name in tables_in(folder):
+            with contextlib.suppress(duckdb.Error):  # a damaged file must not stop a query of the others
+                connection.read_parquet(str(folder / f"{name}.parquet")).create_view(name)
+                tables.append(name)
         try:
             frame: pd.DataFrame = connection.execute(query).df()
         except duckdb.Error as error:

@@ -23,7 +23,7 @@ from arithcirc.explorer.context import Context, Page
 from arithcirc.explorer.library import Library
 from arithcirc.explorer.live import Live, Opener
 from arithcirc.explorer.pages import compare, documents, heads, heuristics, neuron, neurons, overview, prompt, sweep
-from arithcirc.explorer.source import Source
+from arithcirc.explorer.source import DamagedTable, Source
 from arithcirc.explorer.view import View
 from arithcirc.viz import theme
 
@@ -40,6 +40,8 @@ POLL = 700
 """Milliseconds between looks at a model that is loading."""
 SELDOM = 4_000
 """Milliseconds between looks at a model that no page has asked for yet: another reader, or a page, may start it."""
+TRIES = 4
+"""Times that a page is drawn when a table turns out to be damaged inside: each time one more counts as missing."""
 
 
 def make_app(folders: Sequence[Path], *, live: Opener | None = None) -> Context:
@@ -182,18 +184,28 @@ def _route(context: Context, path: Any, query: Any) -> tuple[Any, ...]:
         "step": held.index(source.checkpoint) if source.checkpoint in held else 0,
         "address": view.url() if missing or "step=" in str(query) else "",
     }  # fmt: skip
-    drawn = [*_told_first(view, source, missing), _drawn(context, view, source)]
+    page = _drawn(context, view, source)  # first: reading finds what is damaged inside
+    drawn = [*_told_first(view, source, missing), page]
     return drawn, view.data(), shown, [[c.model, c.revision] for c in held]
 
 
 def _told_first(view: View, source: Source, missing: str) -> list[Any]:
     """Lines above the page: what the address asks for in vain, and where a checkpoint without results has some."""
     lines: list[Any] = [html.Div(missing, className="told", role="status")] if missing else []
+    for command, names in source.damaged_files.items():
+        said = f"{_listed(names)} damaged, and left out here: make {'them' if len(names) > 1 else 'it'} again with "
+        lines.append(html.Div([said, dmc.Code(command), ", then reload."], className="told", role="status"))
     first = asked.first_analysed(view, source)
     if first is not None and source.checkpoint is not None:
         said = f"{source.checkpoint.revision} has no circuit for {theme.operator_title(view.op)}. First that has one: "
         lines.append(html.Div([said, kit.link(first, view.url(revision=first)), "."], className="told"))
     return lines
+
+
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    """`a is`, `a and b are`, `a, b, c, d and 3 more are`."""
+    held = [*names[:most], *([f"{len(names) - most} more"] if len(names) > most else [])]
+    return f"{', '.join(held[:-1])} and {held[-1]} are" if len(held) > 1 else f"{held[0]} is"
 
 
 def _drawn(context: Context, view: View, source: Source) -> Any:
@@ -209,10 +221,15 @@ def _drawn(context: Context, view: View, source: Source) -> Any:
             "Choose one above, or make one:",
             "arithcirc sweep",
         )
-    try:
-        return page.layout(context, view, source)
-    except Exception as error:
-        return _told(context, error)
+    told: Exception | None = None
+    for _ in range(TRIES):
+        try:
+            return page.layout(context, view, source)
+        except DamagedTable as error:  # found when it was read: without it the page may have the rest
+            told = error
+        except Exception as error:
+            return _told(context, error)
+    return _told(context, told) if told is not None else None
 
 
 def _told(context: Context, error: Exception) -> Any:

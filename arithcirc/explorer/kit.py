@@ -20,7 +20,7 @@ from flask import has_request_context, request
 
 from arithcirc.errors import ArithcircError
 from arithcirc.explorer.context import Context
-from arithcirc.explorer.source import MissingTable
+from arithcirc.explorer.source import DamagedTable, MissingTable
 from arithcirc.viz import theme
 
 CONFIG = theme.PLOTLY_CONFIG | {"displayModeBar": False}
@@ -129,6 +129,7 @@ def problem(error: ArithcircError) -> dmc.Paper:
     """An error on purpose, as a person should read it."""
     command = error.command if isinstance(error, MissingTable) else None
     title = "Not computed yet" if command else "This cannot be shown"
+    title = "A damaged file" if isinstance(error, DamagedTable) else title
     return empty(title, str(error), command)
 
 

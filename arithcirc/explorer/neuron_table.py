@@ -169,7 +169,9 @@ def _built(source: Source) -> NeuronTable:
             connection.execute(macro)
         return _joined(source, connection, names)
     except duckdb.Error as error:
-        reason = " ".join(str(error).split())[:200]
+        for name in names:
+            source.table(name)  # says so where one is damaged inside
+        reason = " ".join(str(error).replace(str(source.folder), source.key).split())[:200]
         raise RunConflictError(
             f"the tables of neurons and labels of {source.key!r} cannot be joined ({reason}): compute them again"
         ) from None

@@ -1,8 +1,9 @@
 """Where a page's numbers come from: one run, or one checkpoint of a sweep, read afresh and held by the file's time.
 
 A source reads tables by name, from a run's folder or, for a sweep, from the sweep's tables cut to a model and a
-revision (own prompts, where a table has both kinds). A table is read again when its file changes; a folder that was
-moved, deleted or half written becomes one clear line. Sources are values: nothing in them belongs to a user.
+revision (own prompts, where a table has both kinds). A table is read again when its file changes; a file that cannot
+be read counts as missing (`files`), a folder that was moved, deleted or half written becomes one clear line. Sources
+are values: nothing in them belongs to a user.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,10 +15,11 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from arithcirc.catalogue import SWEEP, SweepFolder
+from arithcirc.catalogue import OPERATOR_FOLDERS, SWEEP, SweepFolder
 from arithcirc.components import Neuron
 from arithcirc.errors import RequestError, RunConflictError
-from arithcirc.neuron_maps import NeuronMap, StoredMaps
+from arithcirc.explorer import files
+from arithcirc.neuron_maps import NeuronMap, StoredMaps, maps_file
 from arithcirc.store import MANIFEST, RunFolder
 from arithcirc.viz import theme
 from arithcirc.viz.commands import MADE_BY, recorded_line, stage_line
@@ -28,6 +30,8 @@ from arithcirc.viz.influence.study import Study
 SWEEP_COLUMNS = ("model", "revision", "step", "prompts")
 OVER_STEPS = ("steps", "overlap", "kept_faithfulness", "births", "families", "jumps", "verdict", "tasks")
 """Tables of a sweep that are about all its checkpoints at once."""
+LISTED = ("accuracy", "faithfulness", "circuit", "label_summary", "prompts")
+"""Tables that say which checkpoints a sweep has results of: the first that can be read."""
 
 
 class MissingTable(RequestError):
@@ -35,6 +39,14 @@ class MissingTable(RequestError):
 
     def __init__(self, name: str, command: str) -> None:
         super().__init__(f"this run has no table {name!r}: make it with '{command}', then reload")
+        self.command = command
+
+
+class DamagedTable(MissingTable):
+    """A table whose file cannot be read; `command` makes it again."""
+
+    def __init__(self, name: str, command: str) -> None:
+        RequestError.__init__(self, f"{name}.parquet is damaged: make it again with '{command}', then reload")
         self.command = command
 
 
@@ -88,9 +100,9 @@ class Source:
     @cached_property
     def checkpoints(self) -> list[Checkpoint]:
         """The checkpoints of a sweep, by model and step; none for a run."""
-        if not self.sweep or "accuracy" not in self.names:
+        rows = next((found for name in LISTED if (found := self._listed(name)) is not None), None)
+        if rows is None:
             return []
-        rows = self._read("accuracy", None)[["model", "revision", "step"]].drop_duplicates()
         steps = pd.to_numeric(rows["step"]).fillna(float("inf"))
         return sorted(
             Checkpoint(str(m), float(s), str(r)) for m, r, s in zip(rows["model"], rows["revision"], steps, strict=True)
@@ -103,7 +115,7 @@ class Source:
             if name in self.names:
                 try:
                     found = theme.ordered(self.table(name)["operator"])
-                except (RunConflictError, KeyError):
+                except (RequestError, KeyError):
                     continue
                 return [o for o in found if o in theme.OPERATOR_NAMES]
         return []
@@ -120,17 +132,32 @@ class Source:
 
     @property
     def names(self) -> list[str]:
-        """Names of the tables on disk."""
-        return sorted(p.stem for p in self.folder.glob("*.parquet"))
+        """Names of the tables on disk that can be read."""
+        return sorted(p.stem for p in self.folder.glob("*.parquet") if files.readable(p))
+
+    @property
+    def damaged_files(self) -> dict[str, list[str]]:
+        """Files that cannot be read, by the command that makes them again."""
+        found: dict[str, list[str]] = {}
+        for pattern in ("*.parquet", "maps_*.safetensors"):
+            for file in sorted(self.folder.glob(pattern)):
+                if files.damaged(file):
+                    table = file.stem if file.suffix == ".parquet" else "maps"
+                    found.setdefault(self.command(table), []).append(file.name)
+        return found
 
     # -- tables ------------------------------------------------------------------------------------------------------
 
     def has(self, name: str) -> bool:
-        """The table is on disk."""
-        return (self.folder / f"{name}.parquet").is_file()
+        """The table is on disk and can be read."""
+        return files.readable(self.folder / f"{name}.parquet")
+
+    def damaged(self, name: str) -> bool:
+        """The table is on disk and cannot be read."""
+        return files.damaged(self.folder / f"{name}.parquet")
 
     def table(self, name: str, operator: str | None = None) -> pd.DataFrame:
-        """A table, of one operator if given. Raises MissingTable, or RunConflictError for a damaged file."""
+        """A table, of one operator if given. Raises MissingTable, for a damaged file DamagedTable."""
         checkpoint = None if name in OVER_STEPS else self.checkpoint
         return self._read(name, checkpoint, operator)
 
@@ -141,12 +168,12 @@ class Source:
     def command(self, table: str) -> str:
         """The command line that makes a table."""
         if self.sweep:
-            return "arithcirc sweep"
+            return recorded_line({"notes": self.manifest}) or "arithcirc sweep"
         stage = MADE_BY.get(table, "analyze")
         return stage_line(stage, self.config, self.model, recorded_line(dict(self.manifest)))
 
     def views(self, connection: duckdb.DuckDBPyConnection, tables: Sequence[str]) -> None:
-        """Make the named tables (of this checkpoint) known to a connection. Raises MissingTable, RunConflictError."""
+        """Make the named tables (of this checkpoint) known to a connection. Raises MissingTable, DamagedTable."""
         for name in tables:
             file = self._file(name)
             try:
@@ -154,21 +181,28 @@ class Source:
                 if name not in OVER_STEPS:
                     relation = _at(relation, self.checkpoint)
                 relation.create_view(name)
-            except (OSError, duckdb.Error) as error:
-                raise self._damaged(name, error) from None
+            except files.UNREADABLE:
+                raise self._broken(name) from None
 
     def data(self, *tables: str) -> RunData:
         """What figures are drawn from: these tables, as far as they exist, and the configuration."""
         return RunData({t: self.table(t) for t in tables if self.has(t)}, {}, self.config)
 
     def maps(self, operator: str) -> StoredMaps | None:
-        """The operator's stored activation maps; None where there are none (never for a sweep)."""
-        return None if self.sweep else StoredMaps.find(self.path, operator, self.operands)
+        """The operator's stored activation maps; None where there are none that can be read (never for a sweep)."""
+        if self.sweep or operator not in OPERATOR_FOLDERS:
+            return None
+        found = StoredMaps.find(self.path, operator, self.operands)
+        return found if found is not None and files.readable(found.path) else None
 
     def neuron_map(self, operator: str, neuron: Neuron) -> NeuronMap | None:
         """One neuron's stored map; None where it was not stored."""
         maps = self.maps(operator)
-        return maps.read(neuron) if maps is not None else None
+        try:
+            return maps.read(neuron) if maps is not None else None
+        except RunConflictError:  # damaged inside
+            files.failed(self.path / maps_file(operator))
+            return None
 
     def task_run(self, operator: str) -> "Source | None":
         """Of a sweep: the run of this checkpoint's own prompts for one operator; None where it is not there."""
@@ -186,8 +220,10 @@ class Source:
         return next((run for run in found if run is not None), None)
 
     def _file(self, name: str) -> Path:
-        """A table's file. Raises MissingTable, RunConflictError when the folder is gone."""
+        """A table's file. Raises MissingTable, DamagedTable, RunConflictError when the folder is gone."""
         file = self.folder / f"{name}.parquet"
+        if files.damaged(file):
+            raise DamagedTable(name, self.command(name))
         if not file.is_file():
             if not self.path.is_dir():
                 raise RunConflictError(f"the folder of {self.key!r} is no longer there: choose another run")
@@ -200,12 +236,22 @@ class Source:
             state = file.stat()
             found = (file, state.st_mtime_ns, state.st_size, checkpoint)
             return _parquet(*found) if operator is None else _of_operator(*found, operator)
-        except (OSError, ValueError, duckdb.Error) as error:
-            raise self._damaged(name, error) from None
+        except files.UNREADABLE:
+            raise self._broken(name) from None
 
-    def _damaged(self, name: str, error: Exception) -> RunConflictError:
-        reason = " ".join(str(error).split())[:200]
-        return RunConflictError(f"table {name!r} of {self.key!r} cannot be read ({reason}): run its command again")
+    def _broken(self, name: str) -> DamagedTable:
+        """A table that opened and could not be read: from now on it counts as missing."""
+        files.failed(self.folder / f"{name}.parquet")
+        return DamagedTable(name, self.command(name))
+
+    def _listed(self, name: str) -> pd.DataFrame | None:
+        """Of a sweep: model, revision and step of the checkpoints that a table has; None where it cannot say."""
+        if not self.sweep or not self.has(name):
+            return None
+        try:
+            return self._read(name, None)[["model", "revision", "step"]].drop_duplicates()
+        except (RequestError, KeyError):
+            return None
 
 
 def open_source(key: str, path: Path, model: str = "", revision: str = "") -> Source:

@@ -42,7 +42,10 @@ class Tables(Protocol):
         """Operators with any result, in the usual order."""
 
     def has(self, name: str) -> bool:
-        """The table is there."""
+        """The table is there and can be read."""
+
+    def damaged(self, name: str, /) -> bool:
+        """The table is there and cannot be read."""
 
     def table(self, name: str, operator: str | None = None) -> pd.DataFrame:
         """A table, of one operator if given; not to be written into."""
@@ -117,6 +120,8 @@ def gather(source: Tables, only: str | None = None) -> dict[str, Facts]:
 def absent(source: Tables, table: str, operator: str) -> tuple[str, str | None]:
     """Why a table has nothing for the operator, and the command that makes it, where one does."""
     name = theme.OPERATOR_NAMES.get(operator, operator)
+    if source.damaged(table):
+        return f"{table}.parquet is damaged: make it again, then reload", source.command(table)
     if not source.sweep:
         command = source.command(table)
         return f"the stage that makes table {table!r} has not run, or found nothing for {name}", command

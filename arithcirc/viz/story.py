@@ -217,21 +217,25 @@ def limits(source: Tables, facts: Facts) -> list[Limit]:
 
 
 def _missing(source: Tables, operator: str) -> list[Limit]:
+    broken = [Limit(f"{name}.parquet is damaged", "what it holds is left out", source.command(name))
+              for name in MADE_BY if source.damaged(name)]  # fmt: skip
     if source.sweep:
         absent = [stage for stage, tables in NOT_IN_SWEEPS.items() if not any(source.has(t) for t in tables)]
         at = source.checkpoint
         text = f"a sweep does not run {', '.join(absent)}; one checkpoint analysed by itself has them"
         model, revision = source.model.get("name", at.model if at else ""), at.revision if at else ""
         line = f"arithcirc analyze {model} --revision={revision}"
-        return [Limit("Not part of a sweep", text, line)] if absent else []
+        return [*broken, Limit("Not part of a sweep", text, line)] if absent else broken
     lacking: dict[str, list[str]] = {}
     for table, stage in MADE_BY.items():
-        if not source.has(table) and table not in ("maps", "undefined"):
+        if not source.has(table) and not source.damaged(table) and table not in ("maps", "undefined"):
             lacking.setdefault(stage, []).append(table)
-    limits = [Limit(f"No {', '.join(names)}", f"stage {stage} has not run", source.command(names[0]))
-              for stage, names in lacking.items()]  # fmt: skip
+    limits = broken + [Limit(f"No {', '.join(names)}", f"stage {stage} has not run", source.command(names[0]))
+                       for stage, names in lacking.items()]  # fmt: skip
     if "heuristics" not in lacking and source.maps(operator) is None:
-        limits.append(Limit("No stored activation maps", "neurons are drawn by the live model only", "arithcirc maps"))
+        limits.append(
+            Limit("No stored activation maps", "neurons are drawn by the live model only", source.command("maps"))
+        )
     return limits
 
 

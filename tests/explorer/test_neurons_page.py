@@ -223,7 +223,7 @@ def test_a_run_without_labels_or_with_damage_says_so(own: Source):
     assert {row["heuristic"] for row in rows} == {None}
     assert "arithcirc" in str(asker([own.path]).go("/neurons").calm().page)
     (own.path / "neurons.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(RunConflictError, match="cannot be read"):
+    with pytest.raises(MissingTable, match=r"neurons\.parquet is damaged: make it again with 'arithcirc neurons"):
         neuron_table(own)
     (own.path / "neurons.parquet").unlink()
     with pytest.raises(MissingTable):

@@ -213,7 +213,7 @@ def over_steps(source: Source, operator: str, neuron: Neuron, table: str) -> pd.
     """The neuron's rows of a sweep's table at every checkpoint of its model, on each checkpoint's own prompts."""
     at = source.checkpoint
     if at is None or not source.has(table):
-        return pd.DataFrame()
+        return pd.DataFrame(columns=["revision"])
     rows = source.all_steps(table)
     held = (rows["model"] == at.model) & (rows["operator"] == operator)
     held &= (rows["layer"] == neuron.layer) & (rows["neuron"] == neuron.index)

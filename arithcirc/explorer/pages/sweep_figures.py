@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 
 from arithcirc.catalogue import SWEEP, SweepFolder
 from arithcirc.errors import RequestError
+from arithcirc.explorer import files
 from arithcirc.explorer.source import Source
 from arithcirc.viz import theme
 from arithcirc.viz.emergence import births, figure10, growth, jumps, maps, timeline, words
@@ -128,8 +129,8 @@ def read(source: Source) -> SweepData:
 
 def state(source: Source) -> State:
     """Names, times and sizes of the sweep's files: what was drawn from them holds as long as this does."""
-    files = [source.path / SWEEP, *sorted(source.folder.glob("*.parquet"))]
-    found = ((file.name, file.stat()) for file in files if file.is_file())
+    all_files = [source.path / SWEEP, *sorted(source.folder.glob("*.parquet"))]
+    found = ((file.name, file.stat()) for file in all_files if file.is_file())
     return tuple((name, held.st_mtime_ns, held.st_size) for name, held in found)
 
 
@@ -160,7 +161,25 @@ def sentences(source: Source, choices: Choices) -> dict[str, list[tuple[str, str
 
 @lru_cache(maxsize=4)
 def _data(path: Path, _state: State) -> SweepData:
-    return read_sweep(SweepFolder.open(path))
+    folder = SweepFolder.open(path)
+    try:
+        return read_sweep(folder, _whole(folder))
+    except RequestError:  # a file that opens, but is damaged inside
+        for name in _whole(folder):
+            try:
+                folder.table(name)
+            except RequestError:
+                files.failed(_file(folder, name))
+        return read_sweep(folder, _whole(folder))
+
+
+def _whole(folder: SweepFolder) -> list[str]:
+    """Tables that can be read, as far as is known."""
+    return [name for name in folder.tables() if files.readable(_file(folder, name))]
+
+
+def _file(folder: SweepFolder, name: str) -> Path:
+    return folder.path / "tables" / f"{name}.parquet"
 
 
 @lru_cache(maxsize=16)

@@ -4,7 +4,7 @@ Large tables are read in part: of the effects only the rows that maps show. A ch
 place on an axis is its ordinal in the manifest's order, so that a sweep of revisions without steps can be drawn too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -101,9 +101,9 @@ class SweepData(RunData):
         return self._placed[table]
 
 
-def read_sweep(folder: SweepFolder) -> SweepData:
-    """The tables the page needs, as far as they exist."""
-    held = set(folder.tables())
+def read_sweep(folder: SweepFolder, names: Sequence[str] | None = None) -> SweepData:
+    """The tables the page needs, as far as they exist, or those of `names` alone. Raises RequestError for damage."""
+    held = set(folder.tables() if names is None else names)
     tables = {name: folder.table(name) for name in MADE_BY if name in held and name != "effects"}
     if "effects" in held:
         tables["effects"] = folder.sql(_EFFECTS)

@@ -98,7 +98,7 @@ class Study:
             state = file.stat()
             return _whole(file, state.st_mtime_ns, state.st_size)
         except (OSError, ValueError) as error:
-            raise _damaged(name, error) from None
+            raise self._damaged(name, error) from None
 
     def rows(self, name: str, where: Mapping[str, Any], *, order: str = "", at_most: int | None = None) -> pd.DataFrame:
         """Rows of a table of any size with these values. Raises NoStudy, RunConflictError."""
@@ -115,7 +115,7 @@ class Study:
             state = file.stat()
             return list(_distinct(file, state.st_mtime_ns, state.st_size, column))
         except (OSError, duckdb.Error) as error:
-            raise _damaged(name, error) from None
+            raise self._damaged(name, error) from None
 
     def texts(self, numbers: Sequence[int]) -> pd.DataFrame:
         """Documents by their row numbers, in that order: id, kind, source, task, tokens, cut, norm, holds, text."""
@@ -133,7 +133,7 @@ class Study:
             state = file.stat()
             return _counted(file, state.st_mtime_ns, state.st_size, column)
         except (OSError, duckdb.Error) as error:
-            raise _damaged("documents", error) from None
+            raise self._damaged("documents", error) from None
 
     def _ask(self, name: str, text: str, values: list[Any]) -> pd.DataFrame:
         file = self._file(name)
@@ -142,8 +142,16 @@ class Study:
                 connection.read_parquet(str(file)).create_view("held")
                 frame: pd.DataFrame = connection.execute(text, values).df()
         except (OSError, duckdb.Error) as error:
-            raise _damaged(name, error) from None
+            raise self._damaged(name, error) from None
         return frame
+
+    def _damaged(self, name: str, error: Exception) -> RunConflictError:
+        """One line without the reader's words: they name folders of this machine."""
+        if isinstance(error, FileNotFoundError):
+            return RunConflictError("the folder of the influence study is no longer there: choose another run")
+        return RunConflictError(
+            f"{name}.parquet of the influence study is damaged: make it again with '{self.command(name)}', then reload"
+        )
 
     def _file(self, name: str) -> Path:
         file = self.path / f"{name}.parquet"
@@ -204,11 +212,3 @@ def _counted(file: Path, _changed: int, _size: int, column: str) -> pd.DataFrame
         frame: pd.DataFrame = connection.execute(f"{counted} order by documents desc").df()
     frame["share"] = frame["documents"] / max(int(frame["documents"].sum()), 1)
     return frame
-
-
-def _damaged(name: str, error: Exception) -> RunConflictError:
-    reason = " ".join(str(error).split("\n")[0].split())[:160]
-    return RunConflictError(
-        f"table {name!r} of the influence study cannot be read ({type(error).__name__}"
-        f"{': ' + reason if '/' not in reason else ''}): run its command again"
-    )
