@@ -8,7 +8,7 @@ CORPUS := runs/corpus
 READER := runs/models/neox-corpus
 AXIOMS := runs/axioms/small
 
-.PHONY: demo influence axioms test test-slow lint bench bench-count bench-gpu bench-explorer explore train wheel clean
+.PHONY: demo influence axioms test test-slow lint bench bench-count bench-gpu bench-axioms-gpu bench-explorer explore train wheel clean
 
 # torch is pinned in the lock file: a plain `pip install torch` would fetch another build of several GB.
 $(STAMP): requirements.lock pyproject.toml
@@ -76,9 +76,14 @@ bench-gpu: $(STAMP)
 	$(BIN)/python tests/bench/scale.py --shape meta-llama-3-8b --jobs localize maps
 	$(BIN)/python tests/bench/sweep.py --gpu pythia-6.9b
 
-# Analyses the shipped model first; finished stages are reused.
+# The published recipe of axioms, 67M parameters, without positions and with learned ones; a later call goes on where this
+# one stops. Without a GPU, `python tests/bench/axioms_paper.py --count` says what it would cost.
+bench-axioms-gpu: $(STAMP)
+	$(BIN)/python tests/bench/axioms_paper.py --minutes 120
+
+# Analyses the shipped model first; finished stages are reused. Its run opens, all others below runs can be chosen.
 explore: demo
-	$(BIN)/arithcirc explore runs
+	$(BIN)/arithcirc explore $(RUN)/step4000 runs
 
 train: $(STAMP)
 	$(BIN)/arithcirc train --recipe neox-arith
