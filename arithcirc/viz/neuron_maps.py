@@ -83,7 +83,7 @@ def plain_maps(
     for at, panel in enumerate(drawn):
         place = _axes(layout, at, len(drawn), shown, comb=comb)
         values, spots = (
-            _hit_panel(found, neuron_map.first, place)
+            _hit_panel(found, neuron_map.first, place, None if shown == _whole(neuron_map) else shown)
             if panel == "hits" and found
             else _values(neuron_map, panel, place)
         )
@@ -165,8 +165,8 @@ def _values(neuron_map: NeuronMap, which: str, place: "_Place") -> tuple[dict[st
     return trace, {place.colour: {"cmin": -largest, "cmax": largest, "autocolorscale": True, "colorbar": bar}}
 
 
-def _hit_panel(found: Hits, first: int, place: "_Place") -> tuple[dict[str, Any], dict[str, Any]]:
-    """Three colours, with their counts below."""
+def _hit_panel(found: Hits, first: int, place: "_Place", shown: Window | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Three colours, with their counts below: of the cells that are shown, where that is not all of them."""
     colours = dict(zip((HIT, MISS, FALSE_ALARM), HIT_COLOURS.values(), strict=True))
     steps = [colours.get(code, _CLEAR) for code in range(5)]
     scale = [[edge / 5, colour] for i, colour in enumerate(steps) for edge in (i, i + 1)]
@@ -174,8 +174,11 @@ def _hit_panel(found: Hits, first: int, place: "_Place") -> tuple[dict[str, Any]
         first, z=found.codes.astype(np.int8), zmin=-0.5, zmax=4.5, colorscale=scale,
         showscale=False, name="hits", meta="hits", hovertemplate="op1 %{y}, op2 %{x}<extra></extra>",
     )  # fmt: skip
-    counts = zip(HIT_COLOURS.items(), (found.hit, found.miss, found.false_alarm), strict=True)
+    rows, columns = _cut(first, shown) if shown is not None else (slice(None), slice(None))
+    held = np.bincount(found.codes[rows, columns].ravel(), minlength=5)
+    counts = zip(HIT_COLOURS.items(), (held[code] for code in (HIT, MISS, FALSE_ALARM)), strict=True)
     text = "   ".join(f"<span style='color:{colour}'>■</span> {name} {count:,}" for (name, colour), count in counts)
+    text += f"   in this part ({found.hit:,} of {found.k:,} hits in all)" if shown is not None else "   in all"
     below = {"text": text, "y": 0, "yanchor": "top", "yshift": -46, "font": {"size": theme.SMALL + 1}}
     return trace, {"annotations": [_beside(place) | below]}
 

@@ -17,6 +17,8 @@ from arithcirc.viz.value_tokens import extremes
 
 NOTHING = 0.01
 """Nats below which a move of a logit or a log probability is not worth a figure."""
+LEAST = 0.001
+"""Nats below which a number is not written out."""
 
 
 def where_active(name: str, label: Mapping[str, Any] | None, found: Hits | None, *, level: float = 0.01) -> str:
@@ -138,13 +140,13 @@ def _moves(falls: Float[np.ndarray, "case"]) -> str:
     mean, most = float(falls.mean()), float(falls.max())
     if np.abs(falls).max() < NOTHING:
         return f"moves by less than {NOTHING:g} nats"
-    way = "falls" if mean >= 0 else "rises"
-    end = f", at most by {_nats(most)}" if mean >= 0 else f" (it falls most by {_nats(most)})" if most > 0 else ""
+    way = "moves" if abs(mean) < LEAST else "falls" if mean > 0 else "rises"
+    end = f", at most by {_nats(most)}" if way == "falls" else f", falls at most by {_nats(most)}" if most > 0 else ""
     return f"{way} by {_nats(abs(mean))} on average{end}"
 
 
 def _nats(value: float) -> str:
-    return "less than 0.001 nats" if abs(value) < 0.001 else f"{number(value, 3)} nats"
+    return f"less than {LEAST:g} nats" if abs(value) < LEAST else f"{number(value, 3)} nats"
 
 
 def _list(numbers: list[int]) -> str:

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from explorer import planted_live as world
 from explorer.asking import Asker, asker, fill, settled
+from plotly.utils import PlotlyJSONEncoder
 
 from arithcirc.components import Neuron
-from arithcirc.explorer.pages import neuron_facts
+from arithcirc.explorer.pages import neuron_body, neuron_facts, neuron_knockout
 from arithcirc.explorer.pages.neuron_pack import packed
 from arithcirc.explorer.pins import read_pins
 from arithcirc.explorer.view import View
-from arithcirc.neuron_maps import StoredMaps
+from arithcirc.neuron_maps import Cases, StoredMaps
 from arithcirc.viz.neuron_hits import hits
 from arithcirc.viz.neuron_maps import Marked, plain_maps
 
@@ -239,6 +240,56 @@ def test_a_live_knockout_is_the_models_answer(planted, planted_live):
     changed = int((found.after != found.answer).sum())
     assert f"{changed or 'none'} of {len(found.answer)} right answers" in page
     assert "Setting it to its mean" in page
+
+
+def test_a_knockout_that_changes_no_answer_shows_what_the_lead_loses(planted, source):
+    cases = source.neuron_map("+", MINE).cases
+    np.testing.assert_array_equal(cases.lead - cases.fall < 0, cases.after != cases.answer)
+    held = np.flatnonzero(cases.after == cases.answer)[:6]
+    fall = np.linspace(0.02, 1.5, len(held), dtype=np.float32)
+    sure = Cases(*(np.asarray(part)[held] for part in (cases.op1, cases.op2, cases.answer, cases.after)), 0 * fall)
+    view = View("neuron", RUN, op="+")
+
+    def told(cases: Cases) -> str:
+        parts = neuron_knockout.broken(view, MINE, cases, "zero", "stored")
+        return json.dumps([part.to_plotly_json() for part in parts], cls=PlotlyJSONEncoder, ensure_ascii=False)
+
+    assert "has not stored it" in told(sure)
+    known = replace(sure, lead=fall + 9, fall=fall)
+    page = told(known)
+    assert '"neuron-falls"' in page
+    assert '"neuron-drops"' not in page
+    assert "at most by 1.500 nats" in page
+    assert f"{cases.op1[held[-1]]}+{cases.op2[held[-1]]}={cases.answer[held[-1]]} (−1.50)" in page
+    assert "nothing to draw" in told(replace(known, fall=fall / 1000))
+
+
+def test_the_page_leads_to_a_prompt_with_the_neuron_off(planted, source):
+    page = planted.go(address()).calm().page
+    cases = source.neuron_map("+", MINE).cases
+    i = int(cases.fall.argmax())
+    assert f"prompt={cases.op1[i]}%2B{cases.op2[i]}%3D&off={MINE}" in page.replace("\\u0026", "&")
+    assert "neuron-switch-off" in page
+
+
+def test_maps_open_whole_and_count_what_is_shown(source):
+    held = source.neuron_map("+", MINE)
+    row = neuron_facts.facts(source, "+", MINE).label("")
+
+    def legend(zoom: str) -> tuple[list[float], str]:
+        layout = neuron_body.map_figure(held, row, zoom, "all")["layout"]
+        return layout["xaxis"]["range"], layout["annotations"][-2]["text"]
+
+    found = hits(held, row["heuristic"], row["kind"], row["end"])
+    across, said = legend("auto")
+    assert across[0] == -0.5
+    assert across[1] >= world.SIDE - 0.5
+    assert f"hit {found.hit:,}" in said
+    assert "in all" in said
+    part = int((found.codes[:40, :40] == 2).sum())
+    assert part < found.hit
+    assert f"hit {part:,} " in legend("40")[1]
+    assert f"({found.hit:,} of {found.k:,} hits in all)" in legend("40")[1]
 
 
 # -- pins and finding --------------------------------------------------------------------------------------------------

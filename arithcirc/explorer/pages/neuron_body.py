@@ -19,8 +19,10 @@ from arithcirc.viz.neuron_effects import plain_effects
 from arithcirc.viz.neuron_maps import SPARSE, Window, plain_maps
 from arithcirc.viz.value_tokens import plain_line, plain_tokens
 
-ZOOMS = {"auto": "auto", "all": "all", "40": "first 40", "100": "first 100", "peak": "peak ± 20"}
+ZOOMS = {"auto": "auto", "all": "whole map", "40": "first 40", "100": "first 100", "peak": "peak ± 20"}
 MAPS = {"all": "all three", "k": "K", "kv": "KV", "hits": "hits"}
+CORNER = 100
+"""First operands that a map with few legal prompts opens on, where the neuron is active there."""
 AROUND = 20
 """Operands on each side of the peak."""
 MAP_HELP = (
@@ -63,9 +65,7 @@ def _window(neuron_map: NeuronMap, label: Mapping[str, Any] | None, zoom: str) -
     """Which operands a zoom shows; None for all."""
     first, side = neuron_map.first, neuron_map.k.shape[0]
     if zoom == "auto":
-        sparse = float(np.isfinite(neuron_map.k).mean()) < SPARSE
-        is_fine = label is not None and masks.fine(str(label["heuristic"]))
-        zoom = "40" if is_fine else "100" if sparse else "all"
+        zoom = "100" if _in_corner(neuron_map, label) else "all"
     if zoom in ("40", "100"):
         last = first + min(int(zoom), side) - 1
         return first, last, first, last
@@ -76,6 +76,13 @@ def _window(neuron_map: NeuronMap, label: Mapping[str, Any] | None, zoom: str) -
     at = np.unravel_index(int(find(values)), values.shape)
     row, column = (int(min(max(i, AROUND), max(side - 1 - AROUND, AROUND))) + first for i in at)
     return row - AROUND, row + AROUND, column - AROUND, column + AROUND
+
+
+def _in_corner(neuron_map: NeuronMap, label: Mapping[str, Any] | None) -> bool:
+    """Few prompts are legal, and most of the scored map lies among the first operands, as with products."""
+    values = np.abs(np.nan_to_num(neuron_map.scored(str(label["kind"]) if label is not None else "indirect")))
+    sparse = float(np.isfinite(neuron_map.k).mean()) < SPARSE
+    return sparse and float(values[:CORNER, :CORNER].sum()) >= 0.5 * float(values.sum())
 
 
 def maps(facts: Facts, neuron_map: NeuronMap, label: Mapping[str, Any] | None, zoom: str, which: str) -> list[Any]:

@@ -4,34 +4,35 @@ from typing import Any
 
 import dash
 import dash_mantine_components as dmc
+import numpy as np
 from dash import MATCH, Input, Output, State, html
 
 from arithcirc.components import Neuron
 from arithcirc.errors import RequestError
 from arithcirc.explorer import kit
 from arithcirc.explorer.context import Context
+from arithcirc.explorer.pages.prompt_facts import examples
 from arithcirc.explorer.source import Source
 from arithcirc.explorer.view import View
 from arithcirc.neuron_maps import Cases
 from arithcirc.questions import ABLATIONS
 from arithcirc.viz import theme
 from arithcirc.viz.neuron_effects import plain_drops
-from arithcirc.viz.neuron_words import breaks
+from arithcirc.viz.neuron_words import NOTHING, breaks, moved
 
 SIZES = ("100", "200", "500", "1000")
 LISTED = 12
-NOTHING = 0.001
-"""Nats below which a fall of the log probability is not worth a figure."""
-SATURATED = (
-    "So there is nothing to draw. Where the right answer has nearly all of the probability, its log probability cannot "
-    "move while its logit falls (softmax saturates); the patching effect above is a fall in logit difference, which "
-    "does not saturate: the two do not contradict each other."
+OLDER = (
+    "Where the right answer has nearly all of the probability, its log probability cannot move (softmax saturates). "
+    "The answer's lead can, but this run has not stored it: knock the neuron out live to see it."
 )
+STILL = "Nothing moves by 0.01 nats or more, so there is nothing to draw: on these prompts the model does without it."
 HELP = (
     "The neuron's activation at = is replaced by zero, or by its mean over all legal prompts, and nothing else, on "
-    "prompts that are answered correctly before. The figure shows how far the right answer's log probability falls "
-    "on each prompt; below it, the prompts whose answer changes. Neurons back each other up: one alone rarely "
-    "breaks an answer; page Prompt knocks out a whole heuristic."
+    "prompts that are answered correctly before. Lead: the right answer's logit less the largest other one; another "
+    "answer is given where it falls below 0. The log probability is drawn where it moves: a right answer with nearly "
+    "all of the probability keeps it while its lead falls. Neurons back each other up: one alone rarely breaks an "
+    "answer; page Prompt knocks out a whole heuristic."
 )
 
 
@@ -49,6 +50,7 @@ def panel(context: Context, view: View, source: Source, operator: str, neuron: N
     off = context.live.state(source, start=False).name == "off"
     controls = dmc.Group(
         [
+            *_elsewhere(view, source, neuron, cases),
             dmc.SegmentedControl(
                 id="neuron-ablation", data=[{"value": a, "label": a} for a in ABLATIONS], size="xs",
                 value=view.choice("ablation", list(ABLATIONS), "zero"),
@@ -73,27 +75,56 @@ def broken(view: View, neuron: Neuron, cases: Cases, ablation: str, where: str) 
     said = kit.small(f"{breaks(cases, ablation=ablation)} ", html.Em(f"({where})"))
     if not len(cases.answer):
         return [said]
+    if not moved(cases):
+        return [said, kit.small(OLDER if cases.fall is None else STILL)]
     changed = cases.after != cases.answer
-    if not changed.any() and float(abs(cases.drop).max()) < NOTHING:
-        return [said, kit.small(SATURATED)]
-    figure = plain_drops(cases.drop, changed)
-    found = [said, kit.graph(figure, id="neuron-drops", name=f"{neuron}_knockout", height=230)]
-    worst = [i for i in cases.drop.argsort()[::-1].tolist() if changed[i]]
-    rows = [_case(view, neuron, cases, i, ablation) for i in worst[:LISTED]]
-    if rows:
-        more = f"and {len(worst) - LISTED} more" if len(worst) > LISTED else ""
-        found.append(html.Div([*rows, html.Span(more, className="muted")], className="broken"))
-    return found
+    figures = []
+    if cases.fall is not None:
+        lead = plain_drops(cases.fall, changed, of="lead")
+        figures.append(kit.graph(lead, id="neuron-falls", name=f"{neuron}_knockout_lead", height=230))
+    if changed.any() or float(np.abs(cases.drop).max()) >= NOTHING:
+        chance = plain_drops(cases.drop, changed)
+        figures.append(kit.graph(chance, id="neuron-drops", name=f"{neuron}_knockout", height=230))
+    return [said, dmc.SimpleGrid(figures, cols=len(figures), spacing=12), _worst(view, neuron, cases, ablation)]
+
+
+def _worst(view: View, neuron: Neuron, cases: Cases, ablation: str) -> Any:
+    """The prompts whose answer changes; where none does, those whose answer loses most."""
+    falls = cases.drop if cases.fall is None else cases.fall
+    changed = cases.after != cases.answer
+    order = [i for i in falls.argsort()[::-1].tolist() if changed[i] or not changed.any()]
+    rows = [_case(view, neuron, cases, i, ablation) for i in order[:LISTED]]
+    more = f"and {len(order) - LISTED} more" if changed.any() and len(order) > LISTED else ""
+    title = "Answers that change:" if changed.any() else "No answer changes; those that lose most:"
+    return html.Div(
+        [html.Span(title, className="muted"), *rows, html.Span(more, className="muted")], className="broken"
+    )
 
 
 def _case(view: View, neuron: Neuron, cases: Cases, i: int, ablation: str) -> Any:
-    """`12+34= 46 → 36`, a link to the prompt with the neuron off."""
-    prompt = f"{cases.op1[i]}{view.op}{cases.op2[i]}="
+    """`12+34= 46 → 36` or `12+34= 46 (−2.1)`, a link to the prompt with the neuron off."""
+    prompt, changes = f"{cases.op1[i]}{view.op}{cases.op2[i]}=", cases.after[i] != cases.answer[i]
     after = "no number" if cases.after[i] < 0 else str(int(cases.after[i]))
-    text = f"{prompt}{cases.answer[i]} → {after}"
+    fall = cases.drop[i] if cases.fall is None else cases.fall[i]
+    text = f"{prompt}{cases.answer[i]} " + (f"→ {after}" if changes else f"({theme.number(-fall, 2)})")
     href = view.url("prompt", prompt=prompt, off=str(neuron), ablation=ablation)
-    fall = f"log probability falls by {theme.number(cases.drop[i], 2)} nats"
-    return html.Span(kit.link(text, href, size="xs"), title=fall)
+    told = f"log probability falls by {theme.number(cases.drop[i], 2)} nats"
+    if cases.lead is not None and cases.fall is not None:
+        told = f"lead {theme.number(cases.lead[i], 2)} → {theme.number(cases.lead[i] - fall, 2)} nats; {told}"
+    return html.Span(kit.link(text, href, size="xs"), title=told)
+
+
+def _elsewhere(view: View, source: Source, neuron: Neuron, cases: Cases | None) -> list[Any]:
+    """A link to page Prompt with the neuron off: the stored prompt that it breaks most, else one of the run's."""
+    if cases is not None and len(cases.answer):
+        i = int((cases.drop if cases.fall is None else cases.fall).argmax())
+        prompt = f"{cases.op1[i]}{view.op}{cases.op2[i]}="
+    elif known := examples(source, view.op):
+        prompt = known[0][0]
+    else:
+        return []
+    text = f"switch it off on {prompt}"
+    return [kit.link(text, view.url("prompt", prompt=prompt, off=str(neuron)), size="xs", id="neuron-switch-off")]
 
 
 def knock(context: Context, clicks: Any, ablation: Any, n: Any, data: Any, shown: Any) -> Any:
@@ -106,7 +137,7 @@ def knock(context: Context, clicks: Any, ablation: Any, n: Any, data: Any, shown
         raise RequestError("this knockout cannot be read: reload the page")
     neuron = Neuron(layer, index)
     found = context.live.ask(source, lambda model: model.knock_out(view.op, [neuron], ablation, n=int(n)))
-    cases = Cases(found.op1, found.op2, found.answer, found.after, found.drop)
+    cases = Cases(found.op1, found.op2, found.answer, found.after, found.drop, found.lead, found.fall)
     return broken(view, neuron, cases, ablation, "asked live")
 
 
