@@ -29,7 +29,7 @@ def explore(
     Parameters
     ----------
     folders
-        Run folders, sweeps, or folders that hold some (default: runs).
+        Run folders, sweeps, or folders that hold some (default: runs). The newest run of the first one opens.
     """
     from arithcirc.errors import RequestError
 

@@ -169,7 +169,7 @@ def _route(context: Context, path: Any, query: Any) -> tuple[Any, ...]:
     chooses while a page is being drawn, and then forget it.
     """
     view = View.parse(path, query)
-    keys = list(context.library.paths())
+    keys = context.library.named()
     shown: dict[str, Any]
     try:
         source = context.library.open(view)

@@ -1,7 +1,8 @@
 """The runs and sweeps an explorer shows: found once under the folders it was given, and looked up by key only.
 
 An address can name a key, never a path: what is not in the list does not exist. The list is made again at most every
-few seconds, so a run that appears or goes while the explorer is open is noticed.
+few seconds, so a run that appears or goes while the explorer is open is noticed. An address that names none shows the
+newest that can be opened, of the first given folder that has one.
 """
 
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from arithcirc.catalogue import SWEEP
-from arithcirc.errors import RequestError
+from arithcirc.errors import ArithcircError, RequestError
 from arithcirc.explorer.source import Source, open_source
 from arithcirc.explorer.view import View
 from arithcirc.store import MANIFEST
@@ -29,24 +30,42 @@ class Library:
         self.folders = tuple(Path(folder).resolve() for folder in folders)
         self._lock = threading.Lock()
         self._found: dict[str, Path] = {}
+        self._given: dict[str, int] = {}
+        self._wrong: dict[str, str] = {}
         self._when = -FRESH
 
     def paths(self) -> dict[str, Path]:
         """Key to folder, in the order found."""
+        return self._looked()[0]
+
+    def named(self) -> list[dict[str, str]]:
+        """Keys for a control to choose from, with a word for those that cannot be shown."""
+        found, _, wrong = self._looked()
+        return [{"value": key, "label": f"{key} ({wrong[key]})" if key in wrong else key} for key in found]
+
+    def _looked(self) -> tuple[dict[str, Path], dict[str, int], dict[str, str]]:
+        """Folders by key, which given folder each was found in, and a word for those that cannot be opened."""
         with self._lock:
             if time.monotonic() - self._when >= FRESH:
-                self._found, self._when = _scan(self.folders), time.monotonic()
-            return dict(self._found)
+                self._found, self._given = _scan(self.folders)
+                self._wrong = {key: word for key, path in self._found.items() if (word := _wrong(key, path))}
+                self._when = time.monotonic()
+            return dict(self._found), self._given, self._wrong
+
+    def _first(self) -> str:
+        """The key shown when an address names none; there is at least one."""
+        found, given, wrong = self._looked()
+        return min(found, key=lambda key: (key in wrong, given[key], -_written(found[key])))
 
     def open(self, view: View) -> Source:
-        """The source a view names; without a name, the one written last. Raises RequestError, RunConflictError."""
+        """The source a view names, or the first one. Raises RequestError, RunConflictError."""
         held = self.paths()
         if not held:
             raise RequestError(
                 "there is no run here: make one with 'arithcirc analyze', then reload; folders searched: "
                 f"{', '.join(folder.name for folder in self.folders)}"
             )
-        key = view.run or max(held, key=lambda name: _written(held[name]))
+        key = view.run or self._first()
         if key not in held:
             raise RequestError(f"no run is called {key[:80]!r}: choose one of the list above")
         return open_source(key, held[key], view.model, view.revision)
@@ -58,16 +77,29 @@ def _written(path: Path) -> float:
     return max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
 
 
-def _scan(folders: Sequence[Path]) -> dict[str, Path]:
+def _wrong(key: str, path: Path) -> str:
+    """A word for a run or a sweep that cannot be opened; empty for one that can."""
+    try:
+        open_source(key, path)
+    except ArithcircError as error:
+        return "damaged" if "damaged" in str(error) else "nothing to show"
+    return ""
+
+
+def _scan(folders: Sequence[Path]) -> tuple[dict[str, Path], dict[str, int]]:
+    """Folders by key, and the place among the given ones of that where each was found first."""
     found: dict[str, Path] = {}
-    for given in folders:
-        folder = given.parent if given.name == STUDY and (given / MANIFEST).is_file() else given
+    given: dict[str, int] = {}
+    for place, one in enumerate(folders):
+        folder = one.parent if one.name == STUDY and (one / MANIFEST).is_file() else one
         for path in _below(folder, DEPTH):
+            if path in found.values():
+                continue
             key = "/".join(path.relative_to(folder).parts if path != folder else path.parts[-2:])
-            while key in found and found[key] != path:
+            while key in found:
                 key += "′"
-            found[key] = path
-    return found
+            found[key], given[key] = path, place
+    return found, given
 
 
 def _below(folder: Path, depth: int) -> Iterator[Path]:

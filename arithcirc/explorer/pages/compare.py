@@ -40,7 +40,7 @@ def layout(context: Context, view: View, source: Source) -> Any:
     try:
         a, b = sides(context, view, source)
     except ArithcircError as error:
-        keys = list(context.library.paths())
+        keys = context.library.named()
         return html.Div([_choosers(wanted, None, keys), html.Div(kit.problem(error), style={"marginTop": 12})])
     columns = dmc.Grid(
         [
@@ -75,7 +75,7 @@ def _heading(context: Context, view: View, a: Side, b: Side) -> Any:
         ],
         className="ov-side",
     )
-    keys = list(context.library.paths())
+    keys = context.library.named()
     second = html.Div(
         [
             html.Div([html.Span("B", className="ov-badge ov-b"), html.B(b.title)]),
@@ -90,12 +90,13 @@ def _heading(context: Context, view: View, a: Side, b: Side) -> Any:
     )  # fmt: skip
 
 
-def _choosers(at: View, source: Source | None, keys: list[str], kind: str = LABELS) -> Any:
+def _choosers(at: View, source: Source | None, keys: list[dict[str, str]], kind: str = LABELS) -> Any:
     """Run, checkpoint and operator of B."""
+    run = at.run if any(key["value"] == at.run for key in keys) else ""
     common: dict[str, Any] = {"size": "xs", "allowDeselect": False}
     parts: list[Any] = [
         dmc.Select(
-            id="compare-with", data=keys, value=at.run if at.run in keys else None, searchable=True, w=220,
+            id="compare-with", data=keys, value=run or None, searchable=True, w=220,
             placeholder="run", **{"aria-label": "run of B"}, **common,
         )
     ]  # fmt: skip
@@ -114,7 +115,7 @@ def _choosers(at: View, source: Source | None, keys: list[str], kind: str = LABE
     if source is not None:
         operators = [{"value": o, "label": theme.OPERATOR_SIGNS.get(o, o)} for o in source.operators]
         parts.append(dmc.SegmentedControl(id="compare-with_op", data=operators, value=at.op, size="xs"))
-    values = {"with": at.run if at.run in keys else "", "with_model": at.model, "with_revision": at.revision}
+    values = {"with": run, "with_model": at.model, "with_revision": at.revision}
     now = shown(
         "compare", values | {"with_op": at.op, "labels": kind},
         drops={"with": ["with_model", "with_revision"], "with_model": ["with_revision"]},
