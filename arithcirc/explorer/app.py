@@ -191,6 +191,7 @@ def _route(context: Context, path: Any, query: Any) -> tuple[Any, ...]:
 
 def _told_first(view: View, source: Source, missing: str) -> list[Any]:
     """Lines above the page: what the address asks for in vain, and where a checkpoint without results has some."""
+    view = PAGES[view.page].at(view, source) if view.page in PAGES else view
     lines: list[Any] = [html.Div(missing, className="told", role="status")] if missing else []
     for command, names in source.damaged_files.items():
         said = f"{_listed(names)} damaged, and left out here: make {'them' if len(names) > 1 else 'it'} again with "

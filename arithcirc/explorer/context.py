@@ -29,9 +29,16 @@ def nothing(context: Context) -> None:
     """Register no callback."""
 
 
+def as_asked(view: View, _source: Source) -> View:
+    """The view as it is."""
+    return view
+
+
 @dataclass(frozen=True)
 class Page:
     """One page: `layout` draws it whole from its address, `register` adds its callbacks once.
+
+    `at` is the view that the page shows, where it follows more than the address' own operator.
 
     `hint` says in a sentence what the page answers. Pages with `sweep` True need a sweep and say so for a run.
     """
@@ -41,5 +48,6 @@ class Page:
     hint: str
     layout: Callable[[Context, View, Source], Any]
     register: Callable[[Context], None] = nothing
+    at: Callable[[View, Source], View] = as_asked
     sweep: bool = False
     hidden: bool = False

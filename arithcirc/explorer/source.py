@@ -26,6 +26,7 @@ from arithcirc.viz.commands import MADE_BY, recorded_line, stage_line
 from arithcirc.viz.facts import model_facts
 from arithcirc.viz.frames import RunData
 from arithcirc.viz.influence.study import Study
+from arithcirc.viz.story import NOT_IN_SWEEPS
 
 SWEEP_COLUMNS = ("model", "revision", "step", "prompts")
 OVER_STEPS = ("steps", "overlap", "kept_faithfulness", "births", "families", "jumps", "verdict", "tasks")
@@ -166,7 +167,11 @@ class Source:
         return self._read(name, None)
 
     def command(self, table: str) -> str:
-        """The command line that makes a table."""
+        """The command line that makes a table; of what sweeps do not make, that of this checkpoint alone."""
+        if self.sweep and any(table in tables for tables in NOT_IN_SWEEPS.values()):
+            at = self.checkpoint
+            name = self.model.get("name", at.model if at is not None else "")
+            return f"arithcirc analyze {name}" + (f" --revision={at.revision}" if at is not None else "")
         if self.sweep:
             return recorded_line({"notes": self.manifest}) or "arithcirc sweep"
         stage = MADE_BY.get(table, "analyze")

@@ -139,6 +139,8 @@ def _effects(source: Source, facts: Facts, neuron_map: NeuronMap, label: Mapping
     stored = source.maps(facts.operator)
     if neuron_map.effects is None or stored is None or not len(neuron_map.effects):
         text = "Effects per prompt are stored with a run's maps, not computed live: "
+        if source.sweep:
+            text = "A sweep keeps no effects per prompt; a run of this checkpoint alone has them: "
         return kit.panel(title, kit.small(text, dmc.Code(source.command("maps"))), help=EFFECT_HELP)
     effects, inside = neuron_map.effects.astype(np.float64), None
     if label is not None:

@@ -97,6 +97,8 @@ def chosen(view: View, source: Source, ranked: pd.DataFrame) -> Neuron:
 
 def _first(source: Source, operator: str, ranked: pd.DataFrame) -> Neuron:
     """The strongest neuron that has a label, else the strongest."""
+    if not source.has("neurons"):
+        source.table("neurons")  # raises what makes it
     if ranked.empty:
         raise RequestError(
             f"no neuron was measured here under {operator}: choose another operator or checkpoint above, or write "

@@ -381,4 +381,12 @@ def _retargeted(context: Context, data: Any, target: Any, off: Any, how: Any, se
     return _parts(_at(view, source, prompt), source, case)
 
 
-PAGE = Page("prompt", "Prompt", "why the model answers what it answers to a prompt", layout, register)
+def _shown(view: View, source: Source) -> View:
+    """The view of the prompt that is shown, which may be of another operator than the address names."""
+    try:
+        return _at(view, source, read(view.choices.get("prompt", "") or _first(source, view.op)))
+    except ArithcircError:
+        return view
+
+
+PAGE = Page("prompt", "Prompt", "why the model answers what it answers to a prompt", layout, register, at=_shown)

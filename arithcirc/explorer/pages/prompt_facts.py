@@ -31,13 +31,15 @@ class Labels:
     """The labels of one operator that count, and those of them that hold of a prompt.
 
     `rows` are label rows (layer, neuron, heuristic, family, value, kind, score, size); `important` neurons are those
-    the run matched, labelled or not; `legal` is the number of legal prompts (None: not known).
+    the run matched, labelled or not; `legal` is the number of legal prompts (None: not known). Where nothing was
+    `computed`, that there is no label says nothing.
     """
 
     rows: pd.DataFrame
     important: tuple[Neuron, ...]
     holding: tuple[str, ...]
     legal: int | None = None
+    computed: bool = True
 
     @cached_property
     def held(self) -> pd.DataFrame:
@@ -79,7 +81,7 @@ def labels_of(source: Source, prompt: Prompt, which: str) -> Labels:
     """The operator's labels; without a table `heuristics` there are none, and `neurons` says what is important."""
     legal = legal_prompts(source, prompt.operator)
     if not source.has("heuristics"):
-        return Labels(_no_rows(), _ranked(source, prompt.operator), (), legal)
+        return Labels(_no_rows(), _ranked(source, prompt.operator), (), legal, computed=False)
     table = source.table("heuristics", prompt.operator)
     rows = table[flags(table, which)]
     names = [str(name) for name in rows["heuristic"].unique()]

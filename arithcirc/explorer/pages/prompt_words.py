@@ -161,9 +161,12 @@ def _holding(prompt: Prompt, labels: Labels, strongest: Sequence[tuple[str, floa
 
 def _writers(case: Case, found: Parts) -> str:
     """The groups' shares of the logit or, for a difference, who favours which."""
-    groups = {name: found.group(name) for name in GROUPS}
+    groups = {name: found.group(name) for name in GROUPS if not _unknown(case.labels, name)}
     if found.target.minus is None:
         rest = ", ".join(f"{GROUPS[name][0]} {signed(groups[name])}" for name in groups if name != "holding")
+        if "holding" not in groups:
+            logit = f"the {number(found.total, 1)} nats of {found.target.plus}’s logit"
+            return f"{_uncomputed(case.labels)} Read directly, of {logit}: {_plainly(case.labels, rest)}."
         return (
             f"Read directly, the neurons whose heuristics hold write **{signed(groups['holding'])}** of the "
             f"{number(found.total, 1)} nats of {found.target.plus}’s logit; {rest}."
@@ -174,7 +177,26 @@ def _writers(case: Case, found: Parts) -> str:
         words = ", ".join(f"{GROUPS[g][0]} ({signed(groups[g])})" for g in held)
         sides.append(f"in favour of **{towards}**: {words or 'nothing'}")
     less = f"Logit of {found.target.plus} less that of {found.target.minus}: {signed(found.total)} nats"
-    return f"{less}; {'; '.join(sides)}."
+    told = f"{less}; {'; '.join(sides)}."
+    return told if case.labels.computed else f"{_uncomputed(case.labels)} {_plainly(case.labels, told)}"
+
+
+def _unknown(labels: Labels, group: str) -> bool:
+    """The group cannot be told: this run has no labels, or no important neurons either."""
+    return not labels.computed and (group == "holding" or (group == "important" and not labels.important))
+
+
+def _uncomputed(labels: Labels) -> str:
+    """That there are no labels, so that nobody takes their absence for a finding."""
+    what = "labelled" if labels.important else "labelled, nor which are important"
+    return f"**No neuron of this run has been {what}**, so nothing can be said of heuristics here."
+
+
+def _plainly(labels: Labels, text: str) -> str:
+    """Groups by the names they have where there is no other: all neurons are not "other neurons"."""
+    if labels.important:
+        return text.replace(GROUPS["important"][0], "important neurons")
+    return text.replace(GROUPS["others"][0], "all neurons")
 
 
 def _single(case: Case, target: Target, found: Parts) -> str:

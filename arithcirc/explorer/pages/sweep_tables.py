@@ -133,7 +133,7 @@ def tasks(source: Source, data: SweepData, operator: str) -> Any:
                 "operator": theme.operator_title(str(r["operator"])), "checkpoint": r["checkpoint"],
                 "status": r.get("status"), "seconds": _plain(r.get("seconds")),
                 "memory": _plain(r.get("peak_bytes"), scale=1e-6), "shared": _plain(r.get("n_shared")),
-                "attempts": _plain(r.get("attempts")), "reason": theme.prose(str(r.get("reason") or "")),
+                "attempts": _plain(r.get("attempts")), "reason": theme.prose(str(_plain(r.get("reason")) or "")),
             }
             for r in rows
         ]
