@@ -20,7 +20,7 @@ from arithcirc.components import Neuron
 from arithcirc.errors import RequestError
 from arithcirc.explorer import follow, kit
 from arithcirc.explorer.context import Context, Page
-from arithcirc.explorer.pages import neuron_documents, neuron_knockout, neuron_more, neuron_pin
+from arithcirc.explorer.pages import neuron_documents, neuron_knockout, neuron_more, neuron_pin, neuron_small
 from arithcirc.explorer.pages.neuron_body import MAP_HELP, MAPS, ZOOMS, maps, rest
 from arithcirc.explorer.pages.neuron_computed import computed, map_of
 from arithcirc.explorer.pages.neuron_facts import ORDERS, Facts, Neighbours, chosen, effects, facts, marked, neighbours
@@ -55,7 +55,7 @@ def layout(context: Context, view: View, source: Source) -> Any:
         dmc.Grid(
             [
                 dmc.GridCol(neuron_more.label_table(source, found), span=7),
-                dmc.GridCol(neuron_more.other_operators(source, view, found), span=5),
+                dmc.GridCol(neuron_more.other_operators(context, source, view, found), span=5),
             ],
             gutter=12,
         ),
@@ -66,7 +66,7 @@ def layout(context: Context, view: View, source: Source) -> Any:
         ),
         neuron_knockout.panel(context, view, source, view.op, neuron),
         neuron_documents.panel(view, source, view.op, neuron),
-        neuron_more.checkpoints(source, found, label),
+        neuron_more.checkpoints(context, source, view, found, label),
         dcc.Store(id="neuron-who", data={"layer": neuron.layer, "neuron": neuron.index}),
         dcc.Interval(id=view.part("neuron-poll"), interval=POLL, disabled=held is not None),
         dcc.Store(id=view.part("neuron-made")),
@@ -385,6 +385,7 @@ def register(context: Context) -> None:
     follow.choose(context, "neuron-order")
     follow.follow(context, "neuron-steps")
     neuron_knockout.register(context)
+    neuron_small.register(context)
 
 
 PAGE = Page("neuron", "Neuron", "Where is a neuron active, what does it write, what does it matter?", layout, register)

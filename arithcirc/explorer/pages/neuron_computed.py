@@ -15,8 +15,8 @@ from arithcirc.explorer.live import Live
 from arithcirc.explorer.source import Source
 from arithcirc.neuron_maps import NeuronMap
 
-KEPT = 12
-"""Maps held: about a megabyte each."""
+KEPT = 40
+"""Maps held, under a megabyte each: those of a neuron at a sweep's checkpoints and under every operator."""
 Key = tuple[str, str, str, str, Neuron]
 
 

@@ -92,10 +92,10 @@ def _worst(view: View, neuron: Neuron, cases: Cases, ablation: str) -> Any:
     """The prompts whose answer changes; where none does, those whose answer loses most."""
     falls = cases.drop if cases.fall is None else cases.fall
     changed = cases.after != cases.answer
-    order = [i for i in falls.argsort()[::-1].tolist() if changed[i] or not changed.any()]
+    order = [i for i in falls.argsort()[::-1].tolist() if changed[i] or (not changed.any() and falls[i] >= NOTHING)]
     rows = [_case(view, neuron, cases, i, ablation) for i in order[:LISTED]]
     more = f"and {len(order) - LISTED} more" if changed.any() and len(order) > LISTED else ""
-    title = "Answers that change:" if changed.any() else "No answer changes; those that lose most:"
+    title = "Answers that change:" if changed.any() else "No answer changes; those that lose most:" if rows else ""
     return html.Div(
         [html.Span(title, className="muted"), *rows, html.Span(more, className="muted")], className="broken"
     )

@@ -6,18 +6,17 @@ from typing import Any
 import dash_mantine_components as dmc
 import numpy as np
 import pandas as pd
-from dash import dcc, html
 
-from arithcirc.components import Neuron
 from arithcirc.explorer import follow, kit
+from arithcirc.explorer.context import Context
+from arithcirc.explorer.pages import neuron_small
 from arithcirc.explorer.pages.neuron_body import named
-from arithcirc.explorer.pages.neuron_facts import Facts, labels, marked, over_steps, rows_of
+from arithcirc.explorer.pages.neuron_facts import Facts, over_steps
 from arithcirc.explorer.source import Source
 from arithcirc.explorer.view import View
 from arithcirc.viz import theme
 from arithcirc.viz.emergence.axis import StepAxis
 from arithcirc.viz.frames import flags
-from arithcirc.viz.neuron_maps import plain_small
 from arithcirc.viz.neuron_steps import neuron_steps
 
 LABEL_HELP = (
@@ -86,78 +85,60 @@ def _small(field: str, title: str, explained: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def other_operators(source: Source, view: View, facts: Facts) -> Any:
+def other_operators(context: Context, source: Source, view: View, facts: Facts) -> Any:
     """The same neuron under every operator: a small map, its effect and best label; a click opens it there."""
-    cards = [_card(source, view, facts, operator) for operator in source.operators]
+    places = neuron_small.operators(source, view, facts)
     return kit.panel(
-        "The same neuron under each operator", dmc.SimpleGrid(cards, cols=len(cards) or 1, spacing=8, mt=6), h="100%",
+        "The same neuron under each operator",
+        *neuron_small.panel(context, view, places, facts.neuron, "operators"), h="100%",
+        actions=neuron_small.go(context, view, places, facts.neuron, "operators"),
         help="The map its best label there was scored on, in per cent of its largest value; K where it has no label. "
-        "Click one to open the neuron under that operator.",
+        "Click one to open the neuron under that operator. Maps that are not stored are drawn by the live model.",
     )  # fmt: skip
 
 
-def _card(source: Source, view: View, facts: Facts, operator: str) -> Any:
-    mine = labels(source, operator, facts.neuron) if operator != facts.operator else facts.labels
-    other = Facts(operator, facts.neuron, None, mine)
-    label, held = other.label(""), source.neuron_map(operator, facts.neuron)
-    effect = _effect_of(source, operator, facts.neuron)
-    picture: Any = html.Div("no stored map", className="no-map")
-    if held is not None:
-        figure = plain_small(held, marked(label))
-        figure["layout"] |= {"template": theme.template(kit.scheme()), "height": None}
-        config = kit.CONFIG | {"staticPlot": True}
-        picture = dcc.Graph(
-            figure=kit.typed(figure), config=config, className="thumb", responsive=True, style={"height": "104px"}
-        )
-    lines = [
-        html.B(theme.operator_title(operator), className="operator-name", title=theme.operator_title(operator)),
-        None if source.sweep else picture,
-        html.Div(effect if effect else "no effect measured", className="muted"),
-        html.Div(
-            f"{label['heuristic']} ({theme.number(label['score'], 2)})" if label else "no label", className="muted"
-        ),
-    ]
-    here = operator == facts.operator
-    where = view.url(op=operator, layer=facts.neuron.layer, neuron=facts.neuron.index, label=None)
-    return dmc.Anchor(lines, href=where, underline="never", className="operator-card here" if here else "operator-card")
+def checkpoints(context: Context, source: Source, view: View, facts: Facts, label: Mapping[str, Any] | None) -> Any:
+    """Effect, labels and small maps at every checkpoint of the model, for a run from a sweep that holds its model."""
+    title, sweep = "Across checkpoints", neuron_small.sweep_of(context, source)
+    if sweep is None or sweep.checkpoint is None:
+        text = "No sweep of this model is among the folders shown here. Make one, and start the explorer on both:"
+        parts = neuron_small.panel(context, view, (), facts.neuron, "checkpoints")
+        parts.append(neuron_small.go(context, view, (), facts.neuron, "checkpoints"))
+        return kit.panel(title, kit.small(text), dmc.Code("arithcirc sweep", block=True), *parts)
+    places = neuron_small.steps(source, sweep, view, facts, label)
+    return kit.panel(
+        title, *_over_steps(source, sweep, view, facts, label),
+        *neuron_small.panel(context, view, places, facts.neuron, "checkpoints"),
+        actions=neuron_small.go(context, view, places, facts.neuron, "checkpoints"),
+        help="Above, the exact effect at each checkpoint (filled: important there); below, its labels at the "
+        "threshold, darker for a higher score. Then its map at each checkpoint, in per cent of the largest value "
+        "there, with the chosen heuristic outlined; a sweep stores none, so the live model of each checkpoint draws "
+        "them. Click a point or a map to open that checkpoint.",
+    )  # fmt: skip
 
 
-def _effect_of(source: Source, operator: str, neuron: Neuron) -> str:
-    """Effect and rank in its layer, in words."""
-    if not source.has("neurons"):
-        return ""
-    rows = rows_of(source, "neurons", operator, neuron)
-    held = rows[(rows["method"] == "exact") & (rows["metric"] == "logit_diff")]
-    if held.empty:
-        return ""
-    row = held.iloc[0]
-    return f"{theme.number(row['effect'])} nats, rank {int(row['rank'])}"
-
-
-def checkpoints(source: Source, facts: Facts, label: Mapping[str, Any] | None) -> Any:
-    """In a sweep: effect and labels at every checkpoint; a click opens one."""
-    if not source.sweep or source.checkpoint is None:
-        return None
-    held = [c for c in source.checkpoints if c.model == source.checkpoint.model]
+def _over_steps(source: Source, sweep: Source, view: View, facts: Facts, label: Mapping[str, Any] | None) -> list[Any]:
+    """The figure of effects and labels over the sweep's steps, where it measured the neuron."""
+    at = sweep.checkpoint
+    held = [c for c in sweep.checkpoints if at is not None and c.model == at.model]
     steps = tuple(int(c.step) if np.isfinite(c.step) else None for c in held)
     axis = StepAxis(tuple(c.revision for c in held), steps)
-    effects = over_steps(source, facts.operator, facts.neuron, "neurons")
-    rows = over_steps(source, facts.operator, facts.neuron, "heuristics")
-    title = "Across checkpoints"
+    effects = over_steps(sweep, facts.operator, facts.neuron, "neurons")
+    rows = over_steps(sweep, facts.operator, facts.neuron, "heuristics")
+    parts: list[Any] = []
+    model = held[0].model if held else ""
+    here = at.revision if at is not None else ""
+    if not source.sweep:
+        href = view.url(run=sweep.key, model=model, revision=here)
+        text = f"From sweep {sweep.key}, which holds this model at {len(held)} checkpoints. "
+        parts.append(kit.small(text, kit.link("Open this neuron there", href, id="neuron-sweep")))
     if effects.empty and rows.empty:
-        return kit.panel(title, kit.small("No checkpoint of this sweep measured this neuron under this operator."))
+        return [*parts, kit.small("No checkpoint of the sweep measured this neuron under this operator.")]
     chosen = str(label["heuristic"]) if label is not None else ""
-    figure = neuron_steps(axis, effects, rows, chosen=chosen, here=source.checkpoint.revision)
-    return kit.panel(
-        title, kit.small(_steps_line(effects, rows, len(held))),
-        kit.graph(
-            follow.leads_to(figure, "neuron", {"revision": "customdata"}), id="neuron-steps",
-            name=f"{named(facts)}_checkpoints",
-        ),
-        help="Above, the exact effect at each checkpoint (filled: important there); below, its labels at the "
-        "threshold, darker for a higher score. Click a point to open that checkpoint; the live model "
-        "computes the maps of each.",
-    )  # fmt: skip
+    figure = neuron_steps(axis, effects, rows, chosen=chosen, here=here)
+    to = follow.leads_to(figure, "neuron", {"revision": "customdata"}, fixed={"run": sweep.key, "model": model})
+    graph = kit.graph(to, id="neuron-steps", name=f"{named(facts)}_checkpoints")
+    return [*parts, kit.small(_steps_line(effects, rows, len(held))), graph]
 
 
 def _steps_line(effects: pd.DataFrame, rows: pd.DataFrame, total: int) -> str:
