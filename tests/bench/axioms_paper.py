@@ -13,7 +13,8 @@ GPUs: torchrun --nproc-per-node 8 tests/bench/axioms_paper.py.
     kernels      each as long as its FLOPs or bytes take at that share of both rates, and 5 microseconds to launch it;
                  every operation is a kernel of its own, all in bfloat16 (see arithcirc.measure.cost)
 
-and times a few real steps on a core of this machine. Filled places of a batch are computed, so they are counted.
+and times a few real steps on a core of this machine. Filled places of a batch are computed, so they are counted; a
+learned table of positions is looked up and not multiplied, so 6 x parameters x places is too much there.
 """
 
 import argparse
