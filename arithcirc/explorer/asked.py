@@ -15,7 +15,7 @@ TAKES: Mapping[str, tuple[str, ...]] = {
     "overview": ("position", "change", "metric", "labels"),
     "neurons": ("q", "layer", "family", "shown", "operators", "sort", "filter"),
     "neuron": ("layer", "neuron", "label", "order", "zoom", "map", "ablation", "n"),
-    "prompt": ("prompt", "with", "labels", "target", "off", "ablation", "seed"),
+    "prompt": ("prompt", "with", "labels", "target", "steps", "off", "ablation", "seed"),
     "heuristics": ("label", "family", "ablation", "q"),
     "heads": ("layer", "head", "prompt"),
     "documents": ("query", "method", "end", "n", "what"),

@@ -9,8 +9,9 @@ difference of two numbers' (`Target`). `parts` sums them into groups per layer,
     others     the remaining neurons
     rest       embedding; biases of attention, MLPs and the final norm
 
-which sum to the logit exactly, up to rounding. `by_layer` draws how the logits of a few numbers build up, `at_equals`
-what each head contributes and where it looks from `=`, `side_by_side` the groups of two prompts.
+which sum to the logit exactly, up to rounding; `singles` names the neurons that contribute most instead, one step each,
+with all heads and all other neurons in a step of their own. `by_layer` draws how the logits of a few numbers build up,
+`at_equals` what each head contributes and where it looks from `=`, `side_by_side` the groups of two prompts.
 None of it shows what a part does through later layers: that takes a knockout.
 """
 
@@ -22,6 +23,7 @@ import plotly.graph_objects as go
 from jaxtyping import Bool, Float
 from plotly.subplots import make_subplots
 
+from arithcirc.components import Neuron
 from arithcirc.questions import Explanation
 from arithcirc.viz import theme
 from arithcirc.viz.panels import faint
@@ -38,6 +40,8 @@ SHORT = {"heads": "heads", "holding": "heuristics that hold", "important": "othe
 """Names for legends and columns."""
 MOST_LAYERS = 12
 """Layers drawn one by one; of a deeper model, those that contribute most."""
+MOST_NEURONS = 24
+"""Neurons drawn one by one: as many as have room for their names."""
 _LINES = ("#2f7ebc", "#d9731a", "#1b9e77", "#b267a8", "#c9a227")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
@@ -62,13 +66,14 @@ class Target:
 
 @dataclass(frozen=True)
 class Part:
-    """A group's contribution in one layer (None: in no layer, or in those not drawn one by one)."""
+    """A group's contribution in one layer (None: in no layer, or in those not drawn one by one), or one neuron's."""
 
     group: str
     name: str
     layer: int | None
     value: float
     size: int = 1
+    neuron: Neuron | None = None
 
 
 @dataclass(frozen=True)
@@ -116,12 +121,44 @@ def parts(
             found.append(
                 Part(name, f"{len(away)} other layers, {GROUPS[name][0]}", None, float(values[away].sum()), size)
             )
-    biases = sum(
-        float(target.of(explanation, part).sum())
-        for part in (explanation.attention_bias, explanation.mlp_bias, explanation.constant)
-    )
-    found.append(Part("rest", "biases", None, biases))
+    found.append(Part("rest", "biases", None, _biases(explanation, target)))
     return Parts(target, tuple(found), float(target.of(explanation, explanation.logits)))
+
+
+def singles(
+    explanation: Explanation,
+    target: Target,
+    holding: Bool[np.ndarray, "layer neuron"],
+    important: Bool[np.ndarray, "layer neuron"],
+    *,
+    most: int = MOST_NEURONS,
+) -> Parts:
+    """The `most` neurons with the largest contributions by name, layer after layer; other neurons and heads at once."""
+    neurons = target.of(explanation, explanation.neurons)
+    heads = target.of(explanation, explanation.heads)
+    width = neurons.shape[1]
+    largest = np.argsort(-np.abs(neurons), axis=None, kind="stable")[:most]
+    order = sorted((int(i) for i in largest), key=lambda i: (i // width, -neurons.flat[i]))
+    found = [
+        Part("rest", "embedding", None, float(target.of(explanation, explanation.embedding))),
+        Part("heads", f"{heads.size} heads", None, float(heads.sum()), heads.size),
+    ]
+    for i in order:
+        at = Neuron(i // width, i % width)
+        group = "holding" if holding.flat[i] else "important" if important.flat[i] else "others"
+        found.append(Part(group, str(at), at.layer, float(neurons.flat[i]), 1, at))
+    left = neurons.size - len(order)
+    if left:
+        value = float(neurons.sum() - neurons.flat[order].sum())
+        found.append(Part("others", f"{left:,} other neurons", None, value, left))
+    found.append(Part("rest", "biases", None, _biases(explanation, target)))
+    return Parts(target, tuple(found), float(target.of(explanation, explanation.logits)))
+
+
+def _biases(explanation: Explanation, target: Target) -> float:
+    """What the biases of attention, MLPs and the final norm write."""
+    every = (explanation.attention_bias, explanation.mlp_bias, explanation.constant)
+    return sum(float(target.of(explanation, part).sum()) for part in every)
 
 
 def _drawn_layers(size: Float[np.ndarray, "layer"]) -> list[int]:

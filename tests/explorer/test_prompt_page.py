@@ -246,6 +246,13 @@ def test_two_prompts_lose_the_same_parts_side_by_side(live, lone):
     assert page.count("'foo' is no part") == 1
     assert page.count("answers **") == 0
     assert page.count("Why the model answers ") == 2
+    for id in ("prompt-waterfall", "prompt-neurons", "prompt-waterfall-with", "prompt-neurons-with"):
+        assert f'"{id}"' in page
+    assert page.count('"What writes the ') == 2
+    groups = live.go(f"/prompt?labels=matched&prompt={text}&steps=groups").calm().page
+    assert "-waterfall-with" not in groups
+    assert "Click a neuron to open its page" in page
+    assert "Click a neuron to open its page" not in groups
 
 
 def test_bad_parts_are_told_and_the_others_switched_off():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from explorer.planted_live import PlantedLive
 
+from arithcirc.components import Neuron
 from arithcirc.viz import masks
 from arithcirc.viz.contributions import (
     GROUPS,
@@ -17,6 +18,7 @@ from arithcirc.viz.contributions import (
     by_layer,
     parts,
     side_by_side,
+    singles,
 )
 from arithcirc.viz.waterfall import waterfall
 
@@ -75,6 +77,35 @@ def test_the_waterfall_climbs_without_gaps_to_the_logit(explanation, planes):
         assert base + y == pytest.approx(following, abs=1e-9)
     assert steps[-1][1] + steps[-1][2] == pytest.approx(bars[-1].y[0], abs=1e-4)
     assert {bar.marker.color for bar in bars[:-1]} <= {colour for _, colour in GROUPS.values()}
+
+
+@pytest.mark.parametrize("target", [Target(72), Target(72, 7)])
+def test_the_largest_neurons_are_steps_of_their_own_and_the_rest_is_one(explanation, planes, target):
+    found = singles(explanation, target, *planes, most=9)
+    assert sum(part.value for part in found.parts) == pytest.approx(found.total, abs=1e-4)
+    held = target.of(explanation, explanation.neurons)
+    named = {part.neuron: part for part in found.parts if part.neuron is not None}
+    assert len(named) == 9
+    assert [n.layer for n in named] == sorted(n.layer for n in named)
+    least = min(abs(part.value) for part in named.values())
+    for (layer, index), value in np.ndenumerate(held):
+        at = Neuron(layer, index)
+        if at not in named:
+            assert abs(value) <= least + 1e-9
+            continue
+        assert named[at].value == pytest.approx(value)
+        group = "holding" if planes[0][layer, index] else "important" if planes[1][layer, index] else "others"
+        assert named[at].group == group
+    rest = next(part for part in found.parts if part.name.endswith("other neurons"))
+    assert rest.size == held.size - 9
+    assert rest.value == pytest.approx(held.sum() - sum(p.value for p in named.values()), abs=1e-5)
+    assert rest.name == f"{rest.size:,} other neurons"
+    figure = waterfall(found, {next(iter(named)): "op1 = 42"})
+    facts = [point for bar in figure.data if bar.type == "bar" and bar.customdata for point in bar.customdata]
+    assert {Neuron(*p[2:]) for p in facts if p[2] is not None} == set(named)
+    assert sum(p[0].endswith("(op1 = 42)") for p in facts) == 1
+    assert {str(n) for n in named} < set(figure.layout.xaxis.ticktext)
+    assert len(singles(explanation, target, *planes, most=held.size).parts) == 3 + held.size
 
 
 def test_logits_build_up_from_the_embedding_to_the_last_layer(explanation):

@@ -16,7 +16,7 @@ from dash import MATCH, Input, Output, State, html
 from dash.dependencies import ClientsideFunction
 
 from arithcirc.errors import ArithcircError, PromptError, RunConflictError
-from arithcirc.explorer import kit
+from arithcirc.explorer import follow, kit
 from arithcirc.explorer.context import Context, Page
 from arithcirc.explorer.live import LiveState
 from arithcirc.explorer.pages import prompt_case as cases
@@ -31,7 +31,7 @@ from arithcirc.explorer.source import Source
 from arithcirc.explorer.view import View
 from arithcirc.questions import LiveModel
 
-KEPT = ("off", "ablation", "seed", "target")
+KEPT = ("off", "ablation", "seed", "target", "steps")
 """Choices that a control of the page changes without a reload."""
 
 
@@ -104,7 +104,7 @@ def _live(context: Context, view: View, source: Source, case: Case, other: Case 
             dmc.SimpleGrid(both, cols=2, spacing=12),
             panels.comparison(case, other, view.choices.get("target", "")),
         ]
-    left.append(html.Div(_parts(view, source, case), id="prompt-parts"))
+    left.append(html.Div(_parts(view, source, case, other), id="prompt-parts"))
     asked = [(c.prompt, c.labels) for c in (case, other) if c is not None]
     return _columns(left, bench(context, view, source, asked), wide=other is not None)
 
@@ -170,22 +170,28 @@ def _other(context: Context, view: View, source: Source) -> tuple[Case | None, s
         return None, str(error)
 
 
-def _parts(view: View, source: Source, case: Case) -> dmc.Stack:
-    """Everything that depends on the target."""
+def _parts(view: View, source: Source, case: Case, other: Case | None) -> dmc.Stack:
+    """Everything that depends on the target; of the prompt compared with, the waterfall and the lists."""
     kind = view.choice("target", cases.TARGETS, case.default)
+    steps = view.choice("steps", panels.STEPS, panels.STEPS[0])
     target = case.target(kind)
     off = set(split(view.choices.get("off", "")))
     written = case.written(target)
     known = {n: float(written[n.layer, n.index]) for n in case.carriers}
     neurons = panels.case_neurons(case, target, facts.effects(source, case.prompt.operator), view)
     pair = [panels.layers_panel(case), panels.heads_list(case, target, off)]
+    also = _compared(view, source, other, steps) if other is not None else ([], [], [])
+    choices = dmc.Group([panels.steps_choice(steps), panels.target_choice(case, kind)], gap=8)
     return dmc.Stack(
         [
-            panels.waterfall_panel(case, target, _target_choice(case, kind)),
+            panels.waterfall_panel(case, target, choices, steps),
+            *also[0],
             panels.heuristics_list(
-                case.labels, known, off, view, "nats", _labels_choice(view), command=_lacking(source)
+                case.labels, known, off, view, "nats", panels.labels_choice(view), command=_lacking(source)
             ),
+            *also[1],
             panels.neurons_list(neurons, off, "nats"),
+            *also[2],
             dmc.SimpleGrid(pair, cols=2, spacing=12),
             panels.heads_panel(case, target),
         ],
@@ -193,31 +199,25 @@ def _parts(view: View, source: Source, case: Case) -> dmc.Stack:
     )
 
 
-def _target_choice(case: Case, kind: str) -> dmc.SegmentedControl:
-    """What contributions are to."""
-    data = [{"value": "answer", "label": f"{case.reply.answer}, the true answer"}]
-    if case.given is not None and not case.reply.correct:
-        data.append({"value": "given", "label": f"{case.given}, the answer given"})
-    if case.rivals:
-        data.append({"value": "difference", "label": f"{case.reply.answer} − {case.rivals[0]}"})
-    held = kind if kind in [d["value"] for d in data] else "answer"
-    return dmc.SegmentedControl(id="prompt-target", data=data, value=held, size="xs", mr=84)
+def _compared(view: View, source: Source, case: Case, steps: str) -> tuple[list[Any], list[Any], list[Any]]:
+    """The waterfall, the heuristics and the neurons of the prompt compared with; parts are switched by the first's."""
+    target = case.target(view.choice("target", cases.TARGETS, case.default))
+    written, here = case.written(target), _at(view, source, case.prompt)
+    known = {n: float(written[n.layer, n.index]) for n in case.carriers}
+    neurons = panels.case_neurons(case, target, facts.effects(source, case.prompt.operator), here)
+    shown = case.prompt.shown
+    lists = panels.heuristics_list(
+        case.labels, known, (), here, "nats", None, switches=False, command=_lacking(source), second=shown
+    )
+    return (
+        [panels.waterfall_panel(case, target, None, steps, second=True)], [lists],
+        [panels.neurons_list(neurons, (), "nats", switches=False, second=shown)],
+    )  # fmt: skip
 
 
 def _lacking(source: Source) -> str | None:
     """The command that makes labels, where the run has none."""
     return None if source.has("heuristics") else source.command("heuristics")
-
-
-def _labels_choice(view: View) -> dmc.Group:
-    """Which labels count: a link each, since everything depends on it."""
-    held = view.choice("labels", facts.LABELS, facts.LABELS[0])
-    parts: list[Any] = [html.Span("labels", className="control-label")]
-    for name in facts.LABELS:
-        parts.append(
-            html.B(name, className="chosen-label") if name == held else kit.link(name, view.url(labels=name), size="xs")
-        )
-    return dmc.Group(parts, gap=8, mr=44)
 
 
 # -- without -----------------------------------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ def _stored(view: View, source: Source, prompt: Prompt, labels: facts.Labels, be
     unit = "unscaled"
     lists = [
         panels.heuristics_list(
-            labels, known, (), view, unit, _labels_choice(view), switches=False, command=_lacking(source)
+            labels, known, (), view, unit, panels.labels_choice(view), switches=False, command=_lacking(source)
         ),
         panels.neurons_list(neurons, (), unit, switches=False),
     ]
@@ -267,9 +267,12 @@ def register(context: Context) -> None:
         State("view", "data"), prevent_initial_call=True,
     )(lambda off, how, seed, data: _answered(context, data, off, how, seed))  # fmt: skip
     app.callback(
-        Output("prompt-parts", "children"), Input("prompt-target", "value"), *held[:3], State("view", "data"),
+        Output("prompt-parts", "children"), Input("prompt-target", "value"), Input("prompt-steps", "value"), *held[:3],
+        State("view", "data"),
         prevent_initial_call=True,
-    )(lambda target, off, how, seed, data: _retargeted(context, data, target, off, how, seed))  # fmt: skip
+    )(lambda target, steps, *now: _retargeted(context, now[-1], target, steps, *now[:-1]))  # fmt: skip
+    for id in ("prompt-waterfall", f"prompt-waterfall{panels.WITH}"):
+        follow.follow(context, id)
     for id, second in (("prompt-trial", False), ("prompt-trial-with", True)):
         app.callback(Output(id, "children"), Input(id, "id"), State("view", "data"))(
             lambda _, data, second=second: _tried(context, data, second)
@@ -373,12 +376,13 @@ def _asked(view: View, source: Source) -> tuple[Prompt, facts.Labels]:
     return prompt, _labels(view, source, prompt)
 
 
-def _retargeted(context: Context, data: Any, target: Any, off: Any, how: Any, seed: Any) -> Any:
-    view = _now(data, target=str(target), off=",".join(items(off)), ablation=str(how), seed=str(seed))
+def _retargeted(context: Context, data: Any, target: Any, steps: Any, off: Any, how: Any, seed: Any) -> Any:
+    now = {"target": target, "steps": steps, "off": ",".join(items(off)), "ablation": how, "seed": seed}
+    view = _now(data, **{name: str(value) for name, value in now.items()})
     source = context.source(data)
     prompt, labels = _asked(view, source)
     case = context.live.ask(source, lambda model: cases.explain(model, prompt, labels))
-    return _parts(_at(view, source, prompt), source, case)
+    return _parts(_at(view, source, prompt), source, case, _other(context, view, source)[0])
 
 
 def _shown(view: View, source: Source) -> View:

@@ -17,7 +17,7 @@ from arithcirc.explorer.pages import prompt_facts as facts
 from arithcirc.explorer.pages.prompt_ask import MOST, Prompt, as_many
 from arithcirc.explorer.pages.prompt_facts import Labels
 from arithcirc.questions import Explanation, LiveModel, Off, Reply
-from arithcirc.viz.contributions import Parts, Target, parts
+from arithcirc.viz.contributions import Parts, Target, parts, singles
 
 RIVALS = 4
 DRAWS = 5
@@ -78,6 +78,13 @@ class Case:
         """The explanation in groups."""
         where = self.labels.where
         return parts(
+            self.explanation, target, where(self.carriers, self.shape), where(self.labels.important, self.shape)
+        )
+
+    def singles(self, target: Target) -> Parts:
+        """The explanation by its largest single neurons."""
+        where = self.labels.where
+        return singles(
             self.explanation, target, where(self.carriers, self.shape), where(self.labels.important, self.shape)
         )
 

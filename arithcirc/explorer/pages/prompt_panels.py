@@ -9,7 +9,7 @@ import pandas as pd
 from dash import html
 
 from arithcirc.components import Head, Neuron
-from arithcirc.explorer import kit
+from arithcirc.explorer import follow, kit
 from arithcirc.explorer.pages import prompt_facts as facts
 from arithcirc.explorer.pages import prompt_words as words
 from arithcirc.explorer.pages.prompt_ask import ALL
@@ -24,10 +24,16 @@ KINDS = {"holding": "holds", "important": "important", "others": "other"}
 """The groups of neurons in a list: a heuristic of it holds; important, but none holds; neither."""
 OTHERS = 40
 """Neurons listed beside the important ones: the strongest of the rest."""
+STEPS = ("neurons", "groups")
+"""What a step of the waterfall is; the first is the usual one."""
+WITH = "-with"
+"""What ids of the second prompt end with."""
 WATERFALL_HELP = (
     "Direct logit attribution: what every part at = writes straight into the logit, through the final norm with this "
-    "prompt's own scale. Steps go layer by layer and sum exactly to the logit. A step up speaks for the answer, a step "
-    "down against it. What a part does through later layers is not in it: switch the part off to see that."
+    "prompt's own scale. By neurons: the largest single ones by name, layer after layer, all heads and all other "
+    "neurons in one step each. By groups: heads and neurons of each layer. Steps sum exactly to the logit. A step up "
+    "speaks for the answer, a step down against it. What a part does through later layers is not in it: switch the "
+    "part off to see that."
 )
 HEURISTICS_HELP = (
     "A heuristic is a rule of thumb about the prompt, such as 'op2 = 8 mod 10'. Those listed hold of this prompt and "
@@ -49,16 +55,47 @@ OFF_COLUMN = {
 }  # fmt: skip
 
 
-def waterfall_panel(case: Case, target: Target, choice: Any) -> dmc.Paper:
-    """The waterfall, with the choice of the target."""
-    found = case.parts(target)
+def waterfall_panel(case: Case, target: Target, choice: Any, steps: str, *, second: bool = False) -> dmc.Paper:
+    """The waterfall by single neurons or by groups, with the choice of the target; `second` is the prompt compared."""
+    found = case.singles(target) if steps == STEPS[0] else case.parts(target)
     name = f"contributions_{case.prompt.text.rstrip('=')}"
+    figure = waterfall(found, facts.best_labels(case.labels))
+    to = {"layer": "customdata.2", "neuron": "customdata.3"}
+    figure = follow.leads_to(figure, "neuron", to, fixed={"op": case.prompt.operator})
+    text = f"The {len(found.parts)} steps sum to {theme.number(found.total, 3)} nats exactly, up to rounding."
+    text += " Click a neuron to open its page." if steps == STEPS[0] else ""
     return kit.panel(
-        f"What writes the {target}",
-        kit.graph(waterfall(found), id="prompt-waterfall", name=name, height=340),
-        kit.small(f"The {len(found.parts)} steps sum to {theme.number(found.total, 3)} nats exactly, up to rounding."),
+        f"What writes the {target}" + (f" of {case.prompt.shown}" if second else ""),
+        kit.graph(figure, id=f"prompt-waterfall{WITH if second else ''}", name=name, height=360), kit.small(text),
         help=WATERFALL_HELP, actions=choice,
     )  # fmt: skip
+
+
+def steps_choice(held: str) -> dmc.SegmentedControl:
+    """Whether steps are single neurons or groups."""
+    return dmc.SegmentedControl(id="prompt-steps", data=list(STEPS), value=held, size="xs")
+
+
+def target_choice(case: Case, kind: str) -> dmc.SegmentedControl:
+    """What contributions are to."""
+    data = [{"value": "answer", "label": f"{case.reply.answer}, the true answer"}]
+    if case.given is not None and not case.reply.correct:
+        data.append({"value": "given", "label": f"{case.given}, the answer given"})
+    if case.rivals:
+        data.append({"value": "difference", "label": f"{case.reply.answer} − {case.rivals[0]}"})
+    held = kind if kind in [d["value"] for d in data] else "answer"
+    return dmc.SegmentedControl(id="prompt-target", data=data, value=held, size="xs", mr=84)
+
+
+def labels_choice(view: View) -> dmc.Group:
+    """Which labels count: a link each, since everything depends on it."""
+    held = view.choice("labels", facts.LABELS, facts.LABELS[0])
+    parts: list[Any] = [html.Span("labels", className="control-label")]
+    for name in facts.LABELS:
+        parts.append(
+            html.B(name, className="chosen-label") if name == held else kit.link(name, view.url(labels=name), size="xs")
+        )
+    return dmc.Group(parts, gap=8, mr=44)
 
 
 def layers_panel(case: Case) -> dmc.Paper:
@@ -119,10 +156,14 @@ def heuristics_list(
     *,
     switches: bool = True,
     command: str | None = None,
+    second: str = "",
 ) -> dmc.Paper:
-    """Heuristics that hold, each with a switch where a model can answer; `command` makes missing labels."""
+    """Heuristics that hold, each with a switch where a model can answer; `command` makes missing labels.
+
+    `second` names the prompt where it is the one compared with.
+    """
     frame = facts.heuristic_rows(labels, dict(contribution))
-    title = f"{len(frame)} heuristics hold of this prompt"
+    title = f"{len(frame)} heuristics hold of {second or 'this prompt'}"
     if command is not None:
         missing = [kit.small("This run has no labels yet. Make them:"), dmc.Code(command, block=True)]
         return kit.panel("No heuristics", *missing, help=HEURISTICS_HELP)
@@ -141,7 +182,11 @@ def heuristics_list(
         _number("share", "holds of", 1, percent=True, width=96),
     ]
     return kit.panel(
-        title, _list(frame, columns, id="prompt-heuristics", name="heuristics_that_hold", height=300),
+        title,
+        _list(
+            frame, columns, id=f"prompt-heuristics{WITH if second else ''}", name="heuristics_that_hold",
+            height=220 if second else 300,
+        ),
         help=HEURISTICS_HELP, actions=choice,
     )  # fmt: skip
 
@@ -178,8 +223,10 @@ def neuron_rows(
     return frame.sort_values("size", ascending=False, kind="stable").drop(columns="size")
 
 
-def neurons_list(frame: pd.DataFrame, off: Collection[str], unit: str, *, switches: bool = True) -> dmc.Paper:
-    """Neurons, each with a link, and a switch where a model can answer."""
+def neurons_list(
+    frame: pd.DataFrame, off: Collection[str], unit: str, *, switches: bool = True, second: str = ""
+) -> dmc.Paper:
+    """Neurons, each with a link, and a switch where a model can answer; `second` names the prompt compared with."""
     if frame.empty:
         return kit.panel("Neurons", kit.small("This run names no important neurons of this operator."))
     chosen = set(off)
@@ -200,9 +247,12 @@ def neurons_list(frame: pd.DataFrame, off: Collection[str], unit: str, *, switch
     title = f"{named} important neurons" + (
         f" and the {len(frame) - named} strongest others" if named < len(frame) else ""
     )
-    return kit.panel(
-        title, _list(frame, columns, id="prompt-neurons", name="neurons_on_prompt", height=340), help=NEURONS_HELP
-    )
+    title += f" on {second}" if second else ""
+    drawn = _list(
+        frame, columns, id=f"prompt-neurons{WITH if second else ''}", name="neurons_on_prompt",
+        height=260 if second else 340,
+    )  # fmt: skip
+    return kit.panel(title, drawn, help=NEURONS_HELP)
 
 
 def case_neurons(case: Case, target: Target, effect: Mapping[Neuron, float], view: View) -> pd.DataFrame:
