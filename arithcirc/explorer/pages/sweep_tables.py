@@ -149,7 +149,7 @@ def tasks(source: Source, data: SweepData, operator: str) -> Any:
     grid = kit.grid(frame, columns, id="sweep-tasks", name="tasks", height=min(300, 36 + 28 * max(len(frame), 4)))
     help = "A task analyses one checkpoint and one operator. Without a circuit: too few correct prompts to choose one."
     title = f"Tasks: {sum(r.get('status') == 'done' for r in rows)} of {len(rows)} done"
-    return kit.panel(title, *notes, html.Div(grid, style={"marginTop": 26}), help=help, mt="sm", id="sweep-at-tasks")
+    return kit.panel(title, *notes, grid, help=help, mt="sm", id="sweep-at-tasks")
 
 
 def _note(*parts: Any) -> Any:
