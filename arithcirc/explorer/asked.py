@@ -16,7 +16,7 @@ TAKES: Mapping[str, tuple[str, ...]] = {
     "neurons": ("q", "layer", "family", "shown", "operators", "sort", "filter"),
     "neuron": ("layer", "neuron", "label", "order", "zoom", "map", "ablation", "n"),
     "prompt": ("prompt", "with", "labels", "target", "steps", "off", "ablation", "seed"),
-    "heuristics": ("label", "family", "ablation", "q"),
+    "heuristics": ("label", "family", "ablation", "q", "zoom"),
     "heads": ("layer", "head", "prompt"),
     "documents": ("query", "method", "end", "n", "what"),
     "sweep": ("across", "prompts", "labels", "scale", "rows", "where"),

@@ -24,6 +24,8 @@ NUMBERS = (
 
 CORNER = 0.995
 """Accuracy from which a point counts as lying at 1."""
+NEAR = 0.9
+"""Share of the heuristics that the view near (1, 1) shows."""
 CAPTION = 0.36
 """Width of a caption, as a share of the axis."""
 
@@ -62,12 +64,17 @@ def enough(rows: pd.DataFrame) -> np.ndarray:
     return np.asarray(counts.min(axis=1) >= FEWEST)
 
 
-def scatter(rows: pd.DataFrame, *, chosen: str = "", height: int = 440) -> go.Figure:
-    """One point per heuristic with enough prompts, by family; grey: its random control; `customdata` is the name."""
+def scatter(rows: pd.DataFrame, *, chosen: str = "", height: int = 440, near: bool = False) -> go.Figure:
+    """One point per heuristic with enough prompts, by family; grey: its random control; `customdata` is the name.
+
+    `near` shows the `NEAR` of them that lie nearest to (1, 1), where most points pile up.
+    """
     drawn = rows[enough(rows) & rows[["inside", "outside"]].notna().all(axis=1)]
     figure = go.Figure(layout={"template": theme.template("light")})
     values = drawn[["inside", "outside", "random_inside", "random_outside"]].to_numpy(dtype=np.float64)
     low = min(float(np.nanmin(values)) if len(drawn) else 0.9, 0.9) - 0.03
+    if near and len(drawn):
+        low = max(low, min(float(np.quantile(values[:, :2].min(axis=1), 1 - NEAR)), 0.98) - 0.005)
     figure.add_shape(
         type="line", x0=low, y0=low, x1=1, y1=1, line={"color": theme.GREY, "dash": "dot", "width": 1.5}, layer="below"
     )
@@ -78,15 +85,19 @@ def scatter(rows: pd.DataFrame, *, chosen: str = "", height: int = 440) -> go.Fi
     _add_chosen(figure, drawn[drawn["heuristic"] == chosen])
     high = 1 + 0.1 * (1 - low)
     marks = values[:, [1, 0, 3, 2]].reshape(-1, 2)
-    for text, x, heights, at in (
+    captions = (
         ("its own prompts break", 1.0, (0.02, 0.1, 0.18, 0.26), "right"),
         ("all other prompts break", 0.02, (0.8, 0.72, 0.64, 0.88), "left"),
-    ):
+    )
+    for text, x, heights, at in captions if not near else ():
         x, y = _free((marks - low) / (high - low), x, heights, at)
         _say(figure, text, x, y, at)
     corner = int((values[:, :2] >= CORNER).all(axis=1).sum())
     if corner > 1:
         _say(figure, f"{corner:,} of {len(drawn):,} heuristics lie at (1, 1)", 1.0, 0.985, "right")
+    away = int((values[:, :2] < low).any(axis=1).sum())
+    if away:
+        _say(figure, f"{away:,} lie outside this part", 0.02, 0.02, "left")
     figure.update_layout(
         height=height, margin={"t": 10, "b": 70, "l": 52, "r": 10}, legend={"y": -0.14, "yanchor": "top"}
     )
@@ -161,6 +172,7 @@ def _add_chosen(figure: go.Figure, rows: pd.DataFrame) -> None:
     figure.add_trace(
         go.Scatter(
             x=[row["outside"]], y=[row["inside"]], mode="markers", hoverinfo="skip", showlegend=False, name="chosen",
+            cliponaxis=False,
             marker={"size": 22, "symbol": "circle-open", "color": theme.CHOSEN, "line": {"width": 2.5}},
         )
     )  # fmt: skip

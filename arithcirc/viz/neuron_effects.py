@@ -20,6 +20,8 @@ from arithcirc.viz import theme
 from arithcirc.viz.gallery import MARK
 
 BINS = 40
+PILED = 0.75
+"""Share of a group in one bar from which shares are on a logarithmic axis: the few others would not be seen."""
 INSIDE, OUTSIDE, CHANGED = MARK, "#2f7ebc", "#c2255c"
 
 
@@ -46,7 +48,7 @@ def plain_effects(
         groups = [(f"outside {name}", OUTSIDE, ~inside), (f"in {name}", INSIDE, inside)]
     means = [float(effects[held].mean()) for *_, held in groups]
     named = [
-        (f"{label}: mean {theme.number(mean, 3)}, n = {int(held.sum())}", colour, effects[held])
+        (f"{label}: mean (dashed) {theme.number(mean, 3)}, n = {int(held.sum())}", colour, effects[held])
         for (label, colour, held), mean in zip(groups, means, strict=True)
     ]
     layout = _layout("patching effect (nats)") | {"barmode": "overlay"}
@@ -57,7 +59,12 @@ def plain_effects(
         }
         for (_, colour, _), mean in zip(groups, means, strict=True)
     ]  # fmt: skip
-    return {"data": _bars(named, "effect %{x:.3g} nats"), "layout": layout}
+    bars = _bars(named, "effect %{x:.3g} nats")
+    if bars and max(float(bar["y"].max()) for bar in bars) > PILED:
+        least = np.log10(0.5 / len(effects))
+        layout["yaxis"] |= {"type": "log", "range": [least, 0.1], "tickformat": "~%", "dtick": 1}
+        layout["yaxis"]["title"] = layout["yaxis"]["title"] | {"text": "share of prompts (log)"}
+    return {"data": bars, "layout": layout}
 
 
 def plain_drops(

@@ -85,11 +85,12 @@ def _bars(
     told: Mapping[Neuron, str],
 ) -> go.Bar:  # fmt: skip
     value = [steps[i].value for i in at]
-    text = [_signed(v) if abs(v) >= _LABELLED * span else "" for v in value]
+    text = [_signed(v) if abs(v) >= _LABELLED * span or steps[i].neuron else "" for i, v in zip(at, value, strict=True)]
     facts = [[_fact(steps[i], told), starts[i] + steps[i].value, *_where(steps[i])] for i in at]
     return go.Bar(
         x=x[list(at)], y=value, base=starts[list(at)], width=1, marker={"color": colour}, name=name, text=text,
         textposition="outside", cliponaxis=False, textfont={"size": theme.SMALL - 1}, customdata=facts,
+        textangle=-90 if _named(steps) else 0,
         hovertemplate="%{customdata[0]}: %{y:+.2f} nats<br>sum so far %{customdata[1]:.2f}<extra></extra>",
     )  # fmt: skip
 

@@ -29,6 +29,7 @@ HELP = (
     "score is the share in common, base rate what a random map scores. Matching is correlation; the ablation asks "
     "whether prompts inside the heuristic break when its neurons are replaced, while those outside do not."
 )
+ZOOMS = {"all": "all", "near": "near (1, 1)"}
 HELP_SCATTER = (
     "Each mark is a heuristic, at the accuracy left on prompts outside it and inside it when its neurons are ablated "
     "(1 before). Far below the diagonal: only its own prompts break, so these neurons do this heuristic's work. On "
@@ -56,7 +57,17 @@ def layout(context: Context, view: View, source: Source) -> Any:
         help=HELP, actions=html.Button("CSV", className="quiet", **_csv_of("heuristics-grid", "heuristics")),
     )  # fmt: skip
     right = (
-        kit.panel("Accuracy inside against outside", _graph(table, family, chosen), help=HELP_SCATTER)
+        kit.panel(
+            "Accuracy inside against outside",
+            _graph(table, family, chosen, near(view)),
+            help=HELP_SCATTER,
+            actions=dmc.SegmentedControl(
+                id="heuristics-zoom",
+                value=view.choice("zoom", list(ZOOMS), "all"),
+                size="xs",
+                data=[{"value": name, "label": label} for name, label in ZOOMS.items()],
+            ),
+        )
         if problem is None
         else kit.panel("No accuracies by heuristic", kit.small(problem, mt=6))
     )
@@ -68,6 +79,11 @@ def layout(context: Context, view: View, source: Source) -> Any:
         ],
         gap=12,
     )
+
+
+def near(view: View) -> bool:
+    """The address asks for the points near (1, 1)."""
+    return view.choices.get("zoom") == "near"
 
 
 def ablation_of(view: View) -> str:
@@ -164,12 +180,12 @@ def rows(table: pd.DataFrame, family: str) -> list[dict[str, Any]]:
     ]
 
 
-def _graph(table: pd.DataFrame, family: str, chosen: str) -> html.Div:
+def _graph(table: pd.DataFrame, family: str, chosen: str, close: bool) -> html.Div:
     shown = table[table["family"] == family] if family else table
     drawn = int(enough(shown).sum())
     left = int(shown["inside"].notna().sum()) - drawn
     said = f"{drawn:,} drawn" + (f"; {left:,} with fewer than {FEWEST} prompts on a side are not" if left else "")
-    figure = scatter(shown, chosen=chosen, height=452)
+    figure = scatter(shown, chosen=chosen, height=452, near=close)
     return html.Div(
         [
             kit.graph(figure, id="heuristics-scatter", name="heuristics_in_out"),
@@ -192,9 +208,9 @@ def _list(context: Context, ablation: Any, family: Any, data: Any) -> Any:
     return rows(table, str(family or ""))
 
 
-def _draw(context: Context, ablation: Any, family: Any, label: Any, data: Any) -> tuple[Any, Any]:
+def _draw(context: Context, ablation: Any, family: Any, label: Any, zoom: Any, data: Any) -> tuple[Any, Any]:
     table = _table(context, ablation, data)[2]
-    both = _graph(table, str(family or ""), str(label or "")).children
+    both = _graph(table, str(family or ""), str(label or ""), zoom == "near").children
     return both[0].children[1].figure, both[1].children
 
 
@@ -231,9 +247,9 @@ def register(context: Context) -> None:
     app.callback(
         Output("heuristics-scatter", "figure"), Output("heuristics-drawn", "children"),
         Input("heuristics-ablation", "value"), Input("heuristics-family", "value"), Input("heuristics-label", "data"),
-        State("view", "data"),
+        Input("heuristics-zoom", "value"), State("view", "data"),
         prevent_initial_call=True,
-    )(lambda ablation, family, label, data: _draw(context, ablation, family, label, data))  # fmt: skip
+    )(lambda *asked: _draw(context, *asked))  # fmt: skip
     app.callback(
         Output("heuristics-chosen", "children"),
         Input("heuristics-ablation", "value"), Input("heuristics-label", "data"), State("view", "data"),
@@ -248,7 +264,7 @@ def register(context: Context) -> None:
         Input("heuristics-neurons", "cellClicked"), State("heuristics-label", "data"), State("view", "data"),
         prevent_initial_call=True,
     )  # fmt: skip
-    for control in ("heuristics-q", "heuristics-family", "heuristics-ablation"):
+    for control in ("heuristics-q", "heuristics-family", "heuristics-ablation", "heuristics-zoom"):
         kit.remember(context, control)
     kit.remember(context, "heuristics-label", "data")
 

@@ -84,14 +84,6 @@ def _first(source: Source, operator: str) -> str:
     return known[0][0] if known else f"{facts.FLAGSHIP[0]}{operator or '-'}{facts.FLAGSHIP[1]}="
 
 
-def _tokens(reply_tokens: Sequence[tuple[str, str]]) -> html.Div:
-    """The tokens with their positions."""
-    cells = [
-        html.Span([html.Code(text), html.Small(position)], className="prompt-token") for position, text in reply_tokens
-    ]
-    return html.Div(cells, className="prompt-tokens")
-
-
 # -- with a live model -----------------------------------------------------------------------------------------------
 
 
@@ -121,7 +113,7 @@ def _words(source: Source, case: Case, trial: str = "prompt-trial") -> dmc.Paper
     title = f"Why the model answers {words.said(case.reply.guesses[0])} to {case.prompt.shown}"
     later = html.Div(kit.small("asking what knockouts show …", ml=18, mt=4), id=trial, className="prompt-trial")
     told = [*words.unseen(case.prompt, source.operands), *words.sentences(case)]
-    return kit.panel(title, _tokens(case.reply.tokens), _story(told), later)
+    return kit.panel(title, panels.tokens(case.reply.tokens), panels.story(told), later)
 
 
 def _tried(context: Context, data: Any, second: bool) -> Any:
@@ -139,22 +131,13 @@ def _tried(context: Context, data: Any, second: bool) -> Any:
         return case, cases.try_out(model, case, named([ALL], labels.carriers, case.shape[1], "zero"), 0)
 
     case, trial = context.live.ask(source, question)
-    parts: list[Any] = [_story(told)] if (told := words.knockouts(case, trial)) else []
+    parts: list[Any] = [panels.story(told)] if (told := words.knockouts(case, trial)) else []
     if trial is not None and trial.turning:
         n = len(trial.turning)
         text = f"switch {'these ' + str(n) + ' neurons' if n > 1 else 'this neuron'} off"
         off = ",".join(str(neuron) for neuron in trial.turning)
         parts.append(kit.link(text, view.url(off=off, ablation=None), className="prompt-try"))
-    return [*parts, html.P(_bold(words.summary(case, trial)), className="prompt-short")]
-
-
-def _story(sentences: Sequence[str]) -> html.Ul:
-    return html.Ul([html.Li(_bold(text)) for text in sentences], className="prompt-story")
-
-
-def _bold(text: str) -> list[Any]:
-    """`**a**` as bold text; nothing else is markup."""
-    return [html.B(part) if i % 2 else part for i, part in enumerate(text.split("**"))]
+    return [*parts, html.P(panels.bold(words.summary(case, trial)), className="prompt-short")]
 
 
 def _other(context: Context, view: View, source: Source) -> tuple[Case | None, str | None]:
@@ -180,6 +163,7 @@ def _parts(view: View, source: Source, case: Case, other: Case | None) -> dmc.St
     known = {n: float(written[n.layer, n.index]) for n in case.carriers}
     neurons = panels.case_neurons(case, target, facts.effects(source, case.prompt.operator), view)
     pair = [panels.layers_panel(case), panels.heads_list(case, target, off)]
+    named = case.prompt.shown if other is not None else ""
     also = _compared(view, source, other, steps) if other is not None else ([], [], [])
     choices = dmc.Group([panels.steps_choice(steps), panels.target_choice(case, kind)], gap=8)
     return dmc.Stack(
@@ -187,10 +171,17 @@ def _parts(view: View, source: Source, case: Case, other: Case | None) -> dmc.St
             panels.waterfall_panel(case, target, choices, steps),
             *also[0],
             panels.heuristics_list(
-                case.labels, known, off, view, "nats", panels.labels_choice(view), command=_lacking(source)
+                case.labels,
+                known,
+                off,
+                view,
+                "nats",
+                panels.labels_choice(view),
+                command=_lacking(source),
+                named=named,
             ),
             *also[1],
-            panels.neurons_list(neurons, off, "nats"),
+            panels.neurons_list(neurons, off, "nats", named=named),
             *also[2],
             dmc.SimpleGrid(pair, cols=2, spacing=12),
             panels.heads_panel(case, target),
@@ -207,11 +198,20 @@ def _compared(view: View, source: Source, case: Case, steps: str) -> tuple[list[
     neurons = panels.case_neurons(case, target, facts.effects(source, case.prompt.operator), here)
     shown = case.prompt.shown
     lists = panels.heuristics_list(
-        case.labels, known, (), here, "nats", None, switches=False, command=_lacking(source), second=shown
+        case.labels,
+        known,
+        (),
+        here,
+        "nats",
+        None,
+        switches=False,
+        command=_lacking(source),
+        named=shown,
+        second=True,
     )
     return (
         [panels.waterfall_panel(case, target, None, steps, second=True)], [lists],
-        [panels.neurons_list(neurons, (), "nats", switches=False, second=shown)],
+        [panels.neurons_list(neurons, (), "nats", switches=False, named=shown, second=True)],
     )  # fmt: skip
 
 
@@ -238,7 +238,7 @@ def _stored(view: View, source: Source, prompt: Prompt, labels: facts.Labels, be
     stored = facts.stored_answer(source, prompt)
     title = f"What this run says of {prompt.shown}"
     told = words.unseen(prompt, source.operands) + words.stored_sentences(prompt, labels, stored, total)
-    said = kit.panel(title, _story(told))
+    said = kit.panel(title, panels.story(told))
     effect, listed = facts.effects(source, prompt.operator), list(dict.fromkeys([*labels.important, *known]))
     neurons = panels.neuron_rows(labels, listed, acts, known, effect, view)
     unit = "unscaled"

@@ -55,6 +55,24 @@ OFF_COLUMN = {
 }  # fmt: skip
 
 
+def tokens(reply_tokens: Sequence[tuple[str, str]]) -> html.Div:
+    """The tokens with their positions."""
+    cells = [
+        html.Span([html.Code(text), html.Small(position)], className="prompt-token") for position, text in reply_tokens
+    ]
+    return html.Div(cells, className="prompt-tokens")
+
+
+def story(sentences: Sequence[str]) -> html.Ul:
+    """Sentences as a list."""
+    return html.Ul([html.Li(bold(text)) for text in sentences], className="prompt-story")
+
+
+def bold(text: str) -> list[Any]:
+    """`**a**` as bold text; nothing else is markup."""
+    return [html.B(part) if i % 2 else part for i, part in enumerate(text.split("**"))]
+
+
 def waterfall_panel(case: Case, target: Target, choice: Any, steps: str, *, second: bool = False) -> dmc.Paper:
     """The waterfall by single neurons or by groups, with the choice of the target; `second` is the prompt compared."""
     found = case.singles(target) if steps == STEPS[0] else case.parts(target)
@@ -156,14 +174,15 @@ def heuristics_list(
     *,
     switches: bool = True,
     command: str | None = None,
-    second: str = "",
+    named: str = "",
+    second: bool = False,
 ) -> dmc.Paper:
     """Heuristics that hold, each with a switch where a model can answer; `command` makes missing labels.
 
-    `second` names the prompt where it is the one compared with.
+    `named` is the prompt where there are two, `second` the one compared with.
     """
     frame = facts.heuristic_rows(labels, dict(contribution))
-    title = f"{len(frame)} heuristics hold of {second or 'this prompt'}"
+    title = f"{len(frame)} heuristics hold of {named or 'this prompt'}"
     if command is not None:
         missing = [kit.small("This run has no labels yet. Make them:"), dmc.Code(command, block=True)]
         return kit.panel("No heuristics", *missing, help=HEURISTICS_HELP)
@@ -224,9 +243,10 @@ def neuron_rows(
 
 
 def neurons_list(
-    frame: pd.DataFrame, off: Collection[str], unit: str, *, switches: bool = True, second: str = ""
-) -> dmc.Paper:
-    """Neurons, each with a link, and a switch where a model can answer; `second` names the prompt compared with."""
+    frame: pd.DataFrame, off: Collection[str], unit: str, *, switches: bool = True, named: str = "",
+    second: bool = False,
+) -> dmc.Paper:  # fmt: skip
+    """Neurons, each with a link, and a switch where a model can answer; `named` is the prompt where there are two."""
     if frame.empty:
         return kit.panel("Neurons", kit.small("This run names no important neurons of this operator."))
     chosen = set(off)
@@ -243,11 +263,11 @@ def neurons_list(
         _bar("contribution", f"contribution ({unit})", frame["contribution"], minWidth=170),
         _number("effect", "effect (nats)", 2, minWidth=118, width=118),
     ]
-    named = int((frame["group"] != KINDS["others"]).sum())
-    title = f"{named} important neurons" + (
-        f" and the {len(frame) - named} strongest others" if named < len(frame) else ""
+    listed = int((frame["group"] != KINDS["others"]).sum())
+    title = f"{listed} important neurons" + (
+        f" and the {len(frame) - listed} strongest others" if listed < len(frame) else ""
     )
-    title += f" on {second}" if second else ""
+    title += f" on {named}" if named else ""
     drawn = _list(
         frame, columns, id=f"prompt-neurons{WITH if second else ''}", name="neurons_on_prompt",
         height=260 if second else 340,
