@@ -274,7 +274,10 @@ def side_by_side(found: Sequence[tuple[str, Parts]]) -> go.Figure:
             )
         )  # fmt: skip
     figure.update_yaxes(autorange="reversed", showgrid=False, ticklen=0)
-    figure.update_xaxes(title="contribution (nats)", zeroline=True)
+    ends = [0.0, *(float(v) for trace in figure.data for v in trace.x)]
+    room = 0.2 * ((max(ends) - min(ends)) or 1.0)  # for the numbers beside the bars, which names stand left of
+    span = [min(ends) - (room if min(ends) < 0 else 0), max(ends) + room]
+    figure.update_xaxes(title="contribution (nats)", zeroline=True, range=span)
     return figure.update_layout(
         margin={"t": 12, "r": 40, "b": 44}, barmode="group", bargap=0.3, legend={"y": 1.02, "yanchor": "bottom"}
     )
