@@ -97,7 +97,7 @@ def scatter(rows: pd.DataFrame, *, chosen: str = "", height: int = 440, near: bo
         _say(figure, f"{corner:,} of {len(drawn):,} heuristics lie at (1, 1)", 1.0, 0.985, "right")
     away = int((values[:, :2] < low).any(axis=1).sum())
     if away:
-        _say(figure, f"{away:,} lie outside this part", 0.02, 0.02, "left")
+        _say(figure, f"{away:,} lie outside this part", 0.3, 0.03, "left")
     figure.update_layout(
         height=height, margin={"t": 10, "b": 70, "l": 52, "r": 10}, legend={"y": -0.14, "yanchor": "top"}
     )

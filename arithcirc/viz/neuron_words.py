@@ -125,7 +125,7 @@ def breaks(cases: Cases, *, ablation: str = "zero") -> str:
         )
     largest = float(np.abs(cases.drop).max())
     if largest < NOTHING:
-        return f"{text}; no log probability of one moves by {NOTHING:g} nats or more."
+        return f"{text}; no log probability moves by {NOTHING:g} nats or more."
     return f"{text}; {'their' if cases.fall is None else 'the'} log probability {_moves(cases.drop)}."
 
 
