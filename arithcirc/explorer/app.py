@@ -176,17 +176,40 @@ def _route(context: Context, path: Any, query: Any) -> tuple[Any, ...]:
         missing, view = asked.missing(view, source), asked.known(asked.settled(view, source))
         held = [c for c in source.checkpoints if source.checkpoint and c.model == source.checkpoint.model]
     except Exception as error:
-        shown = {"runs": keys, "run": view.run or None, "ops": [], "op": "", "step": 0, "page": view.page}
+        shown = {
+            "runs": keys,
+            "run": view.run or None,
+            "ops": [],
+            "op": "",
+            "step": 0,
+            "page": view.page,
+            "title": TITLE,
+        }
         return _told(context, error), view.data(), shown, []
     shown = {
         "runs": keys, "run": source.key, "op": view.op, "page": view.page,
         "ops": [{"value": o, "label": theme.OPERATOR_SIGNS.get(o, o)} for o in source.operators],
         "step": held.index(source.checkpoint) if source.checkpoint in held else 0,
-        "address": view.url() if missing or "step=" in str(query) else "",
+        "address": view.url() if missing or "step=" in str(query) else "", "title": _title(view, source),
     }  # fmt: skip
     page = _drawn(context, view, source)  # first: reading finds what is damaged inside
     drawn = [*_told_first(view, source, missing), page]
     return drawn, view.data(), shown, [[c.model, c.revision] for c in held]
+
+
+def _title(view: View, source: Source) -> str:
+    """What the browser's tab says: `Neuron L2N209 − · neox-arith/step4000 · arithcirc explorer`."""
+    page = PAGES.get(view.page)
+    if page is None:
+        return TITLE
+    at, held = page.at(view, source), view.choices
+    what = held.get("prompt", "")[:40] if view.page == "prompt" else ""
+    if view.page == "neuron" and "layer" in held and "neuron" in held:
+        what = f"L{held['layer'][:6]}N{held['neuron'][:8]}"
+    sign = theme.OPERATOR_SIGNS.get(at.op, at.op) if view.page != "prompt" else ""
+    step = source.checkpoint.revision if source.checkpoint is not None else ""
+    named = " ".join(part for part in (page.title, what, sign) if part)
+    return " · ".join([named, f"{source.key} {step}".strip(), TITLE])
 
 
 def _told_first(view: View, source: Source, missing: str) -> list[Any]:

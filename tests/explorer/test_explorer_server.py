@@ -209,6 +209,36 @@ def test_a_damaged_manifest_is_one_line(text, copied):
         made.go(f"/{page}").calm()
 
 
+def test_the_newest_run_that_can_be_read_opens_first(explorer_run, tmp_path):
+    for name in ("old", "newer", "newest"):
+        shutil.copytree(
+            explorer_run.path, tmp_path / "runs" / name, ignore=shutil.ignore_patterns("maps_*", "gallery*")
+        )
+    for when, name in enumerate(("old", "newer", "newest"), 1):
+        os.utime(tmp_path / "runs" / name / "manifest.json", (when, when))
+    (tmp_path / "runs" / "newest" / "manifest.json").write_text("{")
+    answer = asker([tmp_path / "runs"]).go("/").calm()
+    assert answer.view["run"] == "newer"
+    frame = answer.json["response"]["frame-shown"]["data"]
+    assert {"value": "newest", "label": "newest (damaged)"} in frame["runs"]
+    assert frame["title"].startswith("Overview ")
+    assert "newer" in frame["title"]
+    given = asker([tmp_path / "runs" / "old", tmp_path / "runs"])
+    assert given.go("/").calm().view["run"] == "runs/old"
+    assert sorted(given.context.library.paths()) == ["newer", "newest", "runs/old"]
+
+
+def test_labels_that_were_not_computed_are_not_said_to_write_nothing(copied):
+    for table in ("neurons", "heuristics"):
+        (copied / f"{table}.parquet").unlink()
+    made = asker([copied], PlantedLive())
+    made.context.live.ask(made.context.source({}), lambda model: model.info)
+    page = made.go("/prompt?op=%2B&prompt=12%2B13%3D").calm().page
+    assert "No neuron of this run has been labelled, nor which are important" in page
+    assert "whose heuristics hold write" not in page
+    assert "arithcirc neurons" in made.go("/neuron?op=%2B").calm().page
+
+
 # -- runs that change while open ---------------------------------------------------------------------------------------
 
 

@@ -115,6 +115,7 @@
       fill(frame) {
         if (!frame) return;
         shown.frame = frame;
+        if (frame.title) document.title = frame.title;
         if (frame.address) setTimeout(() => window.history.replaceState(window.history.state, "", frame.address), 100);
         const set = window.dash_clientside.set_props;
         set("frame-run", { data: frame.runs, value: frame.run });

@@ -20,6 +20,11 @@
     return "?" + held.toString();
   }
 
+  // Enter is the end of a search: its list of suggestions closes, which would lie over the grid.
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && event.target.id === "neurons-q") window.setTimeout(() => event.target.blur(), 0);
+  });
+
   // -- cells: text only, drawn by React, so that nothing in a run becomes markup --------------------------------------
 
   const cells = (window.dashAgGridComponentFunctions = window.dashAgGridComponentFunctions || {});

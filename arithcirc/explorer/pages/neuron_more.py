@@ -81,7 +81,7 @@ def _small(field: str, title: str, explained: str) -> dict[str, Any]:
     """A probability: three decimals, or a power of ten when it is small (assets/neurons.js)."""
     return {
         "field": field, "headerName": title, "headerTooltip": explained, "type": "numericColumn", "width": 64,
-        "minWidth": 62, "cellRenderer": "NeuronSmall",
+        "minWidth": 62, "cellRenderer": "NeuronSmall", "cellStyle": {"paddingLeft": "3px", "paddingRight": "5px"},
     }  # fmt: skip
 
 
