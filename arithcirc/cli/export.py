@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from arithcirc.cli import show
-from arithcirc.errors import ArithcircError
+from arithcirc.errors import ArithcircError, RequestError
 
 if TYPE_CHECKING:
     from arithcirc.store import RunFolder
@@ -43,6 +43,10 @@ def export_command(
 
     folder = open_folder(run)
     if formats is None and not isinstance(folder, SweepFolder):
+        if "prompts" not in folder.manifest["config"]:
+            raise RequestError(
+                f"{run} is no run of 'arithcirc analyze', which pages are of: give --formats for its figures"
+            )
         _site(folder, out, top)
         return
     from arithcirc.viz.export import write_figures
@@ -64,8 +68,7 @@ def _site(run: "RunFolder", out: Path, top: int) -> None:
         f"about {show.memory(plan.expected_bytes)} in {out}",
         markup=False,
     )
-    where = "/".join(run.path.resolve().parts[-2:])  # no path of the machine
-    again = shlex.join(["arithcirc", "export", where, "--out", out.name, "--top", str(top)])
+    again = shlex.join(["arithcirc", "export", _typed(run.path, 2), "--out", _typed(out, 1), "--top", str(top)])
     earlier = out.is_dir() and any(out.iterdir())
     try:
         with show.progress() as report:
@@ -75,3 +78,12 @@ def _site(run: "RunFolder", out: Path, top: int) -> None:
         kept = f"the earlier export in {out} is untouched" if earlier else f"nothing was written to {out}"
         raise Interrupted(f"interrupted: {kept}, nothing half-written is left; run the command again") from None
     show.out.print(f"{site.pages} pages, {show.memory(site.size)}: {out / 'index.html'}", markup=False)
+
+
+def _typed(path: Path, parts: int) -> str:
+    """A relative path as it was given; of another the last parts, for pages must not name folders of this machine."""
+    return (
+        path.as_posix()
+        if not path.is_absolute() and ".." not in path.parts
+        else "/".join(path.resolve().parts[-parts:])
+    )

@@ -24,14 +24,16 @@ from arithcirc.catalogue import SweepFolder
 from arithcirc.errors import EnvironmentFailure, RequestError
 from arithcirc.store import RunFolder, sha256_file, write_atomic, write_text
 from arithcirc.viz import agreement, theme
+from arithcirc.viz.axioms.plates import PLATES as AXIOM_PLATES
+from arithcirc.viz.axioms.study import AxiomStudy
 from arithcirc.viz.effects import head_carriers, head_heatmap, mlp_heatmap
+from arithcirc.viz.emergence import plates as emergence
 from arithcirc.viz.emergence.data import read_sweep
-from arithcirc.viz.emergence.plates import drawn
 from arithcirc.viz.faithfulness import faithfulness_curves
 from arithcirc.viz.frames import RunData
 from arithcirc.viz.influence import plates as influence
 from arithcirc.viz.influence.study import Study
-from arithcirc.viz.plates import ARRAYS, PLATES, TABLES, Plate, drawings
+from arithcirc.viz.plates import ARRAYS, PLATES, TABLES, Plate, drawn
 
 STATIC = ("png", "svg", "pdf")
 FORMATS = ("html", *STATIC)
@@ -72,12 +74,18 @@ def write_figures(
         _kaleido()  # before anything is drawn
     sweep = isinstance(run, SweepFolder)
     study = None if isinstance(run, SweepFolder) else Study.find(run.path)
+    axioms = None if isinstance(run, SweepFolder) else AxiomStudy.alone(run)
     if isinstance(run, SweepFolder):
-        figures = list(drawn(read_sweep(run)))
+        figures = list(emergence.drawn(read_sweep(run)))
     elif study is not None and study.path == run.path:
         figures = list(influence.drawn(influence.read_study(study)))
+    elif axioms is not None:
+        data = axioms.read()
+        figures = [(stem, _files(plate, data), figure) for plate, stem, figure in drawn(AXIOM_PLATES, data)]
     else:
         figures = list(_figures(run, cells))
+    if not figures and axioms is not None:
+        raise RequestError(f"{run.path} has no figures of its own: give a study/ or the folder of an opened model")
     if not figures:
         kind, maker = ("sweep", "sweep") if sweep else ("run", "analyze")
         raise RequestError(f"{kind} {run.path} has no tables to draw: run 'arithcirc {maker}' first")
@@ -150,10 +158,8 @@ def _figures(run: RunFolder, cells: int) -> Iterator[Named]:
             with contextlib.suppress(RequestError):
                 yield name, (f"{table}.parquet",), draw(frame)
     data = read_data(run, cells=cells)
-    for plate in PLATES:
-        for values, draw_plate in drawings(plate, data, files=True):
-            if (figure := draw_plate()) is not None:
-                yield plate.stem(values), _files(plate, data), figure
+    for plate, stem, figure in drawn(PLATES, data):
+        yield stem, _files(plate, data), figure
 
 
 def _files(plate: Plate, data: RunData) -> tuple[str, ...]:

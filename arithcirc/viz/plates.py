@@ -8,7 +8,7 @@ then says which table is missing and which command makes it.
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -66,7 +66,7 @@ class Plate:
     def stem(self, values: tuple[str, ...]) -> str:
         """The file's name: the key and the values that tell files apart."""
         shown = [theme.OPERATOR_NAMES.get(v, v) for v, s in zip(values, self.selectors, strict=True) if s.exported]
-        return "_".join([self.key, *shown])
+        return "_".join([self.key, *shown]).replace(" ", "-")
 
 
 def _among(table: str, column: str, labels: dict[str, str]) -> Options:
@@ -186,6 +186,14 @@ def drawings(
         return
     for values in plate.choices(data, files=files):
         yield values, lambda values=values: _try(plate, data, values)  # type: ignore[misc]
+
+
+def drawn(plates: Sequence[Plate], data: RunData) -> Iterator[tuple[Plate, str, go.Figure]]:
+    """Every figure that the tables allow and that becomes a file: its plate, file stem, figure."""
+    for plate in plates:
+        for values, draw in drawings(plate, data, files=True):
+            if (figure := draw()) is not None:
+                yield plate, plate.stem(values), figure
 
 
 def _try(plate: Plate, data: RunData, values: tuple[str, ...]) -> go.Figure | None:

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from axioms import planted_axioms as planted
 from viz import synthetic
 
+from arithcirc.cli.export import export_command
 from arithcirc.errors import EnvironmentFailure, RequestError
 from arithcirc.store import sha256_file
 from arithcirc.viz.export import config_hash, write_figures
@@ -42,6 +44,19 @@ def test_only_the_named_figures_are_written(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"'head_heat'.*head_carriers"):
         write_figures(run, tmp_path / "none", only=("head_heat",))
     assert not (tmp_path / "none").exists()
+
+
+def test_an_axiom_study_and_an_opened_model_give_their_figures(tmp_path: Path) -> None:
+    study, opened = planted.write_study(tmp_path / "small"), planted.write_opening(tmp_path / "opened")
+    (path,) = write_figures(study, tmp_path / "bars", only=("axioms_bars",))
+    sidecar = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    assert (sidecar["table"], sidecar["table_sha256"]) == ("bars.parquet", sha256_file(study.path / "bars.parquet"))
+    (rule,) = write_figures(opened, tmp_path / "rule", only=("axioms_layers",))
+    assert rule.name == "axioms_layers_TS2-none-s0-step200.html"
+    with pytest.raises(RequestError, match="give a study/ or the folder of an opened model"):
+        write_figures(planted.write_comparison(tmp_path / "small"), tmp_path)
+    with pytest.raises(RequestError, match=r"is no run of 'arithcirc analyze'.*give --formats"):
+        export_command(study.path, out=tmp_path / "site")
 
 
 def test_unknown_formats_and_empty_runs_are_refused(tmp_path: Path) -> None:

@@ -259,7 +259,7 @@ def test_what_is_missing_or_damaged_is_one_line_without_a_path(folder, tmp_path)
     assert str(tmp_path) not in str(told.value)
     (own / "documents.parquet").write_bytes(b"nothing")
     for call in (lambda: broken.texts([1]), lambda: broken.corpus(), lambda: broken.table("documents")):
-        with pytest.raises(RunConflictError, match="cannot be read") as told:
+        with pytest.raises(RunConflictError, match="is damaged: make it again with") as told:
             call()
         assert str(tmp_path) not in str(told.value)
     (own / "manifest.json").write_text("{")

@@ -55,6 +55,15 @@ class AxiomStudy:
         compared = next((run for path in (root / OPENING, root) if (run := _run(path, (COMPARISON,)))), None)
         return cls(root, study, _named(found), compared)
 
+    @classmethod
+    def alone(cls, run: RunFolder) -> "AxiomStudy | None":
+        """A study's run folder, or that of an opened model, without those beside it; None where it is neither."""
+        if "evaluation" in run.manifest["config"]:
+            return cls(run.path, run)
+        if OPENING in run.manifest["config"]:
+            return cls(run.path, None, _named([run]))
+        return None
+
     def read(self) -> RunData:
         """Every table that is there, with the recipe. Raises RunConflictError for a damaged one."""
         tables: dict[str, pd.DataFrame] = {}

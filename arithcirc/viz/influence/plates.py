@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 
 from arithcirc.errors import RequestError
 from arithcirc.influence_scores import SCORES, ScoreStore
+from arithcirc.viz import plates
 from arithcirc.viz.frames import RunData, has
 from arithcirc.viz.influence import names
 from arithcirc.viz.influence.answers import answer_ranks, answer_rates
@@ -22,7 +23,7 @@ from arithcirc.viz.influence.lift import lift_figure, mechanism_kinds
 from arithcirc.viz.influence.magnitude import cumulative_curves, rank_influence
 from arithcirc.viz.influence.retrieval import retrieval_figure
 from arithcirc.viz.influence.study import Study
-from arithcirc.viz.plates import Options, Plate, Selector, drawings
+from arithcirc.viz.plates import Options, Plate, Selector
 
 TABLES = (
     "findings", "accuracy", "queries", "correlation", "correlation_groups", "magnitude_groups", "power_law",
@@ -100,12 +101,9 @@ def in_turn(mechanisms: pd.DataFrame, most: int = 6) -> pd.DataFrame:
 
 def drawn(data: RunData) -> Iterator[tuple[str, tuple[str, ...], go.Figure]]:
     """Every figure that the study's tables allow: file stem, files it is drawn from, figure."""
-    for plate in PLATES:
-        for values, draw in drawings(plate, data, files=True):
-            if (figure := draw()) is not None:
-                used = (t for t in (*plate.tables, *plate.uses) if t in data.tables and t not in DERIVED)
-                files = tuple(f"{t}.parquet" for t in used)
-                yield plate.stem(values), files or ("top.parquet",), figure
+    for plate, stem, figure in plates.drawn(PLATES, data):
+        used = (t for t in (*plate.tables, *plate.uses) if t in data.tables and t not in DERIVED)
+        yield stem, tuple(f"{t}.parquet" for t in used) or ("top.parquet",), figure
 
 
 DERIVED = ("ranks", "corpus", "corpus_sources")
