@@ -1,0 +1,73 @@
+"""Does a small transformer learn the axiom of transitivity, or a shortcut?
+
+`make axioms` first (12 models trained and asked, two of them opened), then
+`python analyses/15_rule_or_shortcut/run.py [FOLDER]`. Prints what README.md quotes and draws
+figures/15_rule_or_shortcut/.
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+import arithcirc as ac
+from arithcirc.store import RunFolder
+
+ROOT = Path(__file__).resolve().parents[2]
+FIGURES = ROOT / "figures" / "15_rule_or_shortcut"
+COMMAND = "python analyses/15_rule_or_shortcut/run.py"
+LONG = (11, 13, 15)
+DRAWN = {
+    "study": ("axioms_length_TS2_accuracy", "axioms_overview_hard"),
+    "opening/none": ("axioms_layers", "axioms_circuit", "axioms_patching_heads"),
+}
+
+
+def accuracy(cells: pd.DataFrame, family: str, nodes: tuple[int, ...], factor: float | None = None) -> pd.DataFrame:
+    """Mean accuracy over some sizes: a row a mix, a column a kind of positions, seeds averaged."""
+    same = cells["factor"].isna() if factor is None else cells["factor"].eq(factor).fillna(value=False)
+    chosen = cells[cells["counted"] & (cells["kind"] == "model") & (cells["family"] == family) & same]
+    chosen = chosen[chosen["nodes"].isin(nodes)]
+    return chosen.pivot_table(index="mix", columns="positions", values="accuracy", sort=False)
+
+
+def main(folder: Path) -> None:
+    """Print the tables, then draw."""
+    study = RunFolder.open(folder / "study")
+    cells = study.table("cells")
+    sets = (
+        ("sequential", LONG, None),
+        ("sequential", (6,), None),
+        ("flipped", (6,), None),
+        ("flipped", (15,), None),
+        ("reversal", (6,), None),
+        ("shuffled", (6,), None),
+        ("branching", (8,), 1.4),
+        ("branching", (12,), 1.4),
+    )
+    for family, nodes, factor in sets:
+        print(f"\n{family} {'' if factor is None else factor} {', '.join(map(str, nodes))}")
+        print(accuracy(cells, family, nodes, factor).round(3).to_string())
+    print("\nbars")
+    print(study.table("bars")[["bar", "wanted", "measured", "seeds", "seeds_holding", "holds"]].to_string(index=False))
+    for name in ("none", "learned"):
+        opened = RunFolder.open(folder / "opening" / name)
+        print(f"\n{name}: {opened.table('verdict')['claim'].iloc[-1]}")
+        print(opened.table("generalisation")[["questions", "hard", "hard_low", "hard_high"]].round(2).to_string())
+        needed = opened.table("layers_needed").pivot_table(
+            index="distance", columns=["curve", "scope"], values="needed", sort=False
+        )
+        print(needed.to_string())
+        faithful = opened.table("faithfulness").query("circuit == 'found'")
+        columns = ["questions", "heads", "mlps", "faithfulness", "completeness", "accuracy"]
+        print(faithful[columns].round(3).to_string(index=False))
+        heads = opened.table("edge_heads").sort_values("excess").groupby("questions").tail(2)
+        print(heads[["questions", "layer", "head", "query", "target", "attention", "base_rate", "effect"]].round(2))
+    for part, names in DRAWN.items():
+        run = RunFolder.open(folder / part)
+        ac.write_figures(run, FIGURES, ("png",), command=COMMAND, only=names, at_most=300_000)
+    print(f"figures: {FIGURES.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "runs" / "axioms" / "small")
