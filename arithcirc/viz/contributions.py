@@ -261,7 +261,7 @@ def at_equals(explanation: Explanation, target: Target) -> go.Figure:
 def side_by_side(found: Sequence[tuple[str, Parts]]) -> go.Figure:
     """The groups' contributions to each prompt's target, summed over layers, and the targets' logits."""
     figure = go.Figure().update_layout(template=theme.template("light"))
-    names = [GROUPS[group][0] for group in GROUPS]
+    names = [SHORT.get(group, GROUPS[group][0]) for group in GROUPS]
     for i, (prompt, held) in enumerate(found):
         values = [held.group(group) for group in GROUPS] + [held.total]
         colour = _LINES[i % len(_LINES)]
@@ -275,8 +275,8 @@ def side_by_side(found: Sequence[tuple[str, Parts]]) -> go.Figure:
         )  # fmt: skip
     figure.update_yaxes(autorange="reversed", showgrid=False, ticklen=0)
     ends = [0.0, *(float(v) for trace in figure.data for v in trace.x)]
-    room = 0.2 * ((max(ends) - min(ends)) or 1.0)  # for the numbers beside the bars, which names stand left of
-    span = [min(ends) - (room if min(ends) < 0 else 0), max(ends) + room]
+    room = 0.25 * ((max(ends) - min(ends)) or 1.0)  # for the numbers beside the bars, which names stand left of
+    span = [min(ends) - (2 * room if min(ends) < 0 else 0), max(ends) + room]
     figure.update_xaxes(title="contribution (nats)", zeroline=True, range=span)
     return figure.update_layout(
         margin={"t": 12, "r": 40, "b": 44}, barmode="group", bargap=0.3, legend={"y": 1.02, "yanchor": "bottom"}

@@ -158,7 +158,7 @@ def _grid(view: View, source: Source, table: NeuronTable) -> dag.AgGrid:
         getRowId="params.data.id",
         dashGridOptions={
             "animateRows": False, "headerHeight": 32, "rowHeight": 28, "theme": kit.GRID_THEME,
-            "overlayNoRowsTemplate": "Nothing to show: the line at the top right of the grid says why",
+            "localeText": {"noRowsToShow": "Nothing to show: the line above the grid says why"},
             "cacheBlockSize": BLOCK, "maxBlocksInCache": 40, "maxConcurrentDatasourceRequests": 1,
             "infiniteInitialRowCount": min(table.total, BLOCK), "blockLoadDebounceMillis": 60, "rowBuffer": 20,
             "rowSelection": {

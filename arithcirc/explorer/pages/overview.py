@@ -64,10 +64,10 @@ def layout(context: Context, view: View, source: Source) -> Any:
         middle = [dmc.GridCol(kit.empty("No mechanism to show", *absent(source, "effects", view.op)), span=12)]
     columns = dmc.Grid(
         [
-            dmc.GridCol(_story(view, source, here), span={"base": 12, "md": 6.4}),
+            dmc.GridCol(_story(view, source, here), span={"base": 12, "md": 6}),
             dmc.GridCol(
                 dmc.Stack([_operators(view, source, facts), _model(view, source)], gap=12, h="100%"),
-                span={"base": 12, "md": 5.6},
+                span={"base": 12, "md": 6},
             ),
             *middle,
             dmc.GridCol(_limits(source, here), span=12),
