@@ -1,6 +1,6 @@
 """What a folder of axiom data is asked to hold: mixes, sizes, evaluation sets, names, seed; checked and frozen."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -14,6 +14,38 @@ from arithcirc.errors import RequestError
 TRAIN, VALIDATION, EVALUATION = 157_500, 17_500, 500
 """Sizes of the paper: 175 thousand examples of which a tenth is held out, 500 questions a set."""
 MOST = 100_000_000
+_FEW = 8
+
+
+def check_longest(longest: int, nodes: Iterable[int], what: str) -> None:
+    """Raises RequestError where evaluation sets are asked for and none of these has `longest` nodes or fewer."""
+    if longest < (fewest := min(nodes)):
+        raise RequestError(
+            f"no evaluation set {what} has {longest} node(s) or fewer: use --longest {fewest} or more, or "
+            "--evaluation 0"
+        )
+
+
+def told_difference(asked: Mapping[str, Any], held: Mapping[str, Any]) -> str | None:
+    """The first setting in which a folder's spec differs from the one asked for, in one short piece; None for equal.
+
+    Numbers in a row are a range, `lengths: 2..200 in the folder, 3..6 asked`; how many more differ is only counted.
+    """
+    different = [name for name in {**asked, **held} if held.get(name) != asked.get(name)]
+    if not different:
+        return None
+    first, more = different[0], len(different) - 1
+    said = f"{first}: {_short(held.get(first))} in the folder, {_short(asked.get(first))} asked"
+    return f"{said}; {more} more differ{'s' * (more == 1)}" if more else said
+
+
+def _short(value: Any) -> str:
+    if not isinstance(value, list | tuple):
+        return repr(value)
+    if len(value) > 2 and all(isinstance(v, int) for v in value) and list(value) == [*range(value[0], value[-1] + 1)]:
+        return f"{value[0]}..{value[-1]}"
+    few = ", ".join(map(str, value[:_FEW]))
+    return f"{few} and {len(value) - _FEW} more" if len(value) > _FEW else few or "none"
 
 
 @dataclass(frozen=True)
@@ -51,6 +83,10 @@ class DataSpec:
         for name in self.mixes:
             self.stream(name)
         if self.evaluation:
+            if self.families:
+                check_longest(
+                    self.longest, [cell.nodes for cell in cells(self.families)], f"of {', '.join(self.families)}"
+                )
             for cell in self.cells():
                 self.names().check(cell.nodes)
         if not (self.mixes and self.train + self.validation) and not self.cells():

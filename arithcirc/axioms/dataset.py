@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arithcirc.axioms.data_spec import DataSpec
+from arithcirc.axioms.data_spec import DataSpec, told_difference
 from arithcirc.axioms.evaluation import evaluation_set
 from arithcirc.axioms.graphs import Question
 from arithcirc.axioms.lines import continue_lines, in_train
 from arithcirc.axioms.shortcuts import SHORTCUTS, score
 from arithcirc.axioms.text import answer, parse, write
 from arithcirc.axioms.tokenizer import TASKS, save_tokenizer
-from arithcirc.config import differing_fields
 from arithcirc.errors import PromptError, RequestError, RunConflictError
 from arithcirc.store import sha256_file, write_json, write_text
 
@@ -140,9 +139,9 @@ def _begun(spec: DataSpec, folder: Path) -> dict[str, dict[str, Any]]:
     """What is finished of this spec in the folder, which is made when it is new."""
     if (folder / MANIFEST).is_file():
         held, files = _read_manifest(folder)
-        if different := differing_fields(spec.to_json(), held.to_json()):
+        if different := told_difference(spec.to_json(), held.to_json()):
             raise RunConflictError(
-                f"{folder} holds other data ({'; '.join(different)}): choose another --out, or delete the folder"
+                f"{folder} holds other data ({different}): choose another --out, or delete the folder"
             )
         return files
     own = {f"{MANIFEST}.part", *TASKS}

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from arithcirc.axioms.data_spec import told_difference
 from arithcirc.axioms.lines import continue_lines, in_train, read_lines, row_line
 from arithcirc.axioms.question_specs import QuestionSpec
 from arithcirc.axioms.tokenizer import TASKS, save_tokenizer, vocabulary
-from arithcirc.config import differing_fields
 from arithcirc.errors import RunConflictError
 from arithcirc.store import sha256_file, write_json
 
@@ -93,8 +93,6 @@ def _begun(spec: QuestionSpec, folder: Path) -> Files:
         raise RunConflictError(f"{file} is damaged ({error}): delete {folder} and make the data again") from None
     if schema != SCHEMA:
         raise RunConflictError(f"{file} has schema {schema}, this version reads {SCHEMA}: make the data again")
-    if different := differing_fields(spec.to_json(), held):
-        raise RunConflictError(
-            f"{folder} holds other data ({'; '.join(different)}): choose another --out, or delete the folder"
-        )
+    if different := told_difference(spec.to_json(), held):
+        raise RunConflictError(f"{folder} holds other data ({different}): choose another --out, or delete the folder")
     return files

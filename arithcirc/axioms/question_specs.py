@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from arithcirc.axioms.corr2cause.questions import SIZES, CorrelationStream, correlation_row, decidable
+from arithcirc.axioms.data_spec import check_longest
 from arithcirc.axioms.draws import whole
 from arithcirc.axioms.evaluation import Cell
 from arithcirc.axioms.mixes import LENGTHS
@@ -55,6 +56,8 @@ class SeparationSpec:
         _check_numbers(
             self.task, self.sizes(), train=self.train, validation=self.validation, evaluation=self.evaluation
         )
+        if self.evaluation:
+            check_longest(self.longest, [cell.nodes for cell, _ in EVALUATION], f"of {self.task}")
         self._stream()
         for cell in self._cells():
             self._names().check(cell.nodes)

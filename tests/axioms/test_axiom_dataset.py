@@ -8,7 +8,7 @@ import pytest
 from cyclopts import App
 
 from arithcirc.axioms import dataset
-from arithcirc.axioms.data_spec import DataSpec
+from arithcirc.axioms.data_spec import DataSpec, told_difference
 from arithcirc.axioms.dataset import DataFolder, make_data, read_questions
 from arithcirc.axioms.evaluation import Cell, evaluation_set
 from arithcirc.axioms.mixes import Stream
@@ -166,11 +166,33 @@ def test_a_line_that_is_no_question_is_named(tmp_path, line, message):
         ({"vocab": 71}, "no vocabulary of 71"),
         ({"seed": -1}, "seed is -1"),
         ({"lengths": (63,), "longest_name": 1}, "63 names are asked"),
+        ({"longest": 2}, r"no evaluation set of sequential, .* has 2 node\(s\) or fewer: use --longest 3"),
+        ({"families": ("branching",), "longest": 4}, "of branching has 4 node.*: use --longest 5 or more"),
     ],
 )
 def test_a_spec_that_cannot_be_made_is_refused(fields, message):
     with pytest.raises(RequestError, match=message):
         DataSpec(**fields)
+
+
+def test_sets_need_room_only_where_they_are_asked_for():
+    assert DataSpec(longest=2, evaluation=0).cells() == DataSpec(longest=2, families=()).cells() == ()
+    assert [cell.name for cell in DataSpec(longest=3, families=("names", "branching")).cells()] == ["names-03"]
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "said"),
+    [
+        ({}, {}, None),
+        ({"lengths": tuple(range(2, 201))}, {}, "lengths: 2..200 in the folder, 3..6 asked"),
+        ({"lengths": (2, 4)}, {"seed": 3}, "lengths: 2, 4 in the folder, 3..6 asked; 1 more differs"),
+        ({"mixes": ()}, {"vocab": 69, "seed": 3}, "mixes: none in the folder, TS1, TS2, OCC asked; 2 more differ"),
+        ({"lengths": tuple(range(2, 41, 2))}, {}, "2, 4, 6, 8, 10, 12, 14, 16 and 12 more in the folder, 3..6 asked"),
+    ],
+)
+def test_one_short_difference_is_told(held, asked, said):
+    told = told_difference(DataSpec(**asked).to_json(), DataSpec(**held).to_json())
+    assert told == said or (said and told.endswith(said))
 
 
 def test_questions_of_validation_that_train_has_too_are_counted(tmp_path):
