@@ -8,7 +8,7 @@ import pytest
 from arithcirc.axioms.chains import chain, reversal
 from arithcirc.axioms.evaluation import Cell, evaluation_set
 from arithcirc.axioms.graphs import Graph, question
-from arithcirc.axioms.shortcuts import SHORTCUTS, literal_edge, mention_order, score, wilson
+from arithcirc.axioms.shortcuts import SHORTCUTS, end_roles, literal_edge, mention_order, score, wilson
 from arithcirc.errors import RequestError
 
 
@@ -61,6 +61,40 @@ def test_a_stated_edge_is_read_in_its_direction():
     assert [literal_edge(question(graph, *pair)) for pair in ("BA", "AB", "AC", "BC")] == [True, False, False, True]
     assert [mention_order(question(graph, *pair)) for pair in ("BA", "AB", "AC", "CA")] == [True, False, True, False]
     assert not mention_order(question(Graph(("A", "B"), ()), "A", "B"))
+
+
+def slow_end_roles(asked):
+    cause_acts = effect_follows = False
+    for cause, effect in asked.graph.edges:
+        cause_acts = cause_acts or cause == asked.cause
+        effect_follows = effect_follows or effect == asked.effect
+    return cause_acts and effect_follows
+
+
+def test_end_roles_by_hand():
+    graph = Graph(("A", "B", "C", "D"), (("A", "B"), ("C", "B"), ("C", "D")))  # A -> B <- C -> D
+    yes = {pair for pair in ("AB", "AD", "BA", "BD", "CB", "CD", "DA", "CA", "AC") if end_roles(question(graph, *pair))}
+    assert yes == {"AB", "AD", "CB", "CD"}  # AD has no path
+    loose = Graph(("A", "B", "C"), (("A", "B"),))
+    assert [end_roles(question(loose, *pair)) for pair in ("AB", "AC", "CB")] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("cell", "hard"),
+    [
+        (Cell("shuffled", 6), 0.86), (Cell("branching", 12, 1.4), 0.81), (Cell("flipped", 15), 0.77),
+        (Cell("reversal", 6), 0.8), (Cell("sequential", 6), 0.8),
+    ],
+)  # fmt: skip
+def test_end_roles_are_never_wrong_on_a_yes_and_often_right_on_a_no(cell, hard):
+    questions = evaluation_set(cell, number=500)
+    guesses = [end_roles(q) for q in questions]
+    assert guesses == [slow_end_roles(q) for q in questions]
+    assert all(guess for guess, q in zip(guesses, questions, strict=True) if q.label)
+    found = score(questions, guesses)
+    assert abs(found.hard.value - hard) < 0.03  # of 15 pairs backwards in a chain of 6, 6 lie inside
+    if cell.family == "flipped":
+        assert found.hard.value > score(questions, [literal_edge(q) for q in questions]).hard.value
 
 
 def test_the_hard_accuracy_is_the_mean_of_two_recalls():

@@ -1,6 +1,7 @@
 """A whole study of tiny models: its tables against asking by hand, what is reused, repeated, refused and left out."""
 
 import multiprocessing
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -90,6 +91,23 @@ def test_shortcuts_answer_the_same_questions(done):
             assert row["accuracy"] == score(questions, [guess(q) for q in questions]).accuracy.value
     order = cells[(cells["model"] == "mention order") & (cells["family"] == "sequential")]
     assert (order["accuracy"] == 1).all()
+
+
+def test_a_folder_with_fewer_shortcuts_gains_the_rest(done, tmp_path):
+    shutil.copytree(done[0], tmp_path / "out")
+    study = open_study(REQUEST, tmp_path / "out")
+    files = [f"parts/shortcuts.{name}" for name in ("cells", "hops")]
+    old = {name: study.run.table(name) for name in files}
+    kept = [study.run.write_table(name, table[table["model"] != "end roles"]) for name, table in old.items()]
+    study.run.finish("shortcuts", kept)
+    models = {name: study.run.manifest["stages"][name] for name in study.run.manifest["stages"] if "model/" in name}
+    run = run_study(open_study(REQUEST, tmp_path / "out"))
+    for name, table in old.items():
+        pd.testing.assert_frame_equal(run.table(name), table)
+    for name in ("cells", "hops"):
+        pd.testing.assert_frame_equal(run.table(name), done[1].table(name))
+    assert {name: run.manifest["stages"][name] for name in models} == models  # none was asked again
+    assert (run.table("hops").query("model == 'end roles' and hops > 0")["accuracy"] == 1).all()
 
 
 def test_a_training_that_failed_is_repeated_and_both_are_told(done):
@@ -272,8 +290,8 @@ def test_questions_of_ones_own_are_answered_beside_the_truth_and_the_shortcuts(d
     for line, text, margin in zip((first, second), texts, answers.margin, strict=True):
         assert line.startswith(text)
         assert f"{margin:+.2f}" in line
-    assert first.split()[-4:] == ["2", "hop(s)", "No", "No"]
-    assert second.split()[-3:] == ["No", "Yes", "No"]
+    assert first.split()[-5:] == ["2", "hop(s)", "No", "No", "Yes"]
+    assert second.split()[-4:] == ["No", "Yes", "No", "No"]
     for odd, match in (
         ((), "no question is given: write one"),
         (("A causes B. B causes A. Does A cause B?",), "cycl"),

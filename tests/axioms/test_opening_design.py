@@ -1,5 +1,6 @@
 """What opening a model rests on: where tokens stand, balanced questions, minimal pairs, probes and verdicts."""
 
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +20,7 @@ from arithcirc.axioms.opening.linear import read_linear
 from arithcirc.axioms.opening.minimal_pairs import KINDS, minimal_pairs
 from arithcirc.axioms.opening.neurons import base_rate, partial_correlations
 from arithcirc.axioms.opening.replay import ratio
-from arithcirc.axioms.opening.verdict import TRAINED, UNTRAINED, generalisation, verdict, word
+from arithcirc.axioms.opening.verdict import KEYS, generalisation, verdict, word
 from arithcirc.axioms.shortcuts import SHORTCUTS
 from arithcirc.axioms.tokenizer import vocabulary
 from arithcirc.errors import RequestError
@@ -183,24 +184,30 @@ def test_the_ratio_of_means_has_its_error():
 
 
 def test_the_verdict_follows_from_what_is_beaten():
-    def beaten(*parts):
-        return {part: [part in parts] for part in (*TRAINED, *UNTRAINED)}
-
-    everything = (*TRAINED, *UNTRAINED)
-    assert word(True, beaten(*everything)) == "rule"
-    assert word(True, beaten("flipped", "reversal")) == "rule in part"
-    assert word(True, beaten("reversal")) == "shortcut in part"
-    assert word(True, beaten()) == "shortcut"
-    assert word(False, beaten(*everything)) == "nothing learned"
+    yes, no = [True], [False]
+    assert word(True, yes, 4 * yes) == "rule"
+    assert word(True, yes, 2 * yes + 2 * no) == "rule in part"
+    assert word(True, yes, yes + 2 * no) == word(True, yes, 4 * no) == "trained kind only"
+    assert word(True, no, 4 * yes) == word(True, yes + no, 4 * yes) == "shortcut in part"
+    assert word(True, no, 4 * no) == word(True, [], 4 * no) == word(True, [], []) == "shortcut"
+    assert word(False, yes, 4 * yes) == "nothing learned"
+    assert word(True, [], 4 * yes) == "rule"  # no trained kind that can tell
+    assert word(True, [], 2 * yes + 2 * no) == "rule in part"
+    assert word(True, [], yes + 2 * no) == "shortcut in part"
 
 
 ANSWERS = {
     "truth": lambda asked: asked.label,
     "mention": SHORTCUTS["mention order"],
     "stated": SHORTCUTS["literal edge"],
+    "roles": SHORTCUTS["end roles"],
+    "short paths": lambda asked: asked.label and asked.hops <= 3,
     "yes": lambda asked: True,
 }
 NOTHING_KNOCKED = pd.DataFrame({"neurons": []})
+
+
+drawn_once = cache(evaluation_set)
 
 
 def general_of(monkeypatch, answer, *, kind="none", rows=10):
@@ -211,6 +218,7 @@ def general_of(monkeypatch, answer, *, kind="none", rows=10):
         return Answers(np.zeros(len(asked), dtype=np.int64), right, np.zeros(len(asked)))
 
     monkeypatch.setattr("arithcirc.axioms.opening.verdict.ask", told)
+    monkeypatch.setattr("arithcirc.axioms.opening.verdict.evaluation_set", drawn_once)
     config = SimpleNamespace(position_kind=kind, max_position_embeddings=rows)
     model = AxiomModel(SimpleNamespace(config=config), KNOWN)
     return generalisation(model, nodes=6, number=120, seed=0, names=Names(1, 1))
@@ -218,12 +226,13 @@ def general_of(monkeypatch, answer, *, kind="none", rows=10):
 
 @pytest.mark.parametrize(
     ("answer", "wanted"),
-    [("truth", "rule"), ("mention", "shortcut"), ("stated", "shortcut"), ("yes", "nothing learned")],
-)
+    [("truth", "rule"), ("mention", "shortcut"), ("stated", "shortcut"), ("roles", "shortcut"),
+     ("yes", "nothing learned")],
+)  # fmt: skip
 def test_planted_answers_get_their_verdict(monkeypatch, answer, wanted):
     general = general_of(monkeypatch, ANSWERS[answer])
-    found = verdict(general, NOTHING_KNOCKED)
-    assert found["claim"].iloc[-1] == wanted
+    for mix in ("TS1", "TS2", "OCC"):
+        assert verdict(general, NOTHING_KNOCKED, mix=mix)["claim"].iloc[-1] == wanted
     one = general.set_index("questions").loc["reversal-06"]
     if answer == "mention":
         assert one["like_mention"] == 1
@@ -231,6 +240,44 @@ def test_planted_answers_get_their_verdict(monkeypatch, answer, wanted):
         assert one["accuracy"] == one["mention"] < 0.2
     if answer == "stated":
         assert one["hard"] == one["stated_hard"] == 0.5
+    if answer == "roles":
+        assert (general["like_roles"] == 1).all()
+        assert (general["misled"] == 0).all()
+        assert (general["hard"] == general["roles_hard"]).all()
+    assert (general["misled_low"] <= general["misled"]).all()
+
+
+def test_end_roles_misled_are_the_questions_that_it_answers_wrongly(monkeypatch):
+    general = general_of(monkeypatch, ANSWERS["short paths"]).set_index("questions")
+    assert (general["misled"] == 1).all()  # all of them are No
+    asked = evaluation_set(Cell("shuffled", 6), number=120, seed=1, names=Names(1, 1))
+    one, guesses = general.loc["shuffled-06"], [SHORTCUTS["end roles"](q) for q in asked]
+    assert one["n_misled"] == sum(guess and not q.label for guess, q in zip(guesses, asked, strict=True)) > 0
+    assert one["roles"] == pytest.approx(1 - one["n_misled"] / 120)
+    assert one["roles_hard"] == pytest.approx(0.5 + 0.5 * (1 - one["n_misled"] / 60))
+    assert set(KEYS.values()) == set(SHORTCUTS)
+
+
+def test_the_trained_kind_is_the_mix_s(monkeypatch):
+    general = general_of(monkeypatch, ANSWERS["truth"])
+    no = general["questions"].isin(["shuffled-06", "branching-1.4-08", "branching-1.4-12", "reversal-06"])
+    general.loc[no, "hard_low"] = 0.4  # 4 of 7 others
+    general.loc[general["questions"] == "sequential-06", "low"] = 0.9
+    words = {mix: verdict(general, NOTHING_KNOCKED, mix=mix)["claim"].iloc[-1] for mix in ("TS1", "TS2", "OCC")}
+    assert words == {"TS1": "trained kind only", "TS2": "trained kind only", "OCC": "rule in part"}
+    general.loc[general["questions"] == "flipped-06", "hard_low"] = 0.4
+    words = {mix: verdict(general, NOTHING_KNOCKED, mix=mix)["claim"].iloc[-1] for mix in ("TS2", "OCC")}
+    assert words == {"TS2": "shortcut in part", "OCC": "shortcut in part"}
+
+
+def test_what_a_shortcut_answers_wholly_cannot_tell(monkeypatch):
+    general = general_of(monkeypatch, ANSWERS["truth"])
+    general.loc[general["questions"] == "shuffled-06", ["roles_hard", "hard_low"]] = 0.95, 0.9
+    found = verdict(general, NOTHING_KNOCKED, mix="TS2").set_index("questions")
+    assert pd.isna(found.loc["shuffled-06", "holds"])
+    assert found["claim"].iloc[-1] == "rule"
+    with pytest.raises(RequestError, match="unknown mix 'TS9'"):
+        verdict(general, NOTHING_KNOCKED, mix="TS9")
 
 
 def test_cells_beyond_a_table_of_positions_are_left_empty(monkeypatch):
@@ -238,6 +285,6 @@ def test_cells_beyond_a_table_of_positions_are_left_empty(monkeypatch):
     assert general.loc["flipped-06", "n"] == 120
     assert general.loc["flipped-09", "n"] == 0
     assert np.isnan(general.loc["flipped-09", "hard"])
-    found = verdict(general.reset_index(), NOTHING_KNOCKED).set_index("questions")
+    found = verdict(general.reset_index(), NOTHING_KNOCKED, mix="TS2").set_index("questions")
     assert pd.isna(found.loc["flipped-09", "holds"])
-    assert found["claim"].iloc[-1] == "rule in part"
+    assert found["claim"].iloc[-1] == "rule"  # of those that it can be asked

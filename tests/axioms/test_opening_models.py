@@ -233,7 +233,7 @@ def test_a_run_makes_all_tables_and_none_twice(folder, run):
     done, told = run
     assert [name for name, _, _ in told] == [*(stage.name for stage in STAGES), ""]
     assert set(done.tables()) == {name for stage in STAGES for name in stage.makes}
-    words = {"rule", "rule in part", "shortcut in part", "shortcut", "nothing learned"}
+    words = {"rule", "rule in part", "trained kind only", "shortcut in part", "shortcut", "nothing learned"}
     assert done.table("verdict")["claim"].iloc[-1] in words
     again = []
     open_up(folder, done.path, questions=40, progress=lambda *event: again.append(event))

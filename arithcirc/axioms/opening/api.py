@@ -27,8 +27,8 @@ def open_up(
 ) -> RunFolder:
     """Make all tables of `STAGES` of the model in a step folder in the run folder `out`.
 
-    A stage that is finished there is not done again. `questions` scales everything: the number in a set that accuracy
-    is measured on; others take a fixed multiple of it. Time goes with it.
+    A stage that is finished there is not done again, unless an older version of it was. `questions` scales everything:
+    the number in a set that accuracy is measured on; others take a fixed multiple of it. Time goes with it.
     Raises RequestError for an odd number of questions or too few, ModelError for a folder of no such model,
     RunConflictError when `out` holds something else.
     """
@@ -37,7 +37,7 @@ def open_up(
     )
     bench = Bench(folder, questions, seed, device)
     for done, stage in enumerate(STAGES):
-        if run.finished(stage.name):
+        if run.finished(stage.name) and run.manifest["stages"][stage.name].get("version", 1) == stage.version:
             continue
         if progress is not None:
             progress(stage.name, done, len(STAGES))
@@ -46,7 +46,8 @@ def open_up(
         made = stage.run(bench, {name: run.table(name) for name in stage.needs})
         outputs = [run.write_table(name, made[name]) for name in stage.makes]
         inputs = [f"{name}.parquet" for name in stage.needs]
-        run.finish(stage.name, outputs, inputs=inputs, seconds=time.monotonic() - began)
+        facts = {"version": stage.version}
+        run.finish(stage.name, outputs, inputs=inputs, seconds=time.monotonic() - began, facts=facts)
     if progress is not None:
         progress("", len(STAGES), len(STAGES))
     return run

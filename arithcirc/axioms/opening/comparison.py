@@ -6,14 +6,22 @@ from arithcirc.axioms.opening.edge_heads import QUERIES
 from arithcirc.axioms.opening.neurons import CLASSES, NONE, ROLES
 from arithcirc.store import RunFolder
 
+_ACCURACIES = (
+    ("accuracy", "accuracy"),
+    ("hard accuracy", "hard"),
+    ("against mention", "against"),
+    ("misled", "misled"),
+)
+"""Measure, column of the table `generalisation`."""
+
 
 def comparison(none: RunFolder, learned: RunFolder) -> pd.DataFrame:
     """Columns: measure, questions, none, learned, difference (learned minus none), text_none, text_learned.
 
-    Measures: accuracy, hard accuracy and accuracy against order of mention, by cell; layers needed, by curve and
-    distance; parts of the circuit, its faithfulness, completeness and accuracy, by questions; the most attention that a
-    head has along edges beyond its base rate, by query, and what cutting the most needed head's edges costs; neurons by
-    class; the verdict, in words.
+    Measures: accuracy, hard accuracy, accuracy against order of mention and against end roles (misled), by cell; layers
+    needed, by curve and distance; parts of the circuit, its faithfulness, completeness and accuracy, by questions; the
+    most attention that a head has along edges beyond its base rate, by query, and what cutting the most needed head's
+    edges costs; neurons by class; the verdict, in words.
     """
     one, other = _measures(none), _measures(learned)
     rows = []
@@ -30,7 +38,7 @@ def _measures(run: RunFolder) -> dict[tuple[str, str], float]:
     """(measure, questions) -> number."""
     found: dict[tuple[str, str], float] = {}
     for row in run.table("generalisation").to_dict("records"):
-        for measure, column in (("accuracy", "accuracy"), ("hard accuracy", "hard"), ("against mention", "against")):
+        for measure, column in _ACCURACIES:
             found[measure, row["questions"]] = float(row[column])
     for row in run.table("layers_needed").to_dict("records"):
         value = float("nan") if pd.isna(row["needed"]) else float(row["needed"])

@@ -17,20 +17,23 @@ from arithcirc.models.protocol import HookedModel
 NODES = 6
 """Nodes of the longest chain that a model without a recipe is taken to have learned."""
 FEWEST_NODES = 3
+MIX = "TS2"
+"""The mix that a model without a recipe is taken to have learned."""
 
 
 @dataclass(frozen=True)
 class Opened:
     """A model with hooks, the same as Hugging Face has it, and the names that questions to it are written with.
 
-    `nodes` are those of the longest chain that it was trained on. All names have one length, so that prompts about
-    graphs of as many edges have their tokens at the same places.
+    `nodes` are those of the longest chain that it was trained on, `mix` is the name of its training data. All names
+    have one length, so that prompts about graphs of as many edges have their tokens at the same places.
     """
 
     hooked: HookedModel
     asked: AxiomModel
     names: Names
     nodes: int
+    mix: str = MIX
 
     @property
     def characters(self) -> int:
@@ -47,19 +50,20 @@ def open_folder(folder: Path, *, device: str | None = None) -> Opened:
     """Open a step folder. Raises ModelError for a folder of another vocabulary or of no model.
 
     Names have the shortest length that the recipe beside the folder trains on, and chains its longest; without a recipe
-    these are one character and NODES nodes. Raises RequestError for a recipe whose chains have fewer than 3 nodes.
+    these are one character and NODES nodes, and the mix is MIX. Raises RequestError for a recipe whose chains have
+    fewer than 3 nodes.
     """
     asked = open_model(folder)
     hooked = load(str(folder), device=device, offline=True)
     recipe = folder.resolve().parent / "recipe.json"
-    length, nodes = 1, NODES
+    length, nodes, mix = 1, NODES, MIX
     if recipe.is_file():
         known = load_axiom_recipe(recipe)
-        length, nodes = known.name_lengths[0], known.chain_lengths[1]
+        length, nodes, mix = known.name_lengths[0], known.chain_lengths[1], known.mix
     if nodes < FEWEST_NODES:
         raise RequestError(
             f"{folder} has learned chains of {nodes} nodes: give a model of {FEWEST_NODES} nodes or more"
         )
     alphabet = "".join(c for c in ALPHANUMERIC if c in asked.known)
     asked.network.to(torch.device(str(hooked.device)))
-    return Opened(hooked, asked, Names(length, length, alphabet), nodes)
+    return Opened(hooked, asked, Names(length, length, alphabet), nodes, mix)

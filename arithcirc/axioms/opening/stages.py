@@ -89,12 +89,13 @@ Tell = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage: the tables it reads and writes."""
+    """A stage: the tables it reads and writes. `version` counts up when its tables mean other things."""
 
     name: str
     needs: tuple[str, ...]
     makes: tuple[str, ...]
     run: Callable[[Bench, Tables], Tables]
+    version: int = 1
 
 
 def _patching(bench: Bench, _: Tables) -> Tables:
@@ -159,7 +160,7 @@ def _verdict(bench: Bench, tables: Tables) -> Tables:
     general = generalisation(
         opened.asked, nodes=opened.nodes, number=bench.questions, seed=bench.seed, names=opened.names
     )
-    return {"generalisation": general, "verdict": verdict(general, tables["knockouts"])}
+    return {"generalisation": general, "verdict": verdict(general, tables["knockouts"], mix=opened.mix)}
 
 
 STAGES = (
@@ -172,6 +173,6 @@ STAGES = (
     Stage("neurons", (), ("neurons", "neuron_base_rate"), _neurons),
     Stage("knockouts", ("neurons",), ("knockouts",), _knockouts),
     Stage("walk", ("circuit",), ("walk_tokens", "walk_attention", "walk_margins"), _walk),
-    Stage("verdict", ("knockouts",), ("generalisation", "verdict"), _verdict),
+    Stage("verdict", ("knockouts",), ("generalisation", "verdict"), _verdict, version=2),
 )
 """In the order in which they run."""

@@ -1,14 +1,17 @@
 """Rule or shortcut? What a model answers rightly against what shortcuts would, and what its neurons are needed for.
 
-On the questions of a cell the hard accuracy (shortcuts.py) is compared with that of the two shortcuts and with 1/2,
-which guessing has. A model beats the shortcuts there when the lower end of its interval, clustered by graph, lies above
-all three. Sequential chains cannot be beaten: order of mention answers them all.
+On the questions of a cell the hard accuracy (shortcuts.py) is compared with that of each shortcut and with 1/2, which
+guessing has. A model beats the shortcuts there when the lower end of its interval, clustered by graph, lies above all
+of them. Cells that the model has no positions for cannot tell, nor can those that a shortcut answers nearly wholly
+(TELLING): sequential chains, where order of mention is always right. The trained kind is flipped chains of the longest
+trained length, where the mix has flipped chains; OCC, of chains in order only, has no trained kind that can tell.
 
-    nothing learned   chains written in order, of the longest trained length, are not answered above chance
-    rule              shortcuts are beaten on every cell of TRAINED and of UNTRAINED
-    rule in part      on every cell of TRAINED, but not on all of UNTRAINED
-    shortcut in part  on some cell, but not on all of TRAINED
-    shortcut          on none
+    nothing learned    chains written in order, of the longest trained length, are not answered above chance
+    rule               shortcuts are beaten on every cell that can tell
+    rule in part       on every one of the trained kind, and on half of the others or more
+    trained kind only  on every one of the trained kind, but on fewer of the others
+    shortcut in part   on some cell, but not on all of the trained kind; without a trained kind on fewer than half
+    shortcut           on none
 
 This is a statement about answers on these cells. A model may compute the rule and read it off badly, or hold many
 shortcuts that together look like the rule on chains of these lengths.
@@ -18,10 +21,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 
 from arithcirc.axioms.asking import AxiomModel, ask
 from arithcirc.axioms.evaluation import Cell, evaluation_set
 from arithcirc.axioms.graphs import Question
+from arithcirc.axioms.mixes import find_mix
 from arithcirc.axioms.names import Names
 from arithcirc.axioms.recipe import question_tokens
 from arithcirc.axioms.shortcuts import SHORTCUTS, score
@@ -29,9 +34,13 @@ from arithcirc.measure.intervals import wilson
 from arithcirc.training.positions import TABLE_KINDS
 
 LEARNED = "sequential"
-TRAINED, UNTRAINED = ("flipped",), ("reversal", "shuffled", "branching", "longer")
-"""Parts of the verdict: families in the training mixes, and those that are not."""
+TRAINED = "flipped"
+"""Part of the verdict with chains as the training mixes have them, those that have flipped ones."""
 CHANCE = 0.5
+TELLING = 0.95
+"""Hard accuracy of a shortcut from which on a cell cannot tell a rule from it."""
+KEYS = {"mention": "mention order", "stated": "literal edge", "roles": "end roles"}
+"""Column of a shortcut in the table `generalisation` -> its name."""
 
 
 def cells_of(nodes: int) -> dict[str, tuple[Cell, ...]]:
@@ -69,10 +78,11 @@ def generalisation(
 ) -> pd.DataFrame:
     """Accuracies by cell beside those of the shortcuts; `progress` counts cells.
 
-    Columns: part, questions, nodes, n, graphs, accuracy, low, high, hard, hard_low, hard_high, mention, mention_hard,
-    stated, stated_hard, n_against, against, against_low, against_high, like_mention, like_stated. `against` is the
-    accuracy where order of mention is wrong, `like_...` how often the answer is the shortcut's. Cells beyond the
-    model's table of positions have n = 0.
+    Columns: part, questions, nodes, n, graphs, accuracy, low, high, hard, hard_low, hard_high; mention, mention_hard
+    and like_mention (how often the answer is the shortcut's), and so for stated and roles (KEYS); n_against, against,
+    against_low, against_high, the accuracy where order of mention is wrong, with Wilson's interval; n_misled, misled,
+    misled_low, misled_high, the same where end roles is wrong, which are all No. Cells beyond the model's table of
+    positions have n = 0.
     """
     rows = []
     for part, cells in cells_of(nodes).items():
@@ -102,58 +112,75 @@ def _scored(model: AxiomModel, asked: Sequence[Question]) -> dict[str, float | i
     row |= {"accuracy": found.accuracy.value, "low": found.accuracy.low, "high": found.accuracy.high}
     if found.hard is not None:
         row |= {"hard": found.hard.value, "hard_low": found.hard.low, "hard_high": found.hard.high}
-    for key, name in (("mention", "mention order"), ("stated", "literal edge")):
+    for key, name in KEYS.items():
         short = np.array([SHORTCUTS[name](q) for q in asked])
         value = score(asked, short.tolist())
         row |= {key: value.accuracy.value, f"like_{key}": float((short == said).mean())}
         if value.hard is not None:
             row[f"{key}_hard"] = value.hard.value
-        if key == "mention":
-            against = answers.right[short != labels]
-            low, high = wilson(int(against.sum()), len(against))
-            row |= {"n_against": len(against), "against_low": low, "against_high": high}
-            row["against"] = float(against.mean()) if len(against) else float("nan")
+        if key in _WRONG:
+            row |= _where(_WRONG[key], answers.right[short != labels])
     return row
 
 
+def _where(column: str, right: Bool[np.ndarray, "question"]) -> dict[str, float | int]:
+    """Number of answers and share of right ones with its interval; NaN of none."""
+    n, low, high = len(right), *wilson(int(right.sum()), len(right))
+    value = float(right.mean()) if n else float("nan")
+    return {f"n_{column}": n, column: value, f"{column}_low": low, f"{column}_high": high}
+
+
+_WRONG = {"mention": "against", "roles": "misled"}
+"""Shortcut -> column of the accuracy where it is wrong."""
 _NUMBERS = (
     *("accuracy", "low", "high", "hard", "hard_low", "hard_high"),
-    *("mention", "mention_hard", "stated", "stated_hard"),
-    *("n_against", "against", "against_low", "against_high", "like_mention", "like_stated"),
-)
+    *(f"{key}{hard}" for key in KEYS for hard in ("", "_hard")),
+    *(f"{before}{column}{after}" for column in _WRONG.values() for before, after in
+      (("n_", ""), ("", ""), ("", "_low"), ("", "_high"))),
+    *(f"like_{key}" for key in KEYS),
+)  # fmt: skip
 
 
-def verdict(general: pd.DataFrame, knocked: pd.DataFrame) -> pd.DataFrame:
+def verdict(general: pd.DataFrame, knocked: pd.DataFrame, *, mix: str) -> pd.DataFrame:
     """Columns: claim, questions, value, low, high, other, holds; the last row is the verdict, in `claim`.
 
-    `other` is what the value is compared with. Claims: learned; beats shortcuts, by cell; a class's neurons are needed
-    (the share of the margin that is lost without them is more than without any random ones), by class and questions.
+    `other` is what the value is compared with, `holds` is missing for cells that cannot tell. Claims: learned; beats
+    shortcuts, by cell; a class's neurons are needed (the share of the margin that is lost without them is more than
+    without any random ones), by class and questions. `mix`: name of what the model was trained on. Raises RequestError
+    for an unknown mix.
     """
     rows: list[tuple[object, ...]] = []
     first = general[general["part"] == LEARNED].iloc[0]
     learned = bool(first["low"] > CHANCE)
     rows.append(("learned", first["questions"], first["accuracy"], first["low"], first["high"], CHANCE, learned))
-    beaten: dict[str, list[bool]] = {part: [] for part in (*TRAINED, *UNTRAINED)}
+    trained: list[bool] = []
+    others: list[bool] = []
+    parts = (TRAINED,) if find_mix(mix).flipped else ()
     for row in general[general["part"] != LEARNED].to_dict("records"):
-        other = max((CHANCE, *(v for v in (row["mention_hard"], row["stated_hard"]) if v == v)))
-        holds = bool(row["hard_low"] > other) if row["n"] else None
+        other = max((CHANCE, *(v for v in (row[f"{key}_hard"] for key in KEYS) if v == v)))
+        telling = row["hard_low"] == row["hard_low"] and other < TELLING
+        holds = bool(row["hard_low"] > other) if telling else None
         rows.append(("beats shortcuts", row["questions"], row["hard"], row["hard_low"], row["hard_high"], other, holds))
-        beaten[row["part"]].append(holds is True)
+        if holds is not None:
+            (trained if row["part"] in parts else others).append(holds)
     for row in knocked[knocked["neurons"] > 0].to_dict("records"):
         lost, width, other = row["lost"], 1.96 * row["se"], row["random_lost_high"]
         facts = (lost, lost - width, lost + width, other, bool(lost - width > other))
         rows.append((f"neurons of {row['class']} are needed", row["questions"], *facts))
-    rows.append((word(learned, beaten), "", *[float("nan")] * 4, None))
+    rows.append((word(learned, trained, others), "", *[float("nan")] * 4, None))
     columns = ["claim", "questions", "value", "low", "high", "other", "holds"]
     return pd.DataFrame(rows, columns=columns).astype({"holds": "boolean"})
 
 
-def word(learned: bool, beaten: dict[str, list[bool]]) -> str:
-    """The verdict, from whether shortcuts are beaten on each cell of each part."""
+def word(learned: bool, trained: Sequence[bool], others: Sequence[bool]) -> str:
+    """The verdict, from whether shortcuts are beaten on each cell that can tell, of the trained kind and of others."""
     if not learned:
         return "nothing learned"
-    trained = [holds for part in TRAINED for holds in beaten[part]]
-    untrained = [holds for part in UNTRAINED for holds in beaten[part]]
-    if all(trained):
-        return "rule" if all(untrained) else "rule in part"
-    return "shortcut in part" if any(trained + untrained) else "shortcut"
+    if not any((*trained, *others)):
+        return "shortcut"
+    if all((*trained, *others)):
+        return "rule"
+    half = 2 * sum(others) >= len(others)
+    if trained and all(trained):
+        return "rule in part" if half else "trained kind only"
+    return "rule in part" if half and not trained else "shortcut in part"

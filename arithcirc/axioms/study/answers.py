@@ -1,7 +1,7 @@
 """Answers as rows of tables: one row for each evaluation set, and one for each length of path in it.
 
 `cells` has the accuracy and the hard balanced accuracy (shortcuts.py) with 95 % intervals clustered by graph. A model
-that says neither Yes nor No is wrong. The two shortcuts answer the same questions and stand in the same table, with
+that says neither Yes nor No is wrong. The shortcuts answer the same questions and stand in the same table, with
 `kind` "shortcut" and no mix, positions or seed. `hops` splits accuracy by the shortest path from cause to effect; 0 is
 No.
 """

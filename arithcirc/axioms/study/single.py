@@ -10,6 +10,7 @@ from typing import Any
 
 from arithcirc.axioms.asking import open_model
 from arithcirc.axioms.recipe import AxiomRecipe, load_axiom_recipe
+from arithcirc.axioms.shortcuts import SHORTCUTS
 from arithcirc.axioms.study.answers import CELLS, HOPS, MODEL, SHORTCUT, ask_sets, guess_sets, table, told
 from arithcirc.axioms.study.jobs import weights_of
 from arithcirc.axioms.study.questions import Evaluation, question_sets
@@ -72,7 +73,7 @@ def evaluate_folder(
         out or default_out / name, _Asked(weights_of(step), evaluation), sections=("weights", "evaluation"),
         facts={"model": name},
     )  # fmt: skip
-    if run.finished(STAGE):
+    if run.finished(STAGE) and set(SHORTCUTS) <= set(run.table("cells")["model"]):
         return run
     sets = question_sets(evaluation)
     none = {"mix": "", "positions": "", "seed": None, "asked_seed": None, "counted": True}

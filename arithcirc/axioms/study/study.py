@@ -20,6 +20,7 @@ import pandas as pd
 from arithcirc.axioms.exam import read_grades
 from arithcirc.axioms.mixes import find_mix
 from arithcirc.axioms.recipe import AXIOM_PRESETS, AxiomRecipe, load_axiom_recipe
+from arithcirc.axioms.shortcuts import SHORTCUTS
 from arithcirc.axioms.study.answers import CELLS, HOPS, MODEL, SHORTCUT, guess_sets, table, told
 from arithcirc.axioms.study.jobs import TRAINING, Job, Result, Tell, learned_share, model_name, recipe_of, weights_of
 from arithcirc.axioms.study.questions import Evaluation, question_sets
@@ -32,7 +33,7 @@ from arithcirc.training.positions import POSITION_KINDS
 
 FOLDER, MODELS, PARTS = "study", "models", "parts"
 SECTIONS = ("recipe", "evaluation")
-STAGE, SHORTCUTS = "model/", "shortcuts"
+STAGE, GUESSED = "model/", "shortcuts"
 LEARNED = 0.97
 """Accuracy in the last exam, on sequential chains of the longest trained length, below which a training has failed."""
 RESEED = 1000
@@ -213,8 +214,8 @@ def run_study(study: Study, *, workers: int = 1, tell: Tell = silent, notice: No
 
 
 def _shortcuts(study: Study) -> None:
-    """What the shortcuts answer, once for all models."""
-    if study.run.finished(SHORTCUTS):
+    """What the shortcuts answer, once for all models; again where a folder was made when there were fewer of them."""
+    if study.run.finished(GUESSED) and set(SHORTCUTS) <= set(study.run.table(f"{PARTS}/shortcuts.cells")["model"]):
         return
     who = {"mix": "", "positions": "", "seed": None, "asked_seed": None, "counted": True, "kind": SHORTCUT}
     cells, hops = [], []
@@ -225,7 +226,7 @@ def _shortcuts(study: Study) -> None:
         study.run.write_table(f"{PARTS}/shortcuts.cells", table(cells, CELLS)),
         study.run.write_table(f"{PARTS}/shortcuts.hops", table(hops, HOPS)),
     ]
-    study.run.finish(SHORTCUTS, files)
+    study.run.finish(GUESSED, files)
 
 
 def _store(study: Study, job: Job, result: Result) -> None:
