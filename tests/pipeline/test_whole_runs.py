@@ -72,9 +72,11 @@ def planned(plan: Plan) -> Rows:
 def test_the_plan_counts_the_rows_of_every_stage(whole: Whole) -> None:
     assert list(whole.ran) == NAMES
     assert planned(whole.after) == whole.ran
-    estimated = {"knockout", "failures"}  # how many labels and wrong answers there are is seen when they are made
+    # how many labels and wrong answers there are, and which neurons have any effect, is seen when they are made
+    estimated = {"knockout", "failures", "maps"}
     exact = {name: rows for name, rows in planned(whole.before).items() if name not in estimated}
     assert exact == {name: rows for name, rows in whole.ran.items() if name not in estimated}
+    assert planned(whole.before)["maps"][0] >= whole.ran["maps"][0] > 0
     assert all(s.forwards > 0 for s in (*whole.before.stages, *whole.after.stages))
     assert [s.done for s in whole.before.stages] == [False] * len(NAMES)
     assert whole.after.seconds == 0
