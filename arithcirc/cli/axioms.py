@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 
 from arithcirc.cli import show, show_axioms, show_influence
 from arithcirc.cli.axioms_data import data
+from arithcirc.cli.interrupts import Interrupted, training_ctrl_c
 from arithcirc.cli.options import COMMAND_LINE, DEFAULT_OUT
 from arithcirc.cli.ranges import ends, listed, wholes
 
@@ -92,6 +93,8 @@ def train(
 ) -> None:
     """Train one model on chains, or resume a run that was stopped; a study finds it where it lies.
 
+    Ctrl-C stops behind the step under way, where the same command goes on; a second Ctrl-C ends at once.
+
     On several GPUs: torchrun --nproc-per-node 8 -m arithcirc axioms train, or accelerate launch; a step is shared out.
 
     Parameters
@@ -107,22 +110,24 @@ def train(
     """
     from arithcirc.axioms.mixes import find_mix
     from arithcirc.axioms.study.jobs import model_name, recipe_of, train_model
+    from arithcirc.training.plan import resolve_device
     from arithcirc.training.processes import first_process
 
     base = options.recipe()
     recipe = recipe_of(base, find_mix(mix).name, positions, base.seed if seed is None else seed)
-    folder = options.folder() / "models" / model_name(recipe)
+    folder, device = options.folder() / "models" / model_name(recipe), resolve_device(options.device)
     if not first_process():  # of several that train together; this one has nothing to say
         if not options.plan_only:
-            train_model(recipe, folder, device=options.device, threads=threads)
+            with training_ctrl_c(folder):
+                train_model(recipe, folder, device=options.device, threads=threads)
         return
     if options.plan_only:
         from arithcirc.axioms.study.plan import measure_rate
 
-        show_axioms.training_plan(recipe, measure_rate(recipe, device=options.device), folder)
+        show_axioms.training_plan(recipe, measure_rate(recipe, device=device), folder)
         return
-    with show_influence.training(recipe.steps, show_axioms.exam) as report:
-        done = train_model(recipe, folder, device=options.device, threads=threads, report=report)
+    with training_ctrl_c(folder) as stop, show_influence.training(recipe.steps, show_axioms.exam) as report:
+        done = train_model(recipe, folder, device=options.device, threads=threads, report=report, stop=stop)
     show_axioms.trained(done)
 
 
@@ -308,8 +313,14 @@ def _study(request: "Request", out: Path, workers: int | None, *, plan_only: boo
         show_axioms.plan(make_plan(opened, workers=number), str(out))
         if plan_only:
             return
-        with show_influence.progress() as tell:
-            run_study(opened, workers=number, tell=tell, notice=lambda text: show.err.print(text, markup=False))
+        try:
+            with show_influence.progress() as tell:
+                run_study(opened, workers=number, tell=tell, notice=lambda text: show.err.print(text, markup=False))
+        except KeyboardInterrupt:
+            raise Interrupted(
+                "interrupted: models that are trained and asked are kept, of a training under way the last of its "
+                f"resume points, one every {request.recipe.resume_every:,} steps; the same command goes on there"
+            ) from None
     show_axioms.results(opened.run)
     show.out.print(f"study: {opened.run.path}")
 
@@ -318,10 +329,16 @@ def _evaluate(folder: Path, asked: "Evaluation", options: RecipeOptions) -> None
     """Ask one model everything."""
     from arithcirc.axioms.study.single import evaluate_folder
 
-    with show_influence.progress() as tell:
-        run = evaluate_folder(
-            folder, options.out, evaluation=asked, name_lengths=options.lengths(), device=options.device,
-            default_out=DEFAULT_OUT / "axioms" / "evaluated", progress=lambda done, all_: tell("questions", done, all_),
-        )  # fmt: skip
+    try:
+        with show_influence.progress() as tell:
+            run = evaluate_folder(
+                folder, options.out, evaluation=asked, name_lengths=options.lengths(), device=options.device,
+                default_out=DEFAULT_OUT / "axioms" / "evaluated",
+                progress=lambda done, all_: tell("questions", done, all_),
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "interrupted: answers that are not complete are not kept, the same command asks again"
+        ) from None
     show_axioms.results(run)
     show.out.print(f"tables: {run.path}")

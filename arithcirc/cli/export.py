@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from arithcirc.cli import show
-from arithcirc.errors import ArithcircError, RequestError
+from arithcirc.cli.interrupts import Interrupted
+from arithcirc.errors import RequestError
 
 if TYPE_CHECKING:
     from arithcirc.store import RunFolder
-
-
-class Interrupted(ArithcircError):
-    """Stopped by the reader; what is on disk is whole."""
 
 
 def export_command(

@@ -71,8 +71,10 @@ def trained(done: Any) -> None:
 
 
 def exam(rows: Any) -> str:
-    """`sequential-06 0.975  flipped-06 0.860 ...`: accuracy on each set."""
-    return "  ".join(f"{row.cell} {row.value:.3f}" for row in rows)
+    """`sequential-06 0.975  flipped-06 0.860 ...`: accuracy on each set; why, where all of it is zero."""
+    said = "  ".join(f"{row.cell} {row.value:.3f}" for row in rows)
+    unsaid = "  (its likeliest next token is neither Yes nor No yet)"
+    return said if any(row.correct for row in rows) else said + unsaid
 
 
 def results(run: "RunFolder") -> None:
@@ -165,17 +167,21 @@ def opening() -> Iterator[Callable[[str, int, int], None]]:
 
 def verdict(run: "RunFolder") -> None:
     """Rule or shortcut? The word, and the sets that it rests on."""
-    table = run.table("verdict")
+    from pandas import isna
+
+    from arithcirc.axioms.opening.verdict import KEYS
+
+    table, general = run.table("verdict"), run.table("generalisation").set_index("questions")
     shown = Table(title="Hard accuracy beside the shortcuts", title_justify="left", box=None, pad_edge=False)
-    for column in ("questions", "hard", "95%", "best shortcut", "beaten"):
+    for column in ("questions", "hard", "95%", *KEYS.values(), "beaten"):
         shown.add_column(column, justify="left" if column in ("questions", "beaten") else "right")
     for row in table[table["claim"] == "beats shortcuts"].to_dict("records"):
         if math.isnan(row["value"]):
-            shown.add_row(row["questions"], "", "", "", "not asked: no positions")
+            shown.add_row(row["questions"], *[""] * (2 + len(KEYS)), "not asked: no positions")
             continue
         ends = f"{row['low']:.3f} to {row['high']:.3f}"
-        shown.add_row(
-            row["questions"], f"{row['value']:.3f}", ends, f"{row['other']:.3f}", "yes" if row["holds"] else "NO"
-        )
+        others = (f"{general.loc[row['questions'], f'{key}_hard']:.3f}" for key in KEYS)
+        beaten = "cannot tell: a shortcut does it" if isna(row["holds"]) else "yes" if row["holds"] else "NO"
+        shown.add_row(row["questions"], f"{row['value']:.3f}", ends, *others, beaten)
     wide(shown)
     out.print(f"{run.path.name}: {table['claim'].iloc[-1]}")

@@ -24,16 +24,22 @@ def _columns() -> tuple[Any, ...]:
 
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """One bar for everything that is counted by a name of its own."""
-    with Progress(*_columns(), console=err) as bars:
-        tasks: dict[str, Any] = {}
+    """A bar for everything that is counted by a name of its own; an error before the first stands without one."""
+    bars = Progress(*_columns(), console=err)
+    tasks: dict[str, Any] = {}
 
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
+    def report(stage: str, done: int, total: int) -> None:
+        if not tasks:
+            bars.start()
+        if stage not in tasks:
+            tasks[stage] = bars.add_task(stage, total=total)
+        bars.update(tasks[stage], completed=done, total=total)
 
+    try:
         yield report
+    finally:
+        if tasks:
+            bars.stop()
 
 
 @contextmanager

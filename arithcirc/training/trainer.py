@@ -182,6 +182,12 @@ def _resume_point(out: Path) -> Path | None:
     return whole[max(whole)] if whole else None
 
 
+def resumes_at(out: Path) -> int:
+    """The step at which a run in a folder that was interrupted goes on: its last resume point, 0 without one."""
+    points = (out / WORK).glob("checkpoint-*/clock.json")
+    return max((int(clock.parent.name.rpartition("-")[2]) for clock in points), default=0)
+
+
 class _Clock:
     """Seconds of work over all the pieces of an interrupted run."""
 

@@ -2,7 +2,8 @@
 
 Each process does one job after the other and is told of each through a pipe, whose end says at once that the process
 died: its job has then failed and the rest goes on in a new process. Ctrl-C reaches the process that asked, which ends
-the others; a process whose parent is gone ends by itself. Jobs write whole files only, so nothing is lost at any time.
+the others; a process whose parent is gone ends by itself. Jobs write whole files only. A training that is ended goes on
+at its last resume point, which it leaves every `resume_every` steps: the steps since then are lost.
 """
 
 import signal
