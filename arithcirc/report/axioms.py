@@ -16,7 +16,7 @@ from arithcirc.viz.axioms.cells import trained
 from arithcirc.viz.axioms.plates import PLATES
 from arithcirc.viz.axioms.study import OPENING_TABLES, STUDY_TABLES, AxiomStudy
 from arithcirc.viz.embed import FigureGroup, plate_groups
-from arithcirc.viz.frames import RunData
+from arithcirc.viz.frames import RunData, has
 
 BUDGET = 3_000_000
 """Bytes of figure JSON; with plotly.js the page stays below 8 MB."""
@@ -80,13 +80,23 @@ def content(study: AxiomStudy, data: RunData) -> dict[str, Any]:
         "open_command": open_command(study, data),
         "study_command": STUDY_COMMAND,
         "mix_hints": names.MIX_HINTS,
-        "shortcut_hints": names.SHORTCUT_HINTS,
+        "shortcut_hints": _asked(data),
+        "verdict_terms": [(names.verdict(w)[0], said) for w, said in names.VERDICT_TERMS.items()],
         "config": _config(study),
         "stages": [(n, f"{r.get('seconds', 0):.1f}") for n, r in manifest.get("stages", {}).items()],
         "packages": manifest.get("packages", {}),
         "git_sha": manifest.get("git_sha"),
         "created": manifest.get("updated") or manifest.get("created", ""),
     }
+
+
+def _asked(data: RunData) -> dict[str, str]:
+    """The shortcuts that were asked, with what they do; every one where only openings are there."""
+    if not has(data.tables, "cells", "kind", "model"):
+        return dict(names.SHORTCUT_HINTS)
+    cells = data.tables["cells"]
+    held = set(cells.loc[cells["kind"] == "shortcut", "model"])
+    return {who: said for who, said in names.SHORTCUT_HINTS.items() if who in held}
 
 
 def _each(told: Any, data: RunData, models: list[str]) -> list[dict[str, Any]]:

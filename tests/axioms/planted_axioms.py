@@ -1,7 +1,8 @@
 """An axiom study and an opened model as tables on disk, with answers that are known: nothing is trained.
 
-TS2 without positions beats the shortcuts everywhere but on branching graphs of 12 nodes with 2 edges a node; with
-learned positions it knows the trained lengths only; OCC answers as mention order does.
+TS2 without positions beats the shortcuts everywhere but on branching graphs of 12 nodes with 2 edges a node and on
+shuffled chains of 9, where end roles is nearly as good; with learned positions it knows the trained lengths only; OCC
+answers as mention order does.
 """
 
 from dataclasses import dataclass
@@ -38,6 +39,21 @@ def mention(cell):
     return {"sequential": 1.0, "names": 1.0, "reversal": 0.08}.get(cell.family, 0.5)
 
 
+def roles(cell):
+    """Hard accuracy of end roles."""
+    if cell.family in ("sequential", "names"):
+        return 0.8
+    return 0.88 if (cell.family, cell.nodes) == ("shuffled", 9) else 0.75
+
+
+def shortcut(name, cell):
+    """Hard accuracy of a shortcut."""
+    return {"mention order": mention, "end roles": roles}.get(name, lambda _: 0.5)(cell)
+
+
+SHORTCUTS = ("mention order", "literal edge", "end roles")
+
+
 def answers(mix, positions, cell):
     """Accuracy, equal to the hard one, and half the width of its interval."""
     if mix == "OCC":
@@ -54,12 +70,12 @@ def cell_rows(models=MODELS):
                "asked_seed": seed, "counted": True, "kind": "model"}  # fmt: skip
         rows += [who | _cell(cell, answers(mix, positions, cell)) for cell in SETS if positions != "learned" or
                  cell.nodes < 50]  # fmt: skip
-    for name in ("mention order", "literal edge"):
+    for name in SHORTCUTS:
         who = {"model": name, "mix": "", "positions": "", "seed": None, "asked_seed": None, "counted": True,
                "kind": "shortcut"}  # fmt: skip
         for cell in SETS:
-            hard = mention(cell) if name == "mention order" else 0.5
-            rows.append(who | _cell(cell, hard) | {"accuracy": hard if name == "mention order" else 0.75})
+            hard = shortcut(name, cell)
+            rows.append(who | _cell(cell, hard) | {"accuracy": 0.75 if name == "literal edge" else hard})
     made = pd.DataFrame(rows)
     return made.astype({"seed": "Int64", "asked_seed": "Int64", "factor": "Float64"})
 
@@ -283,5 +299,5 @@ def total(mix, positions):
     telling = [cell for cell in SETS if cell.family not in ("sequential", "names")]
     if positions == "learned":
         telling = [cell for cell in telling if cell.nodes < 50]
-    beaten = [c for c in telling if answers(mix, positions, c) - 0.05 > max(0.5, mention(c))]
+    beaten = [c for c in telling if answers(mix, positions, c) - 0.05 > max(shortcut(s, c) for s in SHORTCUTS)]
     return len(beaten), len(telling)

@@ -1,16 +1,18 @@
 """Rule or shortcut, from the table `cells`: on which sets a model beats what needs no transitivity.
 
-A model beats the shortcuts on a set where the lower end of its hard accuracy's interval lies above the hard accuracy of
-both shortcuts there, and above one half, which guessing has. Sets that a shortcut answers nearly wholly (`TELLING`)
-cannot tell, and neither can sets without hard questions: chains in order, with long names too.
+A model beats the shortcuts on a set where the lower end of its hard accuracy's interval lies above one half, which
+guessing has, and above the hard accuracy of every shortcut that was asked there. Sets that a shortcut answers nearly
+wholly (`TELLING`) cannot tell, and neither can sets without hard questions: chains in order, with long names too.
 
     nothing learned    chains in order, of the longest trained length, are not answered above chance
     rule               the shortcuts are beaten on every set that can tell
-    rule in part       on every set of turned edges up to the longest trained length, and on half of the others or more
+    rule in part       on every set of the trained kind, and on half of the others or more
     trained kind only  on those, but on fewer others
-    shortcut in part   on some set
+    shortcut in part   on some set, but not on all of the trained kind
     shortcut           on none
 
+The trained kind are turned edges up to the longest trained length. OCC trains chains in order alone: where a mix has no
+trained kind that can tell, half of all sets make a rule in part, and fewer a shortcut in part.
 Of several seeds every one counts as a set of its own.
 """
 
@@ -26,12 +28,15 @@ from arithcirc.viz.influence.names import in_order
 
 TELLING = 0.95
 CHANCE = 0.5
-LEARNED, TRAINED = "sequential", "flipped"
+LEARNED = "sequential"
 
 
 @dataclass(frozen=True)
 class Beaten:
-    """One mix and kind of positions: the word, and (beaten, sets) in all, of trained kinds, and by set."""
+    """One mix and kind of positions: the word, and (beaten, sets) in all, of trained kinds, and by set.
+
+    `tried` has `(set, nodes, whether it is beaten, the best shortcut if that is better than the model else "")`.
+    """
 
     mix: str
     positions: str
@@ -40,7 +45,7 @@ class Beaten:
     total: tuple[int, int]
     inside: tuple[int, int]
     by_set: dict[str, tuple[int, int]]
-    failed: tuple[str, ...]
+    tried: tuple[tuple[str, int, bool, str], ...]
 
     @property
     def title(self) -> str:
@@ -54,7 +59,7 @@ def beaten(data: RunData) -> list[Beaten]:
         return []
     rows = counted(data.tables["cells"])
     shortcuts, models = rows[rows["kind"] == "shortcut"], rows[rows["kind"] == "model"]
-    best = shortcuts.groupby(["set", "nodes"])["hard"].max() if len(shortcuts) else pd.Series(dtype=float)
+    best = shortcuts.pivot_table(index=["set", "nodes"], columns="model", values="hard", aggfunc="max")
     found = []
     for mix in in_order(models["mix"], names.MIXES):
         for who in in_order(models.loc[models["mix"] == mix, "positions"], names.POSITIONS):
@@ -63,13 +68,15 @@ def beaten(data: RunData) -> list[Beaten]:
     return found
 
 
-def _judge(mix: str, who: str, rows: pd.DataFrame, best: pd.Series, longest: int) -> Beaten:
+def _judge(mix: str, who: str, rows: pd.DataFrame, best: pd.DataFrame, longest: int) -> Beaten:
     at = pd.MultiIndex.from_frame(rows[["set", "nodes"]])
-    other = best.reindex(at).to_numpy(dtype=float) if len(best) else np.full(len(rows), np.nan)
+    shortcuts = best.reindex(at) if len(best) else pd.DataFrame({"": np.nan}, index=at)
+    other = shortcuts.max(axis=1).to_numpy(dtype=float)
     low = numbers(rows, ["hard_low"])[:, 0]
     telling = np.isfinite(low) & np.isfinite(other) & (other < TELLING)
     holds = telling & (low > np.fmax(other, CHANCE))
-    inside = telling & (rows["set"] == TRAINED).to_numpy() & (rows["nodes"] <= longest).to_numpy()
+    kind = names.TRAINED_KIND.get(mix, names.TRAINED_KIND[names.OTHER])
+    inside = telling & (rows["set"] == kind).to_numpy() & (rows["nodes"] <= longest).to_numpy()
     first = rows[(rows["set"] == LEARNED) & (rows["nodes"] <= longest)]
     first = first[first["nodes"] == first["nodes"].max()] if len(first) else first
     learned = bool(len(first)) and bool((numbers(first, ["low"]) > CHANCE).all())
@@ -78,11 +85,13 @@ def _judge(mix: str, who: str, rows: pd.DataFrame, best: pd.Series, longest: int
         for name in in_order(rows["set"], names.SETS)
         if telling[mine := (rows["set"] == name).to_numpy()].any()
     }
-    failed = [f"{names.set_title(s)}, {n} nodes" for s, n in rows.loc[telling & ~holds, ["set", "nodes"]].to_numpy()]
     counts = (int(holds.sum()), int(telling.sum())), (int((holds & inside).sum()), int(inside.sum()))
+    better = shortcuts.fillna(-1.0).idxmax(axis=1).where(other > numbers(rows, ["hard"])[:, 0], "")
+    facts = zip(rows["set"], rows["nodes"].astype(int), holds.tolist(), better.astype(str), telling, strict=True)
+    tried = tuple((s, n, held, who) for s, n, held, who, tells in facts if tells)
     word = _word(learned, *counts) if telling.any() else ""
     seeds = int(rows["model"].nunique())
-    return Beaten(mix, who, seeds, word, *counts, by_set, tuple(dict.fromkeys(failed)))
+    return Beaten(mix, who, seeds, word, *counts, by_set, tried)
 
 
 def _word(learned: bool, total: tuple[int, int], inside: tuple[int, int]) -> str:
@@ -90,7 +99,12 @@ def _word(learned: bool, total: tuple[int, int], inside: tuple[int, int]) -> str
         return "nothing learned"
     if total[0] == total[1]:
         return "rule"
-    if inside[0] == inside[1] and inside[1]:
-        others = total[0] - inside[0], total[1] - inside[1]
-        return "rule in part" if 2 * others[0] >= others[1] else "trained kind only"
-    return "shortcut in part" if total[0] else "shortcut"
+    if not total[0]:
+        return "shortcut"
+    others = total[0] - inside[0], total[1] - inside[1]
+    half = 2 * others[0] >= others[1]
+    if not inside[1]:
+        return "rule in part" if half else "shortcut in part"
+    if inside[0] < inside[1]:
+        return "shortcut in part"
+    return "rule in part" if half else "trained kind only"

@@ -1,4 +1,4 @@
-"""Accuracy against length, a line for each kind of positions, beside both shortcuts.
+"""Accuracy against length, a line for each kind of positions, beside the shortcuts.
 
 Whiskers are 95 % intervals clustered by graph; of several seeds they reach from the lowest end to the highest, and
 small dots are the single seeds. Grey lines are the shortcuts on the same questions; grey ground the trained lengths.

@@ -26,12 +26,16 @@ MIX_HINTS = {
 SHORTCUTS = {
     "mention order": ("mention order", "dash", "x-thin"),
     "literal edge": ("literal edge", "dot", "cross-thin"),
+    "end roles": ("end roles", "dashdot", "asterisk"),
 }
 """Name, dash, marker; grey, whatever is drawn."""
 SHORTCUT_HINTS = {
     "mention order": "Yes if the cause is mentioned before the effect",
     "literal edge": "Yes if the edge that is asked about is stated",
+    "end roles": "Yes if some sentence has the asked cause as its cause, and some the asked effect as its effect",
 }
+SHORTCUT_COLUMNS = {"mention order": "mention", "literal edge": "stated", "end roles": "roles"}
+"""Column of each shortcut's accuracy in the table `generalisation`; its hard one has `_hard` behind."""
 MEASURES = {"accuracy": "accuracy", "hard": "hard accuracy"}
 COLUMNS = {"accuracy": ("accuracy", "low", "high"), "hard": ("hard", "hard_low", "hard_high")}
 """Value and interval of each measure in the table `cells`."""
@@ -70,6 +74,19 @@ VERDICTS = {
     "nothing learned": ("nothing learned", "plain"),
 }
 """The word of the table `verdict`, for people, and its tag."""
+TRAINED_KIND = {"TS2": "flipped", "TS1": "flipped", "OCC": None, OTHER: "flipped"}
+"""The family a mix trains that shortcuts do not answer; None where it trains chains in order alone."""
+VERDICT_TERMS = {
+    "rule": "the shortcuts are beaten on every set that can tell: turned edges of trained length, and kinds of graphs "
+    "that training had not",
+    "rule in part": "on every set of the trained kind (turned edges of trained length), and on half of the others or "
+    "more; of OCC, which never saw a turned edge, on half of all sets or more",
+    "trained kind only": "on every set of the trained kind, and on fewer of the others",
+    "shortcut in part": "on some set, but not on all of the trained kind; of OCC, on fewer than half of all sets",
+    "shortcut": "on none",
+    "nothing learned": "chains in order, of the longest trained length, are not answered above chance",
+}
+"""What each verdict means; the same of a study's models and of models that were opened."""
 
 
 def position(name: str) -> str:

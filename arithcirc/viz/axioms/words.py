@@ -6,14 +6,12 @@ from typing import Any
 import pandas as pd
 
 from arithcirc.viz import theme
-from arithcirc.viz.axioms import names
+from arithcirc.viz.axioms import families, names
 from arithcirc.viz.axioms.beaten import Beaten, beaten
 from arithcirc.viz.axioms.cells import over_seeds, trained
 from arithcirc.viz.frames import RunData, has
 
 _LONG = (11, 13, 15)
-_FEW = 6
-"""Sets that are named where a model does not beat the shortcuts; more are only counted."""
 
 
 def cards(data: RunData) -> list[dict[str, Any]]:
@@ -36,7 +34,8 @@ def cards(data: RunData) -> list[dict[str, Any]]:
                 "title": model.title,
                 "word": word,
                 "tag": tag,
-                "rows": [(label, theme.number(value, 2)) for label, value in rows if value is not None],
+                "rows": [(label, theme.number(value, 2)) for label, value in rows if value is not None]
+                + families.hardest(data, model),
                 "beaten": f"{model.total[0]} of {model.total[1]}",
             }
         )
@@ -55,13 +54,17 @@ def answer(data: RunData) -> list[tuple[str, str, str, str]]:
 
 
 def in_short(data: RunData) -> str:
-    """Every model's verdict in one line: `A rule in part: TS2 · no positions. A shortcut: OCC · no positions.`"""
+    """What the first model does better, then every verdict: `... A shortcut: OCC · no positions.`"""
     found: dict[str, list[str]] = {}
-    for model in beaten(data):
+    judged = beaten(data)
+    first = next((m for m in judged if m.positions == "none"), judged[0] if judged else None)
+    for model in judged:
         found.setdefault(names.verdict(model.word or "cannot be said")[0], []).append(model.title)
     order = [said for said, _ in names.VERDICTS.values()]
     words = sorted(found, key=lambda w: order.index(w) if w in order else len(order))
-    return " ".join(f"{w[0].upper()}{w[1:]}: {', '.join(found[w])}." for w in words)
+    every = [f"{w[0].upper()}{w[1:]}: {', '.join(found[w])}." for w in words]
+    told = first is not None and first.word != "nothing learned" and families.lead(first)
+    return " ".join([told, *every] if told else every)
 
 
 def _why(data: RunData, model: Beaten) -> str:
@@ -70,15 +73,13 @@ def _why(data: RunData, model: Beaten) -> str:
         return "No set that can tell was asked."
     if model.word == "nothing learned":
         return f"Chains in order of {trained(data)[1]} nodes are not answered above chance."
-    text = f"Hard accuracy lies above guessing and both shortcuts on {model.total[0]} of {model.total[1]} sets that "
-    text += f"can tell{f' (of {model.seeds} seeds)' if model.seeds > 1 else ''}"
+    text = f"It {families.where(model)}: on {model.total[0]} of {model.total[1]} sets that can tell"
+    text += f" (of {model.seeds} seeds)" if model.seeds > 1 else ""
     if model.inside[1] and model.total[1] > model.inside[1]:
         rest = model.total[0] - model.inside[0], model.total[1] - model.inside[1]
-        text += f": {model.inside[0]} of {model.inside[1]} of chains with turned edges of trained length, "
+        text += f", {model.inside[0]} of {model.inside[1]} of chains with turned edges of trained length and "
         text += f"{rest[0]} of {rest[1]} others"
-    if 0 < len(model.failed) <= _FEW:
-        text += f"; not on {'; '.join(model.failed)}"
-    return f"{text}.{_reversal(data, model)}"
+    return f"{text}.{families.branching(data, model)}{_reversal(data, model)}"
 
 
 def _reversal(data: RunData, model: Beaten) -> str:
