@@ -21,6 +21,7 @@ from arithcirc.axioms.opening.minimal_pairs import KINDS, minimal_pairs
 from arithcirc.axioms.opening.neurons import base_rate, partial_correlations
 from arithcirc.axioms.opening.replay import ratio
 from arithcirc.axioms.opening.verdict import KEYS, generalisation, verdict, word
+from arithcirc.axioms.opening.walk import walked_question
 from arithcirc.axioms.shortcuts import SHORTCUTS
 from arithcirc.axioms.tokenizer import vocabulary
 from arithcirc.errors import RequestError
@@ -268,6 +269,33 @@ def test_the_trained_kind_is_the_mix_s(monkeypatch):
     general.loc[general["questions"] == "flipped-06", "hard_low"] = 0.4
     words = {mix: verdict(general, NOTHING_KNOCKED, mix=mix)["claim"].iloc[-1] for mix in ("TS2", "OCC")}
     assert words == {"TS2": "shortcut in part", "OCC": "shortcut in part"}
+
+
+def test_neurons_are_needed_where_the_loss_is_not_random_and_not_tiny(monkeypatch):
+    general = general_of(monkeypatch, ANSWERS["truth"])
+    rows = {"large": (0.3, 0.01, 0.02), "random too": (0.3, 0.01, 0.29), "tiny": (0.03, 0.001, 0.0),
+            "just": (0.06, 0.001, 0.0), "unsure": (0.06, 0.01, 0.0)}  # fmt: skip
+    knocked = pd.DataFrame(
+        [(name, "designed", 4, *row) for name, row in rows.items()],
+        columns=["class", "questions", "neurons", "lost", "se", "random_lost_high"],
+    )
+    found = verdict(general, knocked, mix="TS2").set_index("claim")
+    assert {name for name in rows if found.loc[f"neurons of {name} are needed", "holds"]} == {"large", "just"}
+    assert found.loc["neurons of random too are needed", "other"] == 0.29
+    assert found.loc["neurons of just are needed", "other"] == 0.05
+
+
+def test_the_walked_question_is_one_that_shortcuts_get_wrong():
+    asked = [one.question for one in designed_set(6, 80, seed=0, names=Names(1, 1))]
+    walked = lambda right: walked_question(asked, torch.tensor([1.0 if right(q) else -1.0 for q in asked]))  # noqa: E731
+    for right, hops in ((lambda q: True, 5), (lambda q: q.hops <= 3, 3)):
+        found = walked(right)
+        assert [found.label, *(rule(found) for rule in SHORTCUTS.values())] == [True, False, False, True]
+        assert found.hops == hops
+    only_forwards = walked(SHORTCUTS["mention order"])
+    assert only_forwards.hops == 5
+    assert SHORTCUTS["mention order"](only_forwards)
+    assert walked(lambda q: False).hops == 5
 
 
 def test_what_a_shortcut_answers_wholly_cannot_tell(monkeypatch):

@@ -172,7 +172,7 @@ STAGES = (
     Stage("faithfulness", ("circuit",), ("faithfulness",), _faithfulness),
     Stage("neurons", (), ("neurons", "neuron_base_rate"), _neurons),
     Stage("knockouts", ("neurons",), ("knockouts",), _knockouts),
-    Stage("walk", ("circuit",), ("walk_tokens", "walk_attention", "walk_margins"), _walk),
+    Stage("walk", ("circuit",), ("walk_tokens", "walk_attention", "walk_margins"), _walk, version=2),
     Stage("verdict", ("knockouts",), ("generalisation", "verdict"), _verdict, version=2),
 )
 """In the order in which they run."""

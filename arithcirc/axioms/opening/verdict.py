@@ -39,6 +39,8 @@ TRAINED = "flipped"
 CHANCE = 0.5
 TELLING = 0.95
 """Hard accuracy of a shortcut from which on a cell cannot tell a rule from it."""
+NEEDED = 0.05
+"""Share of the margin that must be lost, with its whole interval, before neurons are called needed."""
 KEYS = {"mention": "mention order", "stated": "literal edge", "roles": "end roles"}
 """Column of a shortcut in the table `generalisation` -> its name."""
 
@@ -145,9 +147,10 @@ def verdict(general: pd.DataFrame, knocked: pd.DataFrame, *, mix: str) -> pd.Dat
     """Columns: claim, questions, value, low, high, other, holds; the last row is the verdict, in `claim`.
 
     `other` is what the value is compared with, `holds` is missing for cells that cannot tell. Claims: learned; beats
-    shortcuts, by cell; a class's neurons are needed (the share of the margin that is lost without them is more than
-    without any random ones), by class and questions. `mix`: name of what the model was trained on. Raises RequestError
-    for an unknown mix.
+    shortcuts, by cell; a class's neurons are needed, by class and questions: the lower end of the share of the margin
+    that is lost without them lies above what is lost without any of the random ones, and above NEEDED, as a loss that
+    is surely there may still be too small to matter. `mix`: name of the training data. Raises RequestError for an
+    unknown mix.
     """
     rows: list[tuple[object, ...]] = []
     first = general[general["part"] == LEARNED].iloc[0]
@@ -164,7 +167,7 @@ def verdict(general: pd.DataFrame, knocked: pd.DataFrame, *, mix: str) -> pd.Dat
         if holds is not None:
             (trained if row["part"] in parts else others).append(holds)
     for row in knocked[knocked["neurons"] > 0].to_dict("records"):
-        lost, width, other = row["lost"], 1.96 * row["se"], row["random_lost_high"]
+        lost, width, other = row["lost"], 1.96 * row["se"], max(row["random_lost_high"], NEEDED)
         facts = (lost, lost - width, lost + width, other, bool(lost - width > other))
         rows.append((f"neurons of {row['class']} are needed", row["questions"], *facts))
     rows.append((word(learned, trained, others), "", *[float("nan")] * 4, None))

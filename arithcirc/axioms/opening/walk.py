@@ -8,11 +8,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 import torch
+from jaxtyping import Float
 
 from arithcirc.axioms.graphs import Question
 from arithcirc.axioms.opening.circuit import Part
 from arithcirc.axioms.opening.layout import layout_of, token_rows
 from arithcirc.axioms.opening.opened import Opened
+from arithcirc.axioms.shortcuts import literal_edge, mention_order
 from arithcirc.components import Head
 
 SEEN = 0.02
@@ -54,7 +56,14 @@ def walk(opened: Opened, question: Question, circuit: Sequence[Part]) -> dict[st
     }
 
 
-def walked_question(questions: Sequence[Question], margins: torch.Tensor) -> Question:
-    """A Yes of the longest path that is answered rightly (margin towards the answer above 0), else the first Yes."""
+def walked_question(questions: Sequence[Question], margins: Float[torch.Tensor, "question"]) -> Question:
+    """A Yes of the longest path that is answered rightly (margin towards the answer above 0) where shortcuts fail.
+
+    Order of mention and the literal edge are both wrong on it: its sentences stand last first and no edge between its
+    ends is stated. End roles is right there, as on every Yes. Where no such question is answered rightly, any Yes of
+    the longest path that is, and else the longest path of all.
+    """
+    yes = [q for q in questions if q.label]
     right = [q for q, margin in zip(questions, margins.tolist(), strict=True) if q.label and margin > 0]
-    return max(right or [q for q in questions if q.label] or list(questions), key=lambda q: q.hops)
+    hard = [q for q in right if not mention_order(q) and not literal_edge(q)]
+    return max(hard or right or yes or list(questions), key=lambda q: q.hops)
