@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
 from arithcirc.arithmetic.operators import Prompts
-from arithcirc.errors import NumericsError
+from arithcirc.errors import ModelError, NumericsError
 from arithcirc.training.fields import Shape
 from arithcirc.training.recipe import Recipe
 from arithcirc.training.tokenizer import BOS_ID, PAD_ID, answer_ids, token_ids, vocabulary
@@ -97,11 +98,19 @@ def save_step(model: PreTrainedModel, folder: Path, *, dtype: str, save_tokenize
 
 
 def load_step(folder: Path, device: str = "cpu") -> Any:
-    """The model of a step folder in float32, in evaluation mode, on a device (`cpu`, `cuda`)."""
-    with without_progress_bars(), torch.random.fork_rng(devices=[]):
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
-        )
+    """The model of a step folder in float32, in evaluation mode, on a device (`cpu`, `cuda`).
+
+    Raises ModelError for weights that are no whole safetensors file.
+    """
+    try:
+        with without_progress_bars(), torch.random.fork_rng(devices=[]):
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
+            )
+    except SafetensorError as error:
+        raise ModelError(
+            f"{folder} holds damaged weights ({error}): copy its model.safetensors again, or train the model again"
+        ) from None
     model.train(False)
     return model.to(torch.device(device))
 

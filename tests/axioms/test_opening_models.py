@@ -222,6 +222,26 @@ def test_bad_requests_are_refused(folder, tmp_path):
         open_up(tmp_path, tmp_path / "out")
 
 
+def test_both_models_are_checked_before_any_work(folder, tmp_path):
+    none = tmp_path / "none"
+    for name, odd, match in (
+        ("cut", "model.safetensors", "holds damaged weights"),
+        ("words", "tokenizer.json", "has another vocabulary"),
+    ):
+        other = shutil.copytree(folder, tmp_path / name / "step1")
+        file = other / odd
+        file.write_bytes(file.read_bytes()[:-40] if name == "cut" else file.read_bytes().replace(b"causes", b"casues"))
+        with pytest.raises(ModelError, match=match) as caught:
+            compare(folder, other, none, progress=lambda *_: pytest.fail("work has begun"))
+        assert "\n" not in str(caught.value)
+        with pytest.raises(ModelError, match=match):
+            open_up(other, tmp_path / "alone" / name)
+        assert not none.exists()
+    short = made(tmp_path / "short", replace(SHAPE, chain_lengths=(2, 2), curriculum_from=2))
+    with pytest.raises(RequestError, match="learned chains of 2 nodes"):
+        compare(folder, short, none, progress=lambda *_: pytest.fail("work has begun"))
+
+
 @pytest.fixture(scope="module")
 def run(folder, tmp_path_factory):
     out, told = tmp_path_factory.mktemp("opened") / "run", []

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from arithcirc.axioms.opening.comparison import comparison
+from arithcirc.axioms.opening.opened import check_folder
 from arithcirc.axioms.opening.stages import STAGES, Bench, OpeningConfig
 from arithcirc.errors import ModelError
 from arithcirc.store import RunFolder, sha256_file
@@ -66,8 +67,11 @@ def compare(
     """Open a model without positions and one with learned ones, and put their numbers side by side.
 
     Run folders `out/none` and `out/learned` as `open_up` makes them, and the table `comparison` in the run folder
-    `out`. Raises as `open_up`.
+    `out`. Both folders are checked before any work. Raises as `open_up`.
     """
+    configs = [_config(folder, questions, seed) for folder in (none_folder, learned_folder)]
+    for folder in (none_folder, learned_folder):
+        check_folder(folder)
     runs = {}
     for name, folder in (("none", none_folder), ("learned", learned_folder)):
         tell = (
@@ -76,7 +80,7 @@ def compare(
             else None
         )
         runs[name] = open_up(folder, out / name, questions=questions, seed=seed, device=device, progress=tell)
-    both = "+".join(_config(folder, questions, seed).weights for folder in (none_folder, learned_folder))
+    both = "+".join(config.weights for config in configs)
     held = OpeningConfig(both, "", "", questions, seed)
     run = RunFolder.create(
         out, held, sections=("opening",), facts={"none": str(none_folder), "learned": str(learned_folder)}

@@ -55,6 +55,20 @@ def open_folder(folder: Path, *, device: str | None = None) -> Opened:
     """
     asked = open_model(folder)
     hooked = load(str(folder), device=device, offline=True)
+    length, nodes, mix = _learned(folder)
+    alphabet = "".join(c for c in ALPHANUMERIC if c in asked.known)
+    asked.network.to(torch.device(str(hooked.device)))
+    return Opened(hooked, asked, Names(length, length, alphabet), nodes, mix)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise what `open_folder` would, ModelError or RequestError, without hooks and so in a moment."""
+    open_model(folder)
+    _learned(folder)
+
+
+def _learned(folder: Path) -> tuple[int, int, str]:
+    """Characters of names, nodes of the longest chain, and mix, from the recipe beside a step folder."""
     recipe = folder.resolve().parent / "recipe.json"
     length, nodes, mix = 1, NODES, MIX
     if recipe.is_file():
@@ -64,6 +78,4 @@ def open_folder(folder: Path, *, device: str | None = None) -> Opened:
         raise RequestError(
             f"{folder} has learned chains of {nodes} nodes: give a model of {FEWEST_NODES} nodes or more"
         )
-    alphabet = "".join(c for c in ALPHANUMERIC if c in asked.known)
-    asked.network.to(torch.device(str(hooked.device)))
-    return Opened(hooked, asked, Names(length, length, alphabet), nodes, mix)
+    return length, nodes, mix
