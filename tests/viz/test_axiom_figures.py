@@ -11,6 +11,7 @@ from arithcirc.viz.axioms.bars import bars_figure
 from arithcirc.viz.axioms.beaten import beaten
 from arithcirc.viz.axioms.cells import over_seeds
 from arithcirc.viz.axioms.heads import edge_head_map
+from arithcirc.viz.axioms.hops import by_hops, hops_figure
 from arithcirc.viz.axioms.layers import layer_curves, probe_map
 from arithcirc.viz.axioms.lengths import length_figure
 from arithcirc.viz.axioms.neurons import class_shares, knockouts
@@ -180,6 +181,29 @@ def test_every_set_has_its_dots(cells):
     assert len(panels) == 5
     assert list(trace(figure, "no positions", 4).x) == [0.9, 0.9, 0.9, 0.55]
     assert list(trace(figure, "mention order").x) == [0.08] * 4
+
+
+def test_accuracy_by_path_length_leaves_out_what_few_questions_have(data):
+    figure = hops_figure(data.tables["hops"], data.tables["cells"], mix="TS2", name="branching 1.4")
+    assert [a.text for a in figure.layout.annotations] == [
+        "5 nodes", "8 nodes", "10 nodes", "12 nodes", "how often Yes is said",
+    ]  # fmt: skip
+    line = trace(figure, "no positions")
+    assert list(line.x) == [0, 0.5, 1, 2]
+    assert np.allclose(line.y, [0.9, np.nan, 1.0, 0.7], equal_nan=True), "No is no path: its point stands alone"
+    share = trace(figure, "no positions", 4)
+    assert (list(share.x), list(share.y)) == ([5, 8, 10, 12], [0.5] * 4)
+    with pytest.raises(RequestError, match="TS1"):
+        hops_figure(data.tables["hops"], mix="TS1")
+
+
+def test_path_lengths_of_two_seeds_are_pooled_by_their_questions(data):
+    rows = data.tables["hops"][data.tables["hops"]["model"] == "TS2-none-s0"]
+    second = rows.assign(model="TS2-none-s1", accuracy=0.0, questions=rows["questions"] * 3)
+    both = by_hops(pd.concat([rows, second]))
+    first = both[(both["set"] == "flipped") & (both["nodes"] == 6)].set_index("hops")
+    assert np.isclose(first["value"][2], 0.7 / 4)
+    assert first["questions"][2] == 120
 
 
 def test_the_overview_stars_means_over_part_of_the_sets(cells):

@@ -6,6 +6,7 @@ from arithcirc.viz.axioms.bars import bars_figure
 from arithcirc.viz.axioms.cells import measures, mixes, trained
 from arithcirc.viz.axioms.circuit import faithfulness_figure
 from arithcirc.viz.axioms.heads import edge_head_map
+from arithcirc.viz.axioms.hops import hops_figure
 from arithcirc.viz.axioms.layers import layer_curves, probe_map
 from arithcirc.viz.axioms.lengths import length_figure
 from arithcirc.viz.axioms.neurons import class_shares, knockouts
@@ -15,6 +16,7 @@ from arithcirc.viz.axioms.sets import overview, set_dots
 from arithcirc.viz.axioms.training import training_figure
 from arithcirc.viz.axioms.walk import walk_attention, walk_margins
 from arithcirc.viz.frames import RunData, has
+from arithcirc.viz.influence.names import in_order
 from arithcirc.viz.plates import Options, Plate, Selector
 
 
@@ -58,6 +60,14 @@ def _model(table: str) -> Selector:
     return Selector("model", options)
 
 
+def _families(data: RunData) -> dict[str, str]:
+    """Families that were asked by length of path; turned edges first."""
+    if not has(data.tables, "hops", "set"):
+        return {}
+    held = in_order(data.tables["hops"]["set"], names.SETS)
+    return {name: names.set_title(name) for name in sorted(held, key=lambda n: n in ("sequential", "names"))}
+
+
 _MIX, _MEASURE = Selector("mix", mixes), Selector("measure", measures)
 
 STUDY_PLATES: tuple[Plate, ...] = (
@@ -75,6 +85,11 @@ STUDY_PLATES: tuple[Plate, ...] = (
     Plate(
         "axioms_sets", "Accuracy on other graphs", ("cells",),
         lambda d, mix, measure: set_dots(d.tables["cells"], mix=mix, measure=measure), (_MIX, _MEASURE),
+    ),
+    Plate(
+        "axioms_hops", "Accuracy by path length", ("hops",),
+        lambda d, mix, family: hops_figure(d.tables["hops"], d.tables.get("cells"), mix=mix, name=family),
+        (_MIX, Selector("family", _families)), uses=("cells",),
     ),
     Plate("axioms_bars", "What was expected", ("bars",), lambda d: bars_figure(d.tables["bars"])),
     Plate(
