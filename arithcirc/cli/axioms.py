@@ -219,8 +219,13 @@ def report(folder: Path = DEFAULT_OUT / "axioms" / "small") -> None:
         Folder of the study, with study/ and opening/ in it as far as there are any; or one of these folders.
     """
     from arithcirc.report.axioms import axioms_report
+    from arithcirc.viz.axioms.study import without_manifest
 
-    show.out.print(f"report: {axioms_report(folder)}")
+    page = axioms_report(folder)
+    for damaged in without_manifest(folder):
+        said = f"{damaged} has tables but no manifest.json: it is damaged and not in the report, make it again"
+        show.err.print(said, markup=False)
+    show.out.print(f"report: {page}")
 
 
 @app.command(name="open")

@@ -21,6 +21,12 @@ def open_folder(path: Path | str) -> RunFolder | SweepFolder:
         return SweepFolder.open(path)
     if (path / MANIFEST).is_file():
         return RunFolder.open(path)
+    inside = (path / "study", *sorted((path / "opening").glob("*")))
+    if held := [str(place) for place in inside if (place / MANIFEST).is_file()]:
+        raise RequestError(
+            f"{path} is an axiom study, whose runs lie in its folders: give {' or '.join(held)}; 'arithcirc axioms "
+            "report' tells of all of them"
+        )
     raise RequestError(
         f"{path} is neither a run's folder (no {MANIFEST}) nor a sweep's (no {SWEEP}): give OUT/<model>/<revision>, or "
         "the --out of 'arithcirc sweep'"

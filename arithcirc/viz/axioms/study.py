@@ -44,11 +44,13 @@ class AxiomStudy:
 
         Raises RequestError where there is none, RunConflictError when a manifest is damaged.
         """
-        root = folder.parent if folder.name in (STUDY, OPENING) and (folder.parent / folder.name).is_dir() else folder
+        root = _root(folder)
         study = next((run for path in (root / STUDY, root) if (run := _run(path, ("cells",)))), None)
         places = [root / OPENING, *_inside(root / OPENING)]
         found = [run for path in (root, *places) if (run := _run(path, OPENING_TABLES))]
         if study is None and not found:
+            if damaged := without_manifest(root):
+                raise RequestError(f"{damaged[0]} has tables but no {MANIFEST}: it is damaged, make it again")
             raise RequestError(
                 f"{folder} holds no axiom study: give its folder, or make one with 'arithcirc axioms study'"
             )
@@ -92,6 +94,23 @@ class AxiomStudy:
         return run.manifest
 
 
+def without_manifest(folder: Path) -> tuple[Path, ...]:
+    """Folders of a study and of opened models that have tables and have lost their manifest: none of them is read."""
+    root = _root(folder)
+    kinds: list[tuple[Path, tuple[str, ...]]] = [(root / STUDY, ("cells",)), (root / OPENING, (COMPARISON,))]
+    kinds += [(place, OPENING_TABLES) for place in _inside(root / OPENING)]
+    return tuple(path for path, tables in kinds if _has(path, tables) and not (path / MANIFEST).is_file())
+
+
+def _root(folder: Path) -> Path:
+    """The folder that holds `study/` and `opening/`, where one of these two is given."""
+    return folder.parent if folder.name in (STUDY, OPENING) and (folder.parent / folder.name).is_dir() else folder
+
+
+def _has(path: Path, tables: tuple[str, ...]) -> bool:
+    return any((path / f"{name}.parquet").is_file() for name in tables)
+
+
 def _told(table: pd.DataFrame) -> pd.DataFrame:
     """Models without a recipe have mix and positions `other`; every row the column `set`."""
     made = table.copy()
@@ -120,6 +139,6 @@ def _inside(folder: Path) -> list[Path]:
 
 def _run(path: Path, tables: tuple[str, ...]) -> RunFolder | None:
     """The run in a folder that has one of the tables."""
-    if not (path / MANIFEST).is_file() or not any((path / f"{name}.parquet").is_file() for name in tables):
+    if not (path / MANIFEST).is_file() or not _has(path, tables):
         return None
     return RunFolder.open(path)
