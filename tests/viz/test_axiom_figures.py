@@ -5,17 +5,22 @@ import pandas as pd
 import pytest
 from axioms import planted_axioms as planted
 
+from arithcirc.axioms.evaluation import Cell, evaluation_set
+from arithcirc.axioms.names import Names
+from arithcirc.axioms.shortcuts import SHORTCUTS
 from arithcirc.errors import RequestError
 from arithcirc.viz.axioms import beside, opened, words
 from arithcirc.viz.axioms.bars import bars_figure
 from arithcirc.viz.axioms.beaten import beaten
 from arithcirc.viz.axioms.cells import over_seeds
+from arithcirc.viz.axioms.guesses import guesses
 from arithcirc.viz.axioms.heads import edge_head_map
 from arithcirc.viz.axioms.hops import by_hops, hops_figure
 from arithcirc.viz.axioms.layers import layer_curves, probe_map
 from arithcirc.viz.axioms.lengths import length_figure
 from arithcirc.viz.axioms.neurons import class_shares, knockouts
 from arithcirc.viz.axioms.patching import patching_heads, patching_map
+from arithcirc.viz.axioms.rule import rule_figure
 from arithcirc.viz.axioms.sets import overview, set_dots
 from arithcirc.viz.axioms.study import AxiomStudy
 from arithcirc.viz.axioms.training import training_figure
@@ -296,6 +301,7 @@ def test_a_question_is_walked(data):
     assert np.isnan(heat.z[0][9])
     said = opened.walk(data, NONE)
     assert said["margin"] == "+6.5"
+    assert said["too"] == "Mention order and end roles answer it rightly too; literal edge does not."
     assert said["looks"] == [{"head": "L1H0", "from": "A (asked cause)", "to": "A causes B.", "attention": "0.90"}]
     assert list(walk_margins(data.tables["walk_margins"], opening=NONE).data[0].y) == [-1, 0.5, 6.5]
 
@@ -303,9 +309,51 @@ def test_a_question_is_walked(data):
 def test_the_verdict_of_an_opening_names_what_failed(data):
     said = opened.verdict(data, NONE)
     assert (said["word"], said["tag"]) == ("a rule in part", "good")
-    assert "on 1 of 2 sets. Not on branching 1.4, 12 nodes (0.55 [0.49, 0.61] against 0.50)." in said["said"]
+    assert (
+        "every shortcut on 1 of 2 sets that can tell. Not on branching 1.4, 12 nodes (0.55 [0.49, 0.61] against 0.80)."
+        in said["said"]
+    )
     assert "1 could not be asked" in said["said"]
     assert "those of “reachable” on designed; those of “mention order” on no set." in said["said"]
+
+
+def test_sets_of_an_opening_stand_beside_every_shortcut(data):
+    said = opened.verdict(data, NONE)
+    assert said["shortcuts"] == ["mention order", "literal edge", "end roles"]
+    first, *_, last = said["rows"]
+    assert first["accuracy"] == first["hard"] == ("0.90", "0.84 to 0.96")
+    assert [(value, best) for value, best, _ in first["others"]] == [("0.50", False), ("0.50", False), ("0.80", True)]
+    assert (first["misled"], first["n_misled"]) == (("0.25", "0.11 to 0.47"), "20")
+    assert (last["word"], last["hard"], last["accuracy"]) == ("not asked", ("–", ""), ("–", ""))
+
+
+def test_an_older_table_has_two_shortcuts_and_says_so(data):
+    lacking = ["roles", "roles_hard", "like_roles", "n_misled", "misled", "misled_low", "misled_high"]
+    general = data.tables["generalisation"].drop(columns=lacking)
+    older = RunData({**data.tables, "generalisation": general})
+    said = opened.verdict(older, NONE)
+    assert said["said"].startswith("Hard accuracy beats mention order and literal edge on 1 of 2")
+    assert all(len(r["others"]) == 2 and not r["n_misled"] for r in said["rows"])
+    assert {"mention order", "literal edge"} <= {t.name for t in rule_figure(general).data}
+    assert "end roles" in {t.name for t in rule_figure(data.tables["generalisation"]).data}
+
+
+def test_shortcuts_answer_the_walked_question_as_the_study_has_them():
+    names_ = Names(1, 2, "abcXYZ12")
+    asked = [q for f, n in (("flipped", 5), ("shuffled", 6)) for q in
+             evaluation_set(Cell(f, n), number=30, seed=3, names=names_)]  # fmt: skip
+    wrong = set()
+    for question in asked:
+        rows = [(c, r, i) for i, edge in enumerate(question.graph.edges) for n, r in zip(edge, ("cause", "effect"),
+                strict=True) for c in n]  # fmt: skip
+        rows += [
+            (c, r, None) for n, r in ((question.cause, "asked cause"), (question.effect, "asked effect")) for c in n
+        ]
+        tokens = pd.DataFrame(rows, columns=["token", "role", "sentence"]).reset_index()
+        given = guesses(tokens)
+        assert given == {name: rule(question) for name, rule in SHORTCUTS.items() if name in given}
+        wrong |= {name for name, yes in given.items() if yes != question.label}
+    assert {"mention order", "literal edge"} <= wrong
 
 
 def test_two_models_are_told_apart(data):

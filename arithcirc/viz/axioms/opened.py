@@ -6,6 +6,8 @@ import pandas as pd
 
 from arithcirc.viz import theme
 from arithcirc.viz.axioms import names
+from arithcirc.viz.axioms.guesses import said_too
+from arithcirc.viz.axioms.judged import against, set_name, set_rows
 from arithcirc.viz.axioms.layers import PANELS, distance_name
 from arithcirc.viz.frames import RunData, flags, has
 
@@ -47,25 +49,33 @@ def verdict(data: RunData, opening: str) -> dict[str, Any] | None:
         "name": opening,
         "word": word,
         "tag": tag,
-        "said": _said(sets) + _neurons(needed),
-        "rows": [_claim(row) for row in sets.to_dict("records")],
+        "said": _said(sets, against(rows(data, "generalisation", opening, "questions", "accuracy"))) + _neurons(needed),
+        "rows": set_rows(rows(data, "generalisation", opening, "questions", "accuracy"), sets),
+        "shortcuts": against(rows(data, "generalisation", opening, "questions", "accuracy")),
         "needed": [_claim(row, no="plain") for row in needed.to_dict("records")],
     }
 
 
-def _said(sets: pd.DataFrame) -> str:
+def _said(sets: pd.DataFrame, shortcuts: list[str]) -> str:
     known = sets[sets["holds"].notna()]
     held = flags(known, "holds")
-    text = f"Hard accuracy beats both shortcuts on {int(held.sum())} of {len(known)} sets."
+    text = f"Hard accuracy beats {_every(shortcuts)} on {int(held.sum())} of {len(known)} sets that can tell."
     if 0 < (~held).sum() <= _NAMED:
         lost = []
         for name, *values in known.loc[~held, ["questions", "value", "low", "high", "other"]].to_numpy():
             value, low, high, other = (theme.number(v, 2) for v in values)
-            lost.append(f"{_set(name)} ({value} [{low}, {high}] against {other})")
+            lost.append(f"{set_name(name)} ({value} [{low}, {high}] against {other})")
         text += f" Not on {'; '.join(lost)}."
-    if left := len(sets) - len(known):
+    if left := int(sets["value"].isna().sum()):
         text += f" {left} could not be asked: the model has no positions for them."
+    if silent := int((sets["holds"].isna() & sets["value"].notna()).sum()):
+        text += f" {silent} cannot tell: a shortcut answers nearly all of them."
     return text
+
+
+def _every(shortcuts: list[str]) -> str:
+    """Whom a model was compared with, by name where that is not every shortcut."""
+    return "every shortcut" if len(shortcuts) == len(names.SHORTCUTS) else " and ".join(shortcuts) or "the shortcuts"
 
 
 def _neurons(needed: pd.DataFrame) -> str:
@@ -75,32 +85,27 @@ def _neurons(needed: pd.DataFrame) -> str:
     parts = []
     for claim, part in needed.groupby("claim", sort=False):
         name = str(claim).removeprefix("neurons of ").removesuffix(_NEEDED)
-        where = [_set(q) for q in part.loc[flags(part, "holds"), "questions"]]
+        where = [set_name(q) for q in part.loc[flags(part, "holds"), "questions"]]
         parts.append(f"those of “{name}” {'on ' + ', '.join(where) if where else 'on no set'}")
     return f" Neurons are needed more than random ones: {'; '.join(parts)}."
 
 
 def _claim(row: dict[Any, Any], *, no: str = "miss") -> dict[str, str]:
     known = not pd.isna(row["holds"])
-    word, tag = (("yes", "good") if row["holds"] else ("no", no)) if known else ("not asked", "plain")
+    none = "not asked" if pd.isna(row["value"]) else "cannot tell"
+    word, tag = (("yes", "good") if row["holds"] else ("no", no)) if known else (none, "plain")
     digits = 2
     return {
         "claim": str(row["claim"]).removeprefix("neurons of ").removesuffix(_NEEDED),
-        "questions": _set(row["questions"]),
+        "questions": set_name(row["questions"]),
         "value": theme.number(row["value"], digits),
-        "interval": f"{theme.number(row['low'], digits)} to {theme.number(row['high'], digits)}" if known else "–",
+        "interval": f"{theme.number(row['low'], digits)} to {theme.number(row['high'], digits)}"
+        if pd.notna(row["value"])
+        else "–",
         "other": theme.number(row["other"], digits),
         "word": word,
         "tag": tag,
     }
-
-
-def _set(text: Any) -> str:
-    """`branching-1.4-08` -> `branching 1.4, 8 nodes`, `distance 0` -> `all distances`; `designed` as it is."""
-    if text == "distance 0":
-        return "all distances"
-    name, _, nodes = str(text).rpartition("-")
-    return f"{name.replace('-', ' ')}, {int(nodes)} nodes" if name and nodes.isdecimal() else str(text)
 
 
 def circuit(data: RunData, opening: str) -> dict[str, Any] | None:
@@ -120,7 +125,7 @@ def circuit(data: RunData, opening: str) -> dict[str, Any] | None:
         "parts": ", ".join(str(p) for p in inside["part"]),
         "rows": [
             {
-                "questions": _set(r["questions"]), "faithfulness": theme.number(r["faithfulness"], 2),
+                "questions": set_name(r["questions"]), "faithfulness": theme.number(r["faithfulness"], 2),
                 "completeness": theme.number(r["completeness"], 2), "random": theme.number(best.get(r["questions"]), 2),
                 "accuracy": theme.number(r["accuracy"], 2), "full": theme.number(full.get(r["questions"]), 2),
             }
@@ -150,12 +155,13 @@ def walk(data: RunData, opening: str) -> dict[str, Any] | None:
         return None
     margins = rows(data, "walk_margins", opening, "layers", "role", "margin", "label", "hops")
     last = margins[margins["role"] == "mark"].sort_values("layers")
-    told: dict[str, Any] = {"label": "", "hops": "", "margin": "", "right": True}
+    told: dict[str, Any] = {"label": "", "hops": "", "margin": "", "right": True, "too": ""}
     if len(last):
         label, margin = bool(last["label"].iloc[-1]), float(last["margin"].iloc[-1])
         told = {
             "label": "Yes" if label else "No", "hops": theme.count(last["hops"].iloc[-1]),
             "margin": f"{margin:+.1f}".replace("-", "−"), "right": (margin > 0) == label,
+            "too": said_too(tokens, label),
         }  # fmt: skip
     said = [
         {"token": str(t), "role": str(r).replace(" ", "-"), "title": names.role(str(r))}
@@ -202,7 +208,7 @@ def comparison(data: RunData) -> list[tuple[str, list[dict[str, str]]]]:
         digits = 0 if whole else 2
         found.setdefault(str(row["measure"]), []).append(
             {
-                "questions": _set(row["questions"]) if row["questions"] else "",
+                "questions": set_name(row["questions"]) if row["questions"] else "",
                 "none": str(text) if words else theme.number(row["none"], digits),
                 "learned": str(row["text_learned"]) if words else theme.number(row["learned"], digits),
                 "difference": "" if words else theme.number(row["difference"], digits),
@@ -229,11 +235,11 @@ def differences(data: RunData) -> list[str]:
         digits = 0 if measure.startswith(("layers", "neurons")) else 2
         first, second = (theme.number(row[k], digits) for k in ("none", "learned"))
         said.append(
-            f"{text}, most apart on {_set(row['questions'])}: {first} without positions, {second} with learned."
+            f"{text}, most apart on {set_name(row['questions'])}: {first} without positions, {second} with learned."
         )
     unasked = table[(table["measure"] == "accuracy") & table["none"].notna() & table["learned"].isna()]
     if len(unasked):
-        sets = ", ".join(_set(q) for q in unasked["questions"])
+        sets = ", ".join(set_name(q) for q in unasked["questions"])
         said.append(f"The table of learned positions is too short for {sets}.")
     return said
 

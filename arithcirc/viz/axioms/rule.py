@@ -1,4 +1,4 @@
-"""Rule or shortcut, as a figure: hard accuracy of the models that were opened beside that of both shortcuts."""
+"""Rule or shortcut, as a figure: hard accuracy of the models that were opened beside that of the shortcuts."""
 
 import numpy as np
 import pandas as pd
@@ -6,11 +6,12 @@ import plotly.graph_objects as go
 
 from arithcirc.viz import theme
 from arithcirc.viz.axioms import names
+from arithcirc.viz.axioms.judged import against
 from arithcirc.viz.frames import require
 from arithcirc.viz.influence.names import plain
 from arithcirc.viz.panels import interval, legend_below
 
-NEEDED = ("opening", "part", "questions", "n", "hard", "hard_low", "hard_high", "mention_hard", "stated_hard")
+NEEDED = ("opening", "part", "questions", "n", "hard", "hard_low", "hard_high")
 _COLOURS = ("#2f7ebc", "#d9731a", "#1b9e77", "#b267a8", theme.CHOSEN)
 _SYMBOLS = ("circle", "square", "triangle-up", "diamond", "star")
 
@@ -35,8 +36,9 @@ def rule_figure(general: pd.DataFrame) -> go.Figure:
                 "<br>%{customdata[2]:.0f} questions<extra></extra>",
             )
         )  # fmt: skip
-    first = rows[rows["n"] > 0].drop_duplicates("questions")
-    for column, name in (("mention_hard", "mention order"), ("stated_hard", "literal edge")):
+    first = rows[rows["n"] > 0].groupby("questions", as_index=False, sort=False).first()
+    for name in against(first):
+        column = f"{names.SHORTCUT_COLUMNS[name]}_hard"
         figure.add_trace(
             go.Scatter(
                 x=first[column], y=[order.index(q) for q in first["questions"]], mode="markers", name=name,
