@@ -225,6 +225,9 @@ def test_any_model_is_asked_without_a_study(done, tmp_path, toy_folder):
     told = []
     again = evaluate_folder(folder / "step4", tmp_path / "one", evaluation=ASKED, progress=lambda *s: told.append(s))
     assert (again.path, told) == (alone.path, [])
+    again.finish("cells", [again.write_table("cells", cells[cells["model"] != "end roles"])])  # of fewer shortcuts
+    again = evaluate_folder(folder / "step4", tmp_path / "one", evaluation=ASKED)
+    pd.testing.assert_frame_equal(again.table("cells"), cells)
     with pytest.raises(RunConflictError, match="weights"):
         evaluate_folder(out / "models/TS2-none-s0", tmp_path / "one", evaluation=ASKED)
     with pytest.raises(ModelError, match="holds no trained model"):
