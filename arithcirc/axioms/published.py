@@ -46,6 +46,7 @@ class Published:
 _LENGTHS, _REVERSED, _SHUFFLED, _BRANCHING = range(7, 16), range(3, 7), range(3, 10), (5, 8, 10, 12)
 _UNSURE = "the copy does not say whether of sequential or of flipped chains"
 _TITLED = "titled as node names in the copy; the digest shows that it is shuffling"
+_LENGTH_10 = "the released file of length 10 holds chains of 15 nodes"
 _Row = tuple[str, str, str, float | None, tuple[int, ...] | range, tuple[float, ...], str]
 _TRANSITIVITY: tuple[_Row, ...] = (
     ("TS2", "NoPE", "sequential", None, _LENGTHS, (1.00, 0.99, 0.92, 0.88, 0.86, 0.95, 0.96, 0.81, 0.85), ""),
@@ -95,7 +96,7 @@ _NOT_RECOVERED: tuple[tuple[str, str, str, str], ...] = (
 def published() -> tuple[Published, ...]:
     """Every number that is known, then what is known to have been published and is not recovered."""
     found = [
-        _transitivity(model, kind, family, factor, nodes, value, note)
+        _transitivity(model, kind, family, factor, nodes, value, _noted(note, family, nodes))
         for model, kind, family, factor, sizes, values, note in _TRANSITIVITY
         for nodes, value in zip(sizes, values, strict=True)
     ]
@@ -117,6 +118,11 @@ def published() -> tuple[Published, ...]:
         for mix, kind, family, note in _NOT_RECOVERED
     ]
     return tuple(found)
+
+
+def _noted(note: str, family: str, nodes: int) -> str:
+    """The row's note, and that of its size; notes are put together with `; `."""
+    return "; ".join(n for n in (note, _LENGTH_10 if (family, nodes) == ("sequential", 10) else "") if n)
 
 
 def published_table() -> pd.DataFrame:

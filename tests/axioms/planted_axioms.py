@@ -148,6 +148,10 @@ def write_comparison(root):
     rows = [
         ("accuracy", "flipped-09", 0.9, 0.5, -0.4, None, None),
         ("accuracy", "flipped-15", 0.9, np.nan, np.nan, None, None),
+        ("hard accuracy", "flipped-09", 0.9, 0.5, -0.4, None, None),
+        ("attention along edges: asked cause", "designed", 0.6, 0.58, -0.02, None, None),
+        ("circuit heads", "", 8.0, 8.0, 0.0, None, None),
+        ("circuit mlps", "", 3.0, 4.0, 1.0, None, None),
         ("verdict", "", np.nan, np.nan, np.nan, "rule in part", "shortcut"),
     ]
     columns = ["measure", "questions", "none", "learned", "difference", "text_none", "text_learned"]

@@ -13,6 +13,7 @@ from arithcirc.viz.axioms import beside, opened, words
 from arithcirc.viz.axioms.bars import bars_figure
 from arithcirc.viz.axioms.beaten import beaten
 from arithcirc.viz.axioms.cells import over_seeds
+from arithcirc.viz.axioms.conclusions import hop_by_hop
 from arithcirc.viz.axioms.guesses import guesses
 from arithcirc.viz.axioms.heads import edge_head_map
 from arithcirc.viz.axioms.hops import by_hops, hops_figure
@@ -107,12 +108,12 @@ def test_the_answer_names_shortcut_and_rule(data):
     assert said["TS2 · no positions"][0] == "a rule in part"
     assert said["TS2 · no positions"][1].startswith(
         "It does better than every shortcut on chains with edges turned, chains written last first, shuffled chains up "
-        "to 8 nodes, branching graphs of 1.4 edges a node and branching graphs of 2 edges a node up to 10 nodes: on "
-        "32 of 34 sets that can tell, 4 of 4 of chains with turned edges of trained length and 28 of 30 others. "
-        "On branching graphs of 1.4 edges a node it is right in 0.90 of all questions, literal edge alone in 0.75 and "
+        "to 8 nodes, branching graphs of 1.4 edges a node and branching graphs of 2 edges a node up to 10 nodes. "
+        "That is 32 of 34 sets that can tell, 4 of 4 of chains with turned edges of trained length and 28 of 30 others."
+        " On branching graphs of 1.4 edges a node it is right in 0.90 of all questions, literal edge alone in 0.75 and "
         "end roles alone in 0.75."
     )
-    assert "on no kind of graph; end roles does better: on 0 of 34" in said["OCC · no positions"][1]
+    assert "on no kind of graph; end roles does better. That is 0 of 34" in said["OCC · no positions"][1]
     assert "of trained length; not" not in said["TS2 · learned"][1]
     assert (
         "turned up to 6 nodes; not on chains written last first, shuffled chains or branching graphs, where end "
@@ -237,6 +238,11 @@ def test_tables_beside_published_numbers_mark_what_beats_no_shortcut(data):
     assert all(c.below for c in reversal["OCC · no positions"].cells)
     assert [c.below for c in reversal["Gemini Pro"].cells] == [True] * 4  # literal edge has .75
     assert reversal["TS2 · no positions"].cells[0].hard == "0.90"
+    assert reversal["TS2 · no positions"].cells[0].span == "0.90, 95% 0.85 to 0.95; hard 0.90, 95% 0.85 to 0.95"
+    notes = found["chains in order"].notes
+    assert "all, 10 nodes: the released file of length 10 holds chains of 15 nodes" in notes
+    assert any(n.endswith("whether of sequential or of flipped chains") for n in notes)
+    assert found["sentences last first"].notes == ()
     assert reversal["TS1 NoPE"].note == "not recovered"
     assert reversal["TS1 NoPE"].cells == ()
     branching = {r.name for r in found["branching, 2 edges a node"].rows}
@@ -359,7 +365,27 @@ def test_shortcuts_answer_the_walked_question_as_the_study_has_them():
 def test_two_models_are_told_apart(data):
     assert opened.differences(data) == [
         "Without positions: a rule in part. With learned positions: a shortcut.",
-        "Accuracy, most apart on flipped, 9 nodes: 0.90 without positions, 0.50 with learned.",
+        "They differ most in hard accuracy on flipped, 9 nodes (0.90 without positions, 0.50 with learned).",
+        "They do not differ much in size of the circuit (8 and 8 heads, 3 and 4 MLPs); attention along edges from the "
+        "asked cause (by 0.02 at most).",
         "The table of learned positions is too short for flipped, 15 nodes.",
     ]
-    assert [title for title, _ in opened.comparison(data)] == ["accuracy", "verdict"]
+    assert next(title for title, _ in opened.comparison(data)) == "accuracy"
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        ((5, 5, 5), "do not grow with the path (read by a probe at “?”: 5 for 1 edge, 5 for 3; they are the same"),
+        ((5, 6, 5), "differ by 1 at most): this speaks against working hop by hop"),
+        (
+            (1, 3, 5),
+            "Layers needed grow with the path (read by a probe at “?”: 1 for 1 edge, 5 for 3): this speaks for",
+        ),
+    ],
+)
+def test_layers_by_path_length_speak_for_or_against_hop_by_hop(layers, said):
+    rows = [("read", "mark", d, n) for d, n in enumerate((4, *layers))]
+    needed = pd.DataFrame(rows, columns=["curve", "scope", "distance", "needed"]).astype({"needed": "Int64"})
+    assert said in hop_by_hop(needed)
+    assert hop_by_hop(needed[needed["distance"] < 2]) == ""

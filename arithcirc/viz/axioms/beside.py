@@ -1,6 +1,6 @@
 """Tables beside the published numbers: what was measured here, the shortcuts, and what others are said to have.
 
-A cell that does not lie above the better shortcut, as it scores on the questions asked here, is marked. The published
+A cell that does not lie above the best shortcut, as it scores on the questions asked here, is marked. The published
 numbers are of other questions of the same kind.
 """
 
@@ -28,11 +28,12 @@ TASK = "transitivity"
 
 @dataclass(frozen=True)
 class Number:
-    """One cell: accuracy, hard accuracy below it, and whether it is not above the better shortcut."""
+    """One cell: accuracy, hard accuracy below it, whether it is not above the best shortcut, and both intervals."""
 
     text: str
     hard: str = ""
     below: bool = False
+    span: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Beside:
     title: str
     sizes: tuple[int, ...]
     rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
 
 
 def tables(data: RunData) -> list[Beside]:
@@ -82,25 +84,25 @@ def _table(name: str, ours: pd.DataFrame, hard: pd.DataFrame, known: pd.DataFram
     if not sizes:
         return None
     short = mine[mine["kind"] == "shortcut"].groupby("nodes")["value"].max()
-    hards = hard[hard["set"] == name].set_index(["mix", "who", "nodes"])["value"]
+    keys = ["mix", "who", "nodes"]
+    found = [part[part["set"] == name].set_index(keys)[["value", "low", "high"]].T.to_dict("list")
+             for part in (ours, hard)]  # fmt: skip
     rows = []
     models = mine[mine["kind"] == "model"]
     for mix in in_order(models["mix"], names.MIXES):
         part = models[models["mix"] == mix]
         kinds = in_order(part["who"], names.POSITIONS)
         for who in kinds if mix == _MAIN or _BARE not in kinds else [_BARE]:
-            values = part[part["who"] == who].set_index("nodes")["value"]
             label = f"{names.MIXES.get(mix, mix)} · {names.position(who)}"
-            cells = [_number(values.get(n), short.get(n), hards.get((mix, who, n))) for n in sizes]
+            cells = [_measured(found[0].get((mix, who, n)), found[1].get((mix, who, n)), short.get(n)) for n in sizes]
             rows.append(Row(label, "here", tuple(cells)))
     shortcuts = mine[mine["kind"] == "shortcut"]
     for who in in_order(shortcuts["who"], names.SHORTCUTS):
-        values = shortcuts[shortcuts["who"] == who].set_index("nodes")["value"]
-        cells = [_number(values.get(n), None, hards.get(("", who, n))) for n in sizes]
+        cells = [_measured(found[0].get(("", who, n)), found[1].get(("", who, n)), None) for n in sizes]
         rows.append(Row(who, "shortcut", tuple(cells)))
     for printed, part in published.groupby("model", sort=False):
         rows.append(_printed(str(printed), part, sizes, short))
-    return Beside(names.set_title(name), sizes, tuple(rows))
+    return Beside(names.set_title(name), sizes, tuple(rows), _notes(published[published["value"].notna()]))
 
 
 def _printed(printed: str, part: pd.DataFrame, sizes: tuple[int, ...], short: pd.Series) -> Row:
@@ -110,15 +112,39 @@ def _printed(printed: str, part: pd.DataFrame, sizes: tuple[int, ...], short: pd
     if rows.empty:
         return Row(printed, "published", (), _MISSING, f"{_MISSING}{': ' + note if note else ''}")
     values = dict(zip(rows["nodes"].astype(int), rows["value"], strict=True))
-    cells = tuple(_number(values.get(n), short.get(n), None) for n in sizes)
+    cells = tuple(_number(values.get(n), short.get(n)) for n in sizes)
     return Row(printed, "published", cells, ", ".join(dict.fromkeys(map(str, rows["source"]))), note)
 
 
-def _number(value: float | None, short: float | None, hard: float | None) -> Number:
+def _notes(published: pd.DataFrame) -> tuple[str, ...]:
+    """Each note of the published numbers once, with the models that it is about and, if it is of few, the sizes."""
+    found = []
+    every = set(published["model"])
+    parts = [(str(n), row) for row in published.to_dict("records") for n in str(row["note"] or "").split("; ") if n]
+    for note in dict.fromkeys(n for n, _ in parts):
+        rows = [row for n, row in parts if n == note]
+        models = list(dict.fromkeys(str(row["model"]) for row in rows))
+        sizes = sorted({int(row["nodes"]) for row in rows})
+        said = "all" if set(models) == every else ", ".join(models)
+        found.append(f"{said}{f', {sizes[0]} nodes' if len(sizes) == 1 else ''}: {note}")
+    return tuple(found)
+
+
+def _measured(plain: list[float] | None, hard: list[float] | None, short: float | None) -> Number:
+    """A number of ours, from (value, low, high) of both measures."""
+    if plain is None:
+        return Number("–")
+    said = _number(plain[0], short)
+    spans = [f"{name}{theme.number(v[0], 2)}, 95% {theme.number(v[1], 2)} to {theme.number(v[2], 2)}"
+             for name, v in (("", plain), ("hard ", hard)) if v is not None]  # fmt: skip
+    return Number(said.text, "" if hard is None else theme.number(hard[0], 2), said.below, "; ".join(spans))
+
+
+def _number(value: float | None, short: float | None) -> Number:
     if value is None or value != value:
         return Number("–")
     below = short is not None and short == short and round(float(value), 3) <= round(float(short), 3)
-    return Number(theme.number(value, 2), "" if hard is None or hard != hard else theme.number(hard, 2), below)
+    return Number(theme.number(value, 2), "", below)
 
 
 def elsewhere(data: RunData) -> list[tuple[str, tuple[str, ...], list[tuple[str, list[str]]]]]:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from arithcirc.viz import theme
 from arithcirc.viz.axioms import names
+from arithcirc.viz.axioms.conclusions import apart, hop_by_hop
 from arithcirc.viz.axioms.guesses import said_too
 from arithcirc.viz.axioms.judged import against, set_name, set_rows
 from arithcirc.viz.axioms.layers import PANELS, distance_name
@@ -145,7 +146,8 @@ def layers_needed(data: RunData, opening: str) -> dict[str, Any] | None:
         (distance_name(d), [theme.count(found.get((c, s, d))) for c, s, _ in kept])
         for d in sorted({int(v) for v in held["distance"]}, key=lambda d: (d == 0, d))
     ]
-    return {"name": opening, "columns": [t for _, _, t in kept], "rows": lines}
+    told = hop_by_hop(held)
+    return {"name": opening, "columns": [t for _, _, t in kept], "rows": lines, "said": told}
 
 
 def walk(data: RunData, opening: str) -> dict[str, Any] | None:
@@ -227,30 +229,9 @@ def differences(data: RunData) -> list[str]:
     if len(last):
         words = [names.verdict(str(last[f"text_{k}"].iloc[0]))[0] for k in ("none", "learned")]
         said.append(f"Without positions: {words[0]}. With learned positions: {words[1]}.")
-    for measure, text in _TOLD:
-        rows = table[(table["measure"] == measure) & table["difference"].notna()]
-        if rows.empty:
-            continue
-        row = rows.iloc[int(rows["difference"].abs().to_numpy().argmax())]
-        digits = 0 if measure.startswith(("layers", "neurons")) else 2
-        first, second = (theme.number(row[k], digits) for k in ("none", "learned"))
-        said.append(
-            f"{text}, most apart on {set_name(row['questions'])}: {first} without positions, {second} with learned."
-        )
+    said += apart(table)
     unasked = table[(table["measure"] == "accuracy") & table["none"].notna() & table["learned"].isna()]
     if len(unasked):
         sets = ", ".join(set_name(q) for q in unasked["questions"])
         said.append(f"The table of learned positions is too short for {sets}.")
     return said
-
-
-_TOLD = (
-    ("accuracy", "Accuracy"),
-    ("hard accuracy", "Hard accuracy"),
-    ("layers needed: read mark", "Layers after which reachability is read at “?”"),
-    ("layers needed: attention premise", "Layers for which the premise must be worked through"),
-    ("circuit faithfulness", "Faithfulness of the circuit"),
-    ("strongest cut: asked cause", "Margin lost without the edges that one head follows from the asked cause"),
-    ("neurons of reachable", "Neurons that go by reachability"),
-)
-"""Measure of the table `comparison`, and the start of its sentence."""

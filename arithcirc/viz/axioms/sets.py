@@ -98,6 +98,23 @@ def _span(nodes: pd.Series) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
+def _broken(title: str) -> str:
+    """A column's title in short lines: columns are narrow."""
+    parts = [words for part in title.replace(", ", ",|").split("|") for words in _lines(part.split())]
+    return "<br>".join(parts)
+
+
+def _lines(words: list[str]) -> list[str]:
+    """Words by lines of at most 14 characters, one word at least."""
+    lines = [words[0]]
+    for word in words[1:]:
+        if len(lines[-1]) + len(word) < 14:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
 def overview(cells: pd.DataFrame, *, measure: str = "accuracy", trained: tuple[int, int] = TRAINED) -> go.Figure:
     """Every model and shortcut against every family. A star: not every set of the family could be asked."""
     table = over_seeds(cells, measure=measure)
@@ -122,14 +139,14 @@ def overview(cells: pd.DataFrame, *, measure: str = "accuracy", trained: tuple[i
     figure.update_layout(template=theme.template("light"))
     labels = [f"{names.MIXES.get(m, m)} · {names.position(w)}" if m else w for m, w in rows]
     heat(
-        figure, 1, z - 0.5, [c.replace(", ", ",<br>", 1) for c in columns], labels, text=text,
+        figure, 1, z - 0.5, [_broken(c) for c in columns], labels, text=text,
         customdata=z, hover="%{y}<br>%{x}<br>%{customdata:.3f}<extra></extra>",
     )  # fmt: skip
     colour_axis(figure, f"{names.MEASURES[measure]} − ½", -0.5, 0.5)
     figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False)
     figure.update_xaxes(side="top", showgrid=False, zeroline=False, tickangle=0)
     figure.update_layout(
-        title=f"Mean {names.MEASURES[measure]} by family of graphs", height=grid_height(len(rows), extra=130),
-        margin={"t": 110, "b": 20},
+        title=f"Mean {names.MEASURES[measure]} by family of graphs", height=grid_height(len(rows), extra=160),
+        margin={"t": 140, "b": 20},
     )  # fmt: skip
     return figure

@@ -73,7 +73,7 @@ def _why(data: RunData, model: Beaten) -> str:
         return "No set that can tell was asked."
     if model.word == "nothing learned":
         return f"Chains in order of {trained(data)[1]} nodes are not answered above chance."
-    text = f"It {families.where(model)}: on {model.total[0]} of {model.total[1]} sets that can tell"
+    text = f"It {families.where(model)}. That is {model.total[0]} of {model.total[1]} sets that can tell"
     text += f" (of {model.seeds} seeds)" if model.seeds > 1 else ""
     if model.inside[1] and model.total[1] > model.inside[1]:
         rest = model.total[0] - model.inside[0], model.total[1] - model.inside[1]
