@@ -257,22 +257,26 @@ def open_model(
     device
         auto, cpu or cuda.
     """
+    from arithcirc.axioms import asking
     from arithcirc.axioms.opening.api import QUESTIONS, compare, open_up
     from arithcirc.axioms.study.single import step_folder
     from arithcirc.store import RunFolder
+    from arithcirc.training.plan import resolve_device
 
     number, where = questions or QUESTIONS, None if device == "auto" else device
     step = step_folder(folder)
     home = (step.resolve().parents[2] if step.resolve().parents[1].name == "models" else step) / "opening"
+    asked: tuple[Path, ...] = (step,) if against is None else _compared(step, step_folder(against))
+    for model in asked:
+        asking.open_model(model, device=resolve_device(device))  # a foreign one is refused before the bar
     with show_axioms.opening() as tell:
         if against is None:
             target = out or home / step.resolve().parent.name
             run = open_up(step, target, questions=number, seed=seed, device=where, progress=tell)
             runs = [run]
         else:
-            none, learned = _compared(step, step_folder(against))
             target = out or home
-            run = compare(none, learned, target, questions=number, seed=seed, device=where, progress=tell)
+            run = compare(asked[0], asked[1], target, questions=number, seed=seed, device=where, progress=tell)
             runs = [RunFolder.open(target / name) for name in ("none", "learned")]
     for opened in runs:
         show_axioms.verdict(opened)

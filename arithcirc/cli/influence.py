@@ -7,6 +7,7 @@ from cyclopts import App, Parameter
 
 from arithcirc.cli import influence_sweep, show, show_influence
 from arithcirc.cli.influence_options import MechanismOptions, ScoreOptions, StudyOptions
+from arithcirc.cli.interrupts import training_ctrl_c
 from arithcirc.cli.options import COMMAND_LINE, DEFAULT_OUT, PlainOptions
 
 if TYPE_CHECKING:
@@ -117,8 +118,8 @@ def train(
     material = open_material(corpus, recipe=_recipe(recipe, steps, seed), tokenizer=tokenizer)
     if material.cut:
         show.notice("documents", f"{material.cut:,} are longer than {material.recipe.max_tokens} tokens: truncated")
-    with show_influence.training(material.recipe.steps) as report:
-        done = train_on_corpus(material, out, device=device, threads=threads, report=report)
+    with training_ctrl_c(out) as stop, show_influence.training(material.recipe.steps) as report:
+        done = train_on_corpus(material, out, device=device, threads=threads, report=report, stop=stop)
     show_influence.trained(done)
 
 

@@ -1,11 +1,13 @@
 """`arithcirc train`: train a small arithmetic model by a recipe, with its cost told first and progress on the way.
 
-Everything heavy is imported inside the functions, so that help costs nothing. Interrupting is safe: the same command
-goes on where the last resume point was.
+Everything heavy is imported inside the functions, so that help costs nothing. Interrupting is safe: the first Ctrl-C
+stops behind the step under way, where the same command goes on; after a second one that is the last resume point.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from arithcirc.cli.interrupts import training_ctrl_c
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,8 +68,9 @@ def train(
     console.print(f"plan for {folder}: {measure_plan(chosen, device=device, threads=threads).text()}", soft_wrap=True)
     if plan_only:
         return
-    with _bar(console) as bar:
-        done = run(chosen, folder, device=device, threads=threads, report=_reporter(console, bar, chosen))
+    with training_ctrl_c(folder) as stop, _bar(console) as bar:
+        tell = _reporter(console, bar, chosen)
+        done = run(chosen, folder, device=device, threads=threads, report=tell, stop=stop)
     console.print(
         f"done in {done.seconds / 60:.1f} minutes: {done.final}, data card {done.folder / 'README.md'}", soft_wrap=True
     )

@@ -9,7 +9,7 @@ losses: what influence functions assume. `retrain` (training/retrain.py) trains 
 A corpus is a folder made by `arithcirc influence corpus`, or any JSON lines of documents with a tokenizer beside them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -197,6 +197,7 @@ def train_on_corpus(
     device: str = "auto",
     threads: int | None = None,
     report: Report[Grade] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Trained[Grade]:
     """Train, measure and write a model folder `out/step<N>/`; resume it when half done, return it when done.
 
@@ -205,4 +206,4 @@ def train_on_corpus(
     material = corpus
     if not isinstance(material, Material):
         material = open_material(material, recipe=recipe, tokenizer=tokenizer, queries=queries)
-    return run_course(CorpusCourse(material), out, device=device, threads=threads, report=report)
+    return run_course(CorpusCourse(material), out, device=device, threads=threads, report=report, stop=stop)

@@ -14,7 +14,7 @@ from arithcirc.viz.axioms import beside, names, opened, words
 from arithcirc.viz.axioms.beaten import TELLING, beaten
 from arithcirc.viz.axioms.cells import trained
 from arithcirc.viz.axioms.plates import PLATES
-from arithcirc.viz.axioms.study import OPENING_TABLES, STUDY_TABLES, AxiomStudy
+from arithcirc.viz.axioms.study import OPENING_TABLES, STUDY, STUDY_TABLES, AxiomStudy, without_manifest
 from arithcirc.viz.embed import FigureGroup, plate_groups
 from arithcirc.viz.frames import RunData, has
 
@@ -136,6 +136,9 @@ def missing(study: AxiomStudy, data: RunData) -> list[tuple[str, str]]:
         found.append((f"tables {', '.join(lacking)}", STUDY_COMMAND))
     if not study.openings:
         found.append(("what the models compute: none was opened", open_command(study, data)))
+    for path in without_manifest(study.root):
+        lost = f"{path.relative_to(study.root).as_posix()}: it has tables but no manifest.json and is damaged"
+        found.append((lost, STUDY_COMMAND if path.name == STUDY else OPEN_COMMAND + " STEP_FOLDER"))
     for name, run in study.openings.items():
         if absent := [t for t in OPENING_TABLES if not (run.path / f"{t}.parquet").is_file()]:
             found.append((f"of {name}: {', '.join(absent)}", OPEN_COMMAND + " STEP_FOLDER"))

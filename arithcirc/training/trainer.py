@@ -61,9 +61,10 @@ def train(
     device: str = "auto",
     threads: int | None = None,
     report: Report[Accuracy] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Trained[Accuracy]:
     """Train an arithmetic model by a recipe; see `run_course`."""
-    return run_course(ArithmeticCourse(recipe), out, device=device, threads=threads, report=report)
+    return run_course(ArithmeticCourse(recipe), out, device=device, threads=threads, report=report, stop=stop)
 
 
 def run_course(

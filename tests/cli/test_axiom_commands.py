@@ -119,9 +119,10 @@ def test_a_device_that_is_not_here_is_said_before_any_bar(cli, recipe, tmp_path,
 
 
 def test_a_foreign_model_is_refused_before_any_bar(cli, toy_folder, tmp_path):
-    said = cli("axioms", "study", "--evaluate", toy_folder, "--out", tmp_path / "out")
-    said.refused("has another vocabulary")
-    assert said.err.splitlines() == said.complaints
+    for words in (("study", "--evaluate", toy_folder), ("open", toy_folder)):
+        said = cli("axioms", *words, "--out", tmp_path / "out")
+        said.refused("has another vocabulary")
+        assert said.err.splitlines() == said.complaints
 
 
 def test_an_exam_without_any_right_answer_says_why():
@@ -142,5 +143,6 @@ def test_a_folder_without_its_manifest_is_named_and_a_study_is_no_run(cli, tmp_p
         said = cli("axioms", "report", folder)
         assert said.code == 0
         assert f"{root}/opening/none has tables but no manifest.json" in " ".join(said.err.split())
+        assert "opening/none: it has tables but no manifest.json" in (root / "report.html").read_text(encoding="utf-8")
     (root / "opening/learned/manifest.json").unlink()
     cli("axioms", "report", root).refused("opening/none has tables but no manifest.json: it is damaged")
