@@ -19,16 +19,19 @@ COMMAND = "python analyses/15_rule_or_shortcut/run.py"
 LONG = (11, 13, 15)
 DRAWN = {
     "study": ("axioms_length_TS2_accuracy", "axioms_overview_hard"),
-    "opening/none": ("axioms_layers", "axioms_circuit", "axioms_patching_heads"),
+    "opening/none": ("axioms_layers", "axioms_circuit", "axioms_patching_heads_TS2-none-s0-step1800_edge-turned"),
 }
 
 
-def accuracy(cells: pd.DataFrame, family: str, nodes: tuple[int, ...], factor: float | None = None) -> pd.DataFrame:
-    """Mean accuracy over some sizes: a row a mix, a column a kind of positions, seeds averaged."""
+def shares(cells: pd.DataFrame, measure: str, family: str, nodes: tuple[int, ...], factor: float | None = None) -> None:
+    """Print the mean over some sizes and all seeds: a row a mix, a column a kind of positions; then shortcuts."""
     same = cells["factor"].isna() if factor is None else cells["factor"].eq(factor).fillna(value=False)
-    chosen = cells[cells["counted"] & (cells["kind"] == "model") & (cells["family"] == family) & same]
-    chosen = chosen[chosen["nodes"].isin(nodes)]
-    return chosen.pivot_table(index="mix", columns="positions", values="accuracy", sort=False)
+    chosen = cells[cells["counted"] & (cells["family"] == family) & same & cells["nodes"].isin(nodes)]
+    models, shortcuts = (chosen[chosen["kind"] == kind] for kind in ("model", "shortcut"))
+    table = models.pivot_table(index="mix", columns="positions", values=measure, sort=False).round(3)
+    print(f"\n{measure}, {family} {'' if factor is None else factor} {', '.join(map(str, nodes))}")
+    print(table.to_string())
+    print("shortcuts:", shortcuts.groupby("model")[measure].mean().round(3).to_dict())
 
 
 def main(folder: Path) -> None:
@@ -46,8 +49,8 @@ def main(folder: Path) -> None:
         ("branching", (12,), 1.4),
     )
     for family, nodes, factor in sets:
-        print(f"\n{family} {'' if factor is None else factor} {', '.join(map(str, nodes))}")
-        print(accuracy(cells, family, nodes, factor).round(3).to_string())
+        for measure in ("accuracy", "hard"):
+            shares(cells, measure, family, nodes, factor)
     print("\nbars")
     print(study.table("bars")[["bar", "wanted", "measured", "seeds", "seeds_holding", "holds"]].to_string(index=False))
     for name in ("none", "learned"):
@@ -62,7 +65,11 @@ def main(folder: Path) -> None:
         columns = ["questions", "heads", "mlps", "faithfulness", "completeness", "accuracy"]
         print(faithful[columns].round(3).to_string(index=False))
         heads = opened.table("edge_heads").sort_values("excess").groupby("questions").tail(2)
-        print(heads[["questions", "layer", "head", "query", "target", "attention", "base_rate", "effect"]].round(2))
+        print(
+            heads[["questions", "layer", "head", "query", "target", "attention", "base_rate", "effect"]]
+            .round(2)
+            .to_string()
+        )
     for part, names in DRAWN.items():
         run = RunFolder.open(folder / part)
         ac.write_figures(run, FIGURES, ("png",), command=COMMAND, only=names, at_most=300_000)
