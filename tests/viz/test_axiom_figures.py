@@ -141,6 +141,12 @@ def test_bars_are_counted_and_what_was_not_measured_is_said(data):
     assert said.startswith(f"{int(bars['holds'].fillna(False).sum())} of {int(bars['holds'].notna().sum())} bars hold")
     assert "1 could not be measured" in said  # sinusoidal positions are not there
     assert [r["measured"] == "not measured" for r in rows] == list(bars["holds"].isna())
+    spans = {r["bar"]: r["span"] for r in rows}
+    assert spans["TS2 none, flipped 6"] == "0.85 to 0.95"
+    assert spans["TS2 none, sequential 11, 13, 15"] == "0.87 to 0.93", "0.05 / sqrt(3) to both sides"
+    assert spans["TS2 none − OCC none, reversal 6"] == "0.75 to 0.89", "0.05 sqrt(2) to both sides of 0.82"
+    assert spans["TS2 none − sinusoidal, sequential 11, 13, 15"] == ""
+    assert all(spans[r["bar"]] for r in rows if r["measured"] != "not measured")
     figure = bars_figure(bars)
     drawn = sorted(x for t in figure.data for x in t.x)
     assert drawn == sorted(bars["measured"].dropna())
@@ -327,9 +333,9 @@ def test_sets_of_an_opening_stand_beside_every_shortcut(data):
     said = opened.verdict(data, NONE)
     assert said["shortcuts"] == ["mention order", "literal edge", "end roles"]
     first, *_, last = said["rows"]
-    assert first["accuracy"] == first["hard"] == ("0.90", "0.84 to 0.96")
+    assert first["accuracy"] == first["hard"] == ("0.90", "0.84–0.96")
     assert [(value, best) for value, best, _ in first["others"]] == [("0.50", False), ("0.50", False), ("0.80", True)]
-    assert (first["misled"], first["n_misled"]) == (("0.25", "0.11 to 0.47"), "20")
+    assert (first["misled"], first["n_misled"]) == (("0.25", "0.11–0.47"), "20")
     assert (last["word"], last["hard"], last["accuracy"]) == ("not asked", ("–", ""), ("–", ""))
 
 

@@ -48,12 +48,12 @@ def _row(row: dict[Any, Any], found: dict[Any, Any], shortcuts: list[str]) -> di
 
 
 def span(value: Any, low: Any, high: Any) -> tuple[str, str]:
-    """`("0.87", "0.81 to 0.92")`; dashes and nothing where there is no value."""
+    """`("0.87", "0.81–0.92")`; dashes and nothing where there is no value."""
     if value is None or pd.isna(value):
         return "–", ""
     ends = (low, high)
     return theme.number(value, 2), "" if any(v is None or pd.isna(v) for v in ends) else (
-        f"{theme.number(low, 2)} to {theme.number(high, 2)}"
+        f"{theme.number(low, 2)}–{theme.number(high, 2)}"
     )
 
 

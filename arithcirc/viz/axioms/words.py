@@ -7,6 +7,7 @@ import pandas as pd
 
 from arithcirc.viz import theme
 from arithcirc.viz.axioms import families, names
+from arithcirc.viz.axioms.bar_spans import bar_span
 from arithcirc.viz.axioms.beaten import Beaten, beaten
 from arithcirc.viz.axioms.cells import over_seeds, trained
 from arithcirc.viz.frames import RunData, has
@@ -120,6 +121,7 @@ def bars(data: RunData) -> tuple[str, list[dict[str, Any]]]:
     if not has(data.tables, "bars", "bar", "sign", "wanted", "measured", "holds"):
         return "", []
     rows = []
+    asked = over_seeds(data.tables["cells"], measure="accuracy") if has(data.tables, "cells", "set") else None
     for row in data.tables["bars"].to_dict("records"):
         known = not pd.isna(row["holds"])
         word, tag = (("holds", "good") if row["holds"] else ("does not hold", "miss")) if known else ("–", "plain")
@@ -129,6 +131,7 @@ def bars(data: RunData) -> tuple[str, list[dict[str, Any]]]:
                 "bar": theme.prose(str(row["bar"]).replace(" - ", " − ")),
                 "wanted": f"{'≥' if row['sign'] == '>=' else '≤'} {theme.number(row['wanted'], 2)}",
                 "measured": theme.number(row["measured"], 3) if known else "not measured",
+                "span": bar_span(str(row["bar"]), asked) if asked is not None and known else "",
                 "values": ", ".join(values) if len(values) > 1 else "",
                 "word": word,
                 "tag": tag,
