@@ -29,6 +29,18 @@ def counted(cells: pd.DataFrame) -> pd.DataFrame:
     return kept
 
 
+def who_and_what(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Columns kind, mix, who (positions, or the shortcut's name), set, nodes; shortcuts have an empty mix."""
+    shortcut = (rows["kind"] == "shortcut").to_numpy()
+    return {
+        "kind": rows["kind"].astype(str).to_numpy(),
+        "mix": np.where(shortcut, "", rows["mix"].astype(str)),
+        "who": np.where(shortcut, rows["model"].astype(str), rows["positions"].astype(str)),
+        "set": rows["set"].astype(str).to_numpy(),
+        "nodes": rows["nodes"].astype(int).to_numpy(),
+    }
+
+
 def over_seeds(cells: pd.DataFrame, *, measure: str) -> pd.DataFrame:
     """Columns: kind, mix, who, set, nodes, value, low, high, seeds, values, questions; without rows that have no value.
 
@@ -36,18 +48,8 @@ def over_seeds(cells: pd.DataFrame, *, measure: str) -> pd.DataFrame:
     """
     rows = counted(cells)
     value, low, high = numbers(rows, names.COLUMNS[measure]).T
-    shortcut = (rows["kind"] == "shortcut").to_numpy()
-    made = pd.DataFrame(
-        {
-            "kind": rows["kind"].astype(str).to_numpy(),
-            "mix": np.where(shortcut, "", rows["mix"].astype(str)),
-            "who": np.where(shortcut, rows["model"].astype(str), rows["positions"].astype(str)),
-            "set": rows["set"].astype(str).to_numpy(),
-            "nodes": rows["nodes"].astype(int).to_numpy(),
-            "value": value, "low": low, "high": high,
-            "questions": numbers(rows, ["questions" if measure == "accuracy" else "hard_questions"])[:, 0],
-        }
-    )  # fmt: skip
+    questions = numbers(rows, ["questions" if measure == "accuracy" else "hard_questions"])[:, 0]
+    made = pd.DataFrame(who_and_what(rows) | {"value": value, "low": low, "high": high, "questions": questions})
     made = made[np.isfinite(made["value"])]
     keys = ["kind", "mix", "who", "set", "nodes"]
     found: pd.DataFrame = made.groupby(keys, sort=False, as_index=False).agg(

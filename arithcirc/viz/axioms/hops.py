@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 from arithcirc.errors import RequestError
 from arithcirc.viz import theme
 from arithcirc.viz.axioms import names
-from arithcirc.viz.axioms.cells import of_mix
+from arithcirc.viz.axioms.cells import of_mix, who_and_what
 from arithcirc.viz.frames import column, numbers, require
 from arithcirc.viz.panels import legend_below
 
@@ -30,18 +30,8 @@ def by_hops(hops: pd.DataFrame) -> pd.DataFrame:
     """Columns: kind, mix, who, set, nodes, hops, value, questions; seeds pooled, as `over_seeds` has them otherwise."""
     rows = require(hops, "hops", NEEDED)
     rows = rows[column(rows, "counted", True).astype("boolean").fillna(True).to_numpy(dtype=bool)]
-    shortcut = (rows["kind"] == "shortcut").to_numpy()
-    made = pd.DataFrame(
-        {
-            "kind": rows["kind"].astype(str).to_numpy(),
-            "mix": np.where(shortcut, "", rows["mix"].astype(str)),
-            "who": np.where(shortcut, rows["model"].astype(str), rows["positions"].astype(str)),
-            "set": rows["set"].astype(str).to_numpy(),
-            "nodes": rows["nodes"].astype(int).to_numpy(),
-            "hops": rows["hops"].astype(int).to_numpy(),
-            "questions": rows["questions"].astype(int).to_numpy(),
-        }
-    )  # fmt: skip
+    questions = rows["questions"].astype(int).to_numpy()
+    made = pd.DataFrame(who_and_what(rows) | {"hops": rows["hops"].astype(int).to_numpy(), "questions": questions})
     made["right"] = numbers(rows, ["accuracy"])[:, 0] * made["questions"]
     keys = ["kind", "mix", "who", "set", "nodes", "hops"]
     found: pd.DataFrame = made.groupby(keys, sort=False, as_index=False)[["right", "questions"]].sum()
