@@ -51,6 +51,12 @@ def main(folder: Path) -> None:
     for family, nodes, factor in sets:
         for measure in ("accuracy", "hard"):
             shares(cells, measure, family, nodes, factor)
+    hops = study.table("hops").query("model == 'TS2-none-s0'")
+    places = hops["family"].eq("reversal") & hops["nodes"].eq(6)
+    places |= hops["nodes"].eq(12) & hops["factor"].eq(1.4).fillna(value=False)
+    columns = ["family", "nodes", "hops", "questions", "accuracy"]
+    print("\nTS2 none by path length")
+    print(hops.loc[places, columns].round(2).to_string(index=False))
     print("\nbars")
     print(study.table("bars")[["bar", "wanted", "measured", "seeds", "seeds_holding", "holds"]].to_string(index=False))
     for name in ("none", "learned"):
@@ -61,6 +67,9 @@ def main(folder: Path) -> None:
             index="distance", columns=["curve", "scope"], values="needed", sort=False
         )
         print(needed.to_string())
+        drawn = opened.table("faithfulness").query("circuit == 'random' and questions == 'flipped-06'")["faithfulness"]
+        print(f"random parts on flipped-06: mean {drawn.mean():.2f}, at most {drawn.max():.2f}")
+        print(opened.table("generalisation")[["questions", "n_misled", "misled"]].round(2).to_string(index=False))
         faithful = opened.table("faithfulness").query("circuit == 'found'")
         columns = ["questions", "heads", "mlps", "faithfulness", "completeness", "accuracy"]
         print(faithful[columns].round(3).to_string(index=False))
